@@ -1,0 +1,498 @@
+/**
+ * The client: commands as methods, over one connection to a host.
+ *
+ * Calls gather in a queue. At the end of the tick, or when a reply makes room, what has gathered leaves as
+ * one message: one call after another costs a message each, a thousand at once cost a few.
+ *
+ * ```text
+ * get() set() … ─► queue ─► message (≤ MAX_COMMANDS) ─► sent (≤ WINDOW messages) ─► replies, by number
+ * ```
+ *
+ * @module
+ */
+
+import { type CallOptions, CommandMethods } from "./commands/methods.ts";
+import { encode, Reader } from "./wire/codec.ts";
+import { address } from "./wire/endpoint.ts";
+import { ZMQ } from "./wire/libzmq.ts";
+import { type Code, header, MemStoreError, parseReply } from "./wire/message.ts";
+import { skip, Writer } from "./wire/msgpack.ts";
+import { Context, type Socket } from "./wire/socket.ts";
+import { RemoteSet, RemoteTable } from "./views.ts";
+
+/** Messages that may be under way at once. What is called meanwhile gathers for the next. */
+const WINDOW = 16;
+/** A message takes no more commands than this, so that the host can serve others between two … */
+const MAX_COMMANDS = 1024;
+/** … nor more once it has so many bytes. */
+const MAX_BYTES = 1 << 20;
+/** What a host takes at most, see `MAX_MESSAGE_BYTES` there. */
+const MAX_MESSAGE_BYTES = 2 ** 29;
+/** A host that went away is looked for after this many milliseconds, then in doubling intervals … */
+const RECONNECT_MS = 50;
+/** … up to this. */
+const RECONNECT_MAX_MS = 1000;
+const DEFAULT_TIMEOUT_MS = 5000;
+
+/** Options of a {@linkcode MemStoreClient}. */
+export interface ClientOptions {
+  /**
+   * How long a call waits for its reply if it does not say otherwise, in milliseconds.
+   * @default {5000}
+   */
+  timeout?: number;
+}
+
+/** A call that has no reply yet. */
+interface Call {
+  name: string;
+  /** The command's bytes. */
+  bytes: Uint8Array;
+  timeout: number;
+  /** When it is given up, in the time of `performance.now()`. */
+  deadline: number;
+  /** Has its reply, or was given up. */
+  settled: boolean;
+  resolve(reply: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** Calls that leave in one message: loose ones that happened to gather, or those of a batch. */
+interface Parcel {
+  calls: Call[];
+  batch: boolean;
+}
+
+/**
+ * A connection to a host, made at the first call and again whenever the host is back.
+ *
+ * @example
+ * ```ts
+ * import { MemStore, MemStoreClient } from "@memstore/memstore";
+ *
+ * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+ * await using store = new MemStore(endpoint);
+ * await store.start();
+ *
+ * await using client = new MemStoreClient(endpoint);
+ * await client.set("users", "alice", { age: 31 });
+ * await client.push("online", "alice");
+ * console.assert(await client.inSet("online", "alice"));
+ * ```
+ */
+export class MemStoreClient extends CommandMethods implements AsyncDisposable {
+  /** The ZeroMQ address of the host. */
+  readonly endpoint: string;
+  readonly #timeout: number;
+  #context: Context | undefined;
+  #socket: Socket | undefined;
+  /** What has not left yet. */
+  #queue: Parcel[] = [];
+  /** What has left and has no reply yet, by request number. */
+  readonly #sent = new Map<number, Parcel>();
+  #request = 0;
+  readonly #payload = new Writer(1 << 14);
+  /** Runs while there are calls without a reply; an idle client does nothing. */
+  #running: Promise<void> | undefined;
+  /** A call was given up, and may still be in the queue or among what was sent. */
+  #stale = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
+  #closed = false;
+
+  /**
+   * @param endpoint The host's name, path or ZeroMQ address.
+   * @throws {TypeError} if it cannot be an endpoint.
+   */
+  constructor(endpoint = "memstore", options: ClientOptions = {}) {
+    super();
+    this.endpoint = address(endpoint);
+    this.#timeout = checkTimeout(options.timeout ?? DEFAULT_TIMEOUT_MS);
+  }
+
+  /**
+   * Sends several commands in one message: nothing else runs on the host between them, and if one is
+   * refused none runs.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * const [, , count] = await client.batch((batch) => [
+   *   batch.set("users", "alice", 31),
+   *   batch.set("users", "bob", 27),
+   *   batch.size("users"),
+   * ]);
+   * console.assert(count === 2);
+   *
+   * const replies = await client.batch([["get", "users", "alice"], ["del", "users", "bob"]]);
+   * console.assert(replies[0] === 31);
+   * ```
+   *
+   * @param commands The raw commands, or a function that calls the batch's methods and returns their
+   * promises.
+   * @returns The replies, in the order of the commands. Rejects with the first error if one fails.
+   */
+  batch(
+    commands: readonly (readonly [name: string, ...args: unknown[]])[],
+    options?: CallOptions,
+  ): Promise<unknown[]>;
+  batch<const Replies extends readonly unknown[]>(
+    commands: (batch: CommandMethods) => Replies,
+    options?: CallOptions,
+  ): Promise<{ -readonly [I in keyof Replies]: Awaited<Replies[I]> }>;
+  async batch(
+    commands:
+      | readonly (readonly [name: string, ...args: unknown[]])[]
+      | ((batch: CommandMethods) => readonly unknown[]),
+    options: CallOptions = {},
+  ): Promise<unknown[]> {
+    const parcel: Parcel = { calls: [], batch: true };
+    const batch = new Batch((name, args) => this.#enqueue(parcel, name, args, options));
+    try {
+      const replies = typeof commands === "function"
+        ? commands(batch)
+        : commands.map((each) => batch.send(each));
+      if (parcel.calls.length > 0) this.#push(parcel);
+      return await Promise.all(replies);
+    } catch (error) {
+      // The function may have thrown after it had made calls: they do not leave.
+      for (const call of parcel.calls) this.#fail(call, error);
+      throw error;
+    }
+  }
+
+  /**
+   * One table as an asynchronous `Map`.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * const ages = client.table<number, string>("ages");
+   * await ages.set("alice", 31);
+   * for await (const [name, age] of ages) console.assert(name === "alice" && age === 31);
+   * ```
+   */
+  table<Value = unknown, Key = unknown>(name: unknown): RemoteTable<Value, Key> {
+    return new RemoteTable(this, name);
+  }
+
+  /**
+   * One named set as an asynchronous `Set`.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * const online = client.namedSet<string>("online");
+   * await online.add("alice");
+   * for await (const name of online) console.assert(name === "alice");
+   * ```
+   */
+  namedSet<Value = unknown>(name: unknown): RemoteSet<Value> {
+    return new RemoteSet(this, name);
+  }
+
+  /** Closes the connection. Calls that have no reply reject. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const call of this.#pending()) this.#fail(call, closedError(call.name, this.endpoint));
+    clearTimeout(this.#timer);
+    await this.#running;
+    this.#socket?.close();
+    await this.#context?.close();
+  }
+
+  /** {@linkcode MemStoreClient.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Queues a loose call: it joins the parcel that is being gathered. */
+  protected call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
+    const last = this.#queue.at(-1);
+    const joins = last !== undefined && !last.batch && last.calls.length < MAX_COMMANDS;
+    const parcel = joins ? last : { calls: [], batch: false };
+    const reply = this.#enqueue(parcel, name, args, options);
+    if (!joins && parcel.calls.length > 0) this.#push(parcel);
+    return reply as Promise<Reply>;
+  }
+
+  /** Makes a call and adds it to a parcel. */
+  #enqueue(
+    parcel: Parcel,
+    name: string,
+    args: readonly unknown[],
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const { timeout = this.#timeout, signal } = options;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    try {
+      signal?.throwIfAborted();
+      if (this.#closed) throw closedError(name, this.endpoint);
+      const bytes = encodeCommand(name, args);
+      const deadline = performance.now() + checkTimeout(timeout);
+      const call: Call = { name, bytes, timeout, deadline, settled: false, resolve, reject };
+      parcel.calls.push(call);
+      this.#expireAt(deadline);
+      if (signal) this.#failOnAbort(call, signal, promise);
+    } catch (error) {
+      reject(error);
+    }
+    return promise;
+  }
+
+  /** Queues a parcel; it leaves at the end of the tick if it can. */
+  #push(parcel: Parcel): void {
+    this.#queue.push(parcel);
+    queueMicrotask(() => {
+      if (this.#running && this.#socket) this.#send(this.#socket);
+      else this.#running ??= this.#run();
+    });
+  }
+
+  /** Sends and receives until every call has its reply or was given up. */
+  async #run(): Promise<void> {
+    try {
+      const socket = this.#socket ??= await this.#open();
+      for (;;) {
+        this.#receive(socket);
+        if (this.#sent.size > 0 && !socket.writable && !socket.readable) this.#hostWentAway();
+        if (this.#stale) this.#dropStale();
+        this.#send(socket);
+        if (this.#queue.length === 0 && this.#sent.size === 0) break;
+        await socket.wait();
+      }
+    } catch (error) {
+      for (const call of this.#pending()) this.#fail(call, error);
+      this.#dropStale();
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #open(): Promise<Socket> {
+    const context = await Context.open();
+    const socket = context.socket(ZMQ.DEALER, {
+      linger: 0,
+      // What is called while no host is there waits in our queue, where it can still be given up.
+      immediate: true,
+      reconnectInterval: RECONNECT_MS,
+      reconnectIntervalMax: RECONNECT_MAX_MS,
+    });
+    try {
+      socket.connect(this.endpoint);
+    } catch (error) {
+      socket.close();
+      await context.close();
+      throw error;
+    }
+    this.#context = context;
+    return socket;
+  }
+
+  /** Sends what is queued, as far as the host is there and the window is open. */
+  #send(socket: Socket): void {
+    while (this.#queue.length > 0 && this.#sent.size < WINDOW && socket.writable) {
+      const parcel = this.#queue.shift()!;
+      const rest = parcel.batch ? [] : parcel.calls.splice(howMany(parcel.calls));
+      if (rest.length > 0) this.#queue.unshift({ calls: rest, batch: false });
+      this.#payload.reset();
+      for (const { bytes } of parcel.calls) this.#payload.raw(bytes);
+      this.#request = (this.#request + 1) >>> 0;
+      this.#sent.set(this.#request, parcel);
+      socket.send([NO_BYTES, header(this.#request), this.#payload.written]);
+    }
+  }
+
+  /** Settles the calls whose replies are there. */
+  #receive(socket: Socket): void {
+    for (let frames; (frames = socket.receive());) {
+      const reply = parseReply(frames);
+      const parcel = reply && this.#sent.get(reply.request);
+      // Without one it is a reply that came too late, or none at all.
+      if (!parcel) continue;
+      this.#sent.delete(reply.request);
+      try {
+        this.#settle(parcel, reply.payload);
+      } catch (error) {
+        for (const call of parcel.calls) this.#fail(call, error);
+      }
+    }
+  }
+
+  #settle({ calls, batch }: Parcel, payload: Uint8Array): void {
+    const notRun: Call[] = [];
+    let at = 0;
+    for (const call of calls) {
+      const end = skip(payload, skip(payload, at));
+      const reply = call.settled ? undefined : readReply(call.name, payload, at);
+      if (reply instanceof MemStoreError) {
+        // A message that could not be read at all has one reply, whatever it held.
+        if (at === 0 && end === payload.length) return calls.forEach((each) => this.#fail(each, reply));
+        if (reply.code === "NOT_RUN") notRun.push(call);
+        else this.#fail(call, reply);
+      } else if (!call.settled) {
+        call.settled = true;
+        call.resolve(reply);
+      }
+      at = end;
+    }
+    if (notRun.length === 0) return;
+    // Loose calls have nothing to do with the one that was refused beside them: they go again, each alone.
+    if (!batch) this.#queue.unshift(...notRun.map((call) => ({ calls: [call], batch: true })));
+    else {notRun.forEach((call) =>
+        this.#fail(call, new MemStoreError("NOT_RUN", `Cannot ${call.name}: ${REFUSED}`))
+      );}
+  }
+
+  #hostWentAway(): void {
+    for (const { calls } of this.#sent.values()) {
+      for (const call of calls) {
+        const text = `Cannot ${call.name}: the host at ${this.endpoint} went away before it answered`;
+        this.#fail(call, new MemStoreError("DISCONNECTED", text));
+      }
+    }
+  }
+
+  /** Gives a call up. */
+  #fail(call: Call, error: unknown): void {
+    if (call.settled) return;
+    call.settled = true;
+    call.reject(error);
+    this.#stale = true;
+    this.#socket?.wake();
+  }
+
+  #failOnAbort(call: Call, signal: AbortSignal, promise: Promise<unknown>): void {
+    const abort = () => this.#fail(call, signal.reason);
+    const forget = () => signal.removeEventListener("abort", abort);
+    signal.addEventListener("abort", abort);
+    promise.then(forget, forget);
+  }
+
+  /** Calls without a reply. */
+  *#pending(): Generator<Call> {
+    for (const { calls } of [...this.#queue, ...this.#sent.values()]) {
+      for (const call of calls) if (!call.settled) yield call;
+    }
+  }
+
+  /** Takes calls that were given up out of the queue, and forgets messages that only they wait for. */
+  #dropStale(): void {
+    this.#stale = false;
+    for (const parcel of this.#queue) parcel.calls = parcel.calls.filter((call) => !call.settled);
+    this.#queue = this.#queue.filter((parcel) => parcel.calls.length > 0);
+    for (const [request, { calls }] of this.#sent) {
+      if (calls.every((call) => call.settled)) this.#sent.delete(request);
+    }
+  }
+
+  /** Makes sure that the timer fires by a deadline. One timer serves all calls. */
+  #expireAt(deadline: number): void {
+    if (deadline >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    const wait = Math.min(deadline - performance.now() + 1, MAX_TIMER_MS);
+    this.#timer = setTimeout(() => this.#expire(), wait);
+    // A process whose calls all have their replies may end.
+    Deno.unrefTimer(this.#timer);
+  }
+
+  #expire(): void {
+    const now = performance.now();
+    let next = Infinity;
+    for (const call of this.#pending()) {
+      if (call.deadline <= now) this.#fail(call, this.#timeoutError(call));
+      else next = Math.min(next, call.deadline);
+    }
+    this.#timerAt = Infinity;
+    this.#expireAt(next);
+  }
+
+  #timeoutError({ name, timeout }: Call): MemStoreError {
+    const who = this.#socket?.writable
+      ? `the host at ${this.endpoint} did not answer`
+      : `no host at ${this.endpoint}`;
+    return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
+  }
+}
+
+/** The methods of a batch: its calls travel together. */
+class Batch extends CommandMethods {
+  readonly #enqueue: (name: string, args: readonly unknown[]) => Promise<unknown>;
+
+  constructor(enqueue: (name: string, args: readonly unknown[]) => Promise<unknown>) {
+    super();
+    this.#enqueue = enqueue;
+  }
+
+  protected call<Reply>(name: string, args: readonly unknown[]): Promise<Reply> {
+    const reply = this.#enqueue(name, args);
+    // The batch itself rejects; a promise that its function did not return must not end the process.
+    reply.catch(() => {});
+    return reply as Promise<Reply>;
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+/** What a timer takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const REFUSED = "another command of its batch was refused";
+const scratch = new Writer();
+
+function encodeCommand(name: string, args: readonly unknown[]): Uint8Array {
+  scratch.reset();
+  scratch.arrayHead(1 + args.length);
+  scratch.str(name);
+  for (const arg of args) encode(arg, scratch);
+  if (scratch.length > MAX_MESSAGE_BYTES) {
+    const text =
+      `Cannot ${name}: a message takes ${MAX_MESSAGE_BYTES} bytes at most: received ${scratch.length}`;
+    throw new MemStoreError("TOO_LARGE", text);
+  }
+  return scratch.written.slice();
+}
+
+/** How many of the calls one message takes. */
+function howMany(calls: Call[]): number {
+  let bytes = 0;
+  const beyond = calls.findIndex((call) => (bytes += call.bytes.length) > MAX_BYTES);
+  return beyond < 0 ? calls.length : Math.max(1, beyond);
+}
+
+/** The value of the reply at `at`, or the error. */
+function readReply(name: string, payload: Uint8Array, at: number): unknown {
+  const reply = new Reader(payload, at);
+  if (reply.value() !== 0) {
+    const [code, text] = reply.value() as [Code, string];
+    return new MemStoreError(code, text);
+  }
+  // A table's keys may be of any type: it is a Map whatever they are.
+  return name === "all" ? reply.map() : reply.value();
+}
+
+function closedError(name: string, endpoint: string): MemStoreError {
+  return new MemStoreError("CLOSED", `Cannot ${name}: the client of ${endpoint} is closed`);
+}
+
+function checkTimeout(timeout: number): number {
+  if (timeout > 0) return timeout;
+  throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
+}

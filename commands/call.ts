@@ -1,0 +1,71 @@
+/**
+ * What a command's handler is given: its arguments as bytes, the data, the host, and the reply to write.
+ *
+ * @module
+ */
+
+import { type Key, keyAt } from "../engine/key.ts";
+import type { Store } from "../engine/store.ts";
+import { Reader } from "../wire/codec.ts";
+import type { Writer } from "../wire/msgpack.ts";
+import type { Command } from "./dispatch.ts";
+
+/** What commands need of the host beside the data. */
+export interface Host {
+  readonly store: Store;
+  /** What `stats` tells of the process. */
+  stats(): Record<string, unknown>;
+  /** Stops the host once the replies that are due have left. */
+  stop(): void;
+}
+
+/** One command of a message, while it runs. The dispatcher uses one object for all. */
+export class Call {
+  readonly host: Host;
+  /** Every command that the host knows, by name: its own and those that were added. */
+  readonly commands: ReadonlyMap<string, Command>;
+  /** What the handler writes its reply to: one item, or nothing if it answers with a promise. */
+  reply!: Writer;
+  /** Whether the client expects pymemstore's replies. */
+  legacy = false;
+  /** What the command's `prepare` resolved to. */
+  prepared: unknown;
+  /** How many arguments there are. */
+  count = 0;
+  #payload!: Uint8Array;
+  #offsets!: number[];
+  #first = 0;
+
+  constructor(host: Host, commands: ReadonlyMap<string, Command>) {
+    this.host = host;
+    this.commands = commands;
+  }
+
+  /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
+  aim(payload: Uint8Array, offsets: number[], first: number, count: number): this {
+    this.#payload = payload;
+    this.#offsets = offsets;
+    this.#first = first;
+    this.count = count;
+    return this;
+  }
+
+  get store(): Store {
+    return this.host.store;
+  }
+
+  /** An argument as a key: its canonical form. */
+  key(i: number): Key {
+    return keyAt(this.#payload, this.#offsets[this.#first + i]);
+  }
+
+  /** An argument's bytes, to keep. */
+  value(i: number): Uint8Array {
+    return this.#payload.slice(this.#offsets[this.#first + i], this.#offsets[this.#first + i + 1]);
+  }
+
+  /** An argument as a JavaScript value. */
+  decode(i: number): unknown {
+    return new Reader(this.#payload, this.#offsets[this.#first + i]).value();
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * The commands as methods, for the client and its batches. The compiler holds this class to the command
+ * table: a command without a method, or one whose arguments or reply differ, does not compile.
+ *
+ * @module
+ */
+
+import type { CommandInfo, Commands, Stats } from "./table.ts";
+
+/** Options of one call. */
+export interface CallOptions {
+  /**
+   * How long to wait for the reply, in milliseconds.
+   * @default {5000}
+   */
+  timeout?: number;
+  /** Gives up waiting when it is aborted; the command may still be done. */
+  signal?: AbortSignal;
+}
+
+/** `in_set` → `inSet`. */
+type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : Name;
+
+/** What {@linkcode CommandMethods} must have, derived from the command table. */
+type Methods = {
+  [Name in keyof Commands as CamelCase<Name>]: (
+    ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
+  ) => Promise<ReturnType<Commands[Name]>>;
+};
+
+/**
+ * A typed method for every command. Tables, sets, keys and members may be of any type that MessagePack has,
+ * and are compared by value; values come back as they were set.
+ *
+ * Every method rejects with a {@linkcode MemStoreError} if the host refuses the command or does not answer
+ * in time, with the signal's reason if that aborts, and with a `TypeError` for what cannot be encoded.
+ */
+export abstract class CommandMethods implements Methods {
+  /** Sends a command by its name. */
+  protected abstract call<Reply>(
+    name: string,
+    args: readonly unknown[],
+    options: CallOptions | undefined,
+  ): Promise<Reply>;
+
+  /**
+   * Sends a command in its raw form: one of the host's own, for example.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * console.assert((await client.send(["set", "users", "alice", 31])) === 1);
+   * ```
+   */
+  send<Reply = unknown>(
+    command: readonly [name: string, ...args: unknown[]],
+    options?: CallOptions,
+  ): Promise<Reply> {
+    const [name, ...args] = command;
+    return this.call(name, args, options);
+  }
+
+  /**
+   * The value of a key, or `undefined` if it is not there. A value that was set to `null` reads as
+   * `undefined` too; {@linkcode CommandMethods.exists} tells them apart.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * await client.set("users", "alice", { age: 31 });
+   * const alice = await client.get<{ age: number }>("users", "alice");
+   * console.assert(alice?.age === 31);
+   * console.assert((await client.get("users", "bob")) === undefined);
+   * ```
+   */
+  async get<Value = unknown>(
+    table: unknown,
+    key: unknown,
+    options?: CallOptions,
+  ): Promise<Value | undefined> {
+    return await this.call<Value | null>("get", [table, key], options) ?? undefined;
+  }
+
+  /** Sets the value of a key. */
+  set(table: unknown, key: unknown, value: unknown, options?: CallOptions): Promise<1> {
+    return this.call("set", [table, key, value], options);
+  }
+
+  /** Deletes a key: 1, or 0 if it was not there. */
+  del(table: unknown, key: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("del", [table, key], options);
+  }
+
+  /** Whether a table has a key. */
+  exists(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("exists", [table, key], options);
+  }
+
+  /** The keys of a table, in the order in which they were first set. */
+  keys<Key = unknown>(table: unknown, options?: CallOptions): Promise<Key[]> {
+    return this.call("keys", [table], options);
+  }
+
+  /** How many entries a table has. */
+  size(table: unknown, options?: CallOptions): Promise<number> {
+    return this.call("size", [table], options);
+  }
+
+  /** A whole table; empty if there is none. Meant for small ones: it is one message. */
+  all<Value = unknown, Key = unknown>(table: unknown, options?: CallOptions): Promise<Map<Key, Value>> {
+    return this.call("all", [table], options);
+  }
+
+  /** Drops a table: 1, or 0 if there was none. */
+  drop(table: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("drop", [table], options);
+  }
+
+  /** The names of the tables. */
+  tables<Name = unknown>(options?: CallOptions): Promise<Name[]> {
+    return this.call("tables", [], options);
+  }
+
+  /** Adds a value to a set. */
+  push(set: unknown, value: unknown, options?: CallOptions): Promise<1> {
+    return this.call("push", [set, value], options);
+  }
+
+  /** Removes a value from a set: 1, or 0 if it was not a member. */
+  pull(set: unknown, value: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("pull", [set, value], options);
+  }
+
+  /** Whether a value is a member of a set. */
+  inSet(set: unknown, value: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("in_set", [set, value], options);
+  }
+
+  /** The members of a set, in the order in which they were pushed. */
+  listSet<Value = unknown>(set: unknown, options?: CallOptions): Promise<Value[]> {
+    return this.call("list_set", [set], options);
+  }
+
+  /** How many members a set has. */
+  setSize(set: unknown, options?: CallOptions): Promise<number> {
+    return this.call("set_size", [set], options);
+  }
+
+  /** Empties a set. */
+  clearSet(set: unknown, options?: CallOptions): Promise<1> {
+    return this.call("clear_set", [set], options);
+  }
+
+  /** Drops a set: 1, or 0 if there was none. */
+  dropSet(set: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("drop_set", [set], options);
+  }
+
+  /** The names of the sets. */
+  sets<Name = unknown>(options?: CallOptions): Promise<Name[]> {
+    return this.call("sets", [], options);
+  }
+
+  /**
+   * Stores the state of this moment to a file of the host, and answers how many seconds it took. Give it
+   * the time that it takes: `{ timeout: 60_000 }`.
+   */
+  store(path: string, options?: CallOptions): Promise<["stored", number]> {
+    return this.call("store", [path], options);
+  }
+
+  /** Replaces the state by that of a file of the host, and answers how many seconds it took. */
+  restore(path: string, options?: CallOptions): Promise<["restored", number]> {
+    return this.call("restore", [path], options);
+  }
+
+  /** Answers `"pong"`. */
+  ping(options?: CallOptions): Promise<"pong"> {
+    return this.call("ping", [], options);
+  }
+
+  /** The megabytes (2²⁰ bytes) of memory that the host uses. */
+  info(options?: CallOptions): Promise<[megabytes: number, unit: "mb"]> {
+    return this.call("info", [], options);
+  }
+
+  /** Figures of the host: its uptime, tables, entries, memory. */
+  stats(options?: CallOptions): Promise<Stats> {
+    return this.call("stats", [], options);
+  }
+
+  /** The commands that the host knows. */
+  commands(options?: CallOptions): Promise<CommandInfo[]> {
+    return this.call("commands", [], options);
+  }
+
+  /** Stops the host. */
+  done(options?: CallOptions): Promise<["ok"]> {
+    return this.call("done", [], options);
+  }
+}

@@ -1,0 +1,300 @@
+/**
+ * The commands: what each takes, answers and does. This is the one place where they are listed; the
+ * dispatcher, the client's types, the `commands` command, the command line's help and the README's reference
+ * come from here.
+ *
+ * To add one: a line in {@linkcode Commands} (its types), an entry in `table` (its arguments, its help, what
+ * it does), and the method that the compiler then asks for in `methods.ts`.
+ *
+ * @module
+ */
+
+import { writeKey } from "../engine/key.ts";
+import { loadFile, storeFile } from "../state/file.ts";
+import type { Store } from "../engine/store.ts";
+import { encode } from "../wire/codec.ts";
+import type { Writer } from "../wire/msgpack.ts";
+import type { Arg, Command } from "./dispatch.ts";
+
+/** A command as `commands` tells of it. */
+export interface CommandInfo {
+  /** Its name. */
+  name: string;
+  /** The names of its arguments. */
+  args: string[];
+  /** One line that says what it does. */
+  help: string;
+}
+
+/** What `stats` tells. */
+export interface Stats {
+  /** The version of memstore. */
+  version: string;
+  /** The host's process. */
+  pid: number;
+  /** Seconds since the host started. */
+  uptime: number;
+  /** The addresses that it serves. */
+  endpoints: string[];
+  /** How many tables there are. */
+  tables: number;
+  /** How many entries they have together. */
+  entries: number;
+  /** How many sets there are. */
+  sets: number;
+  /** How many members they have together. */
+  members: number;
+  /** Messages that were answered since the start. */
+  messages: number;
+  /** Bytes of memory that the host's process uses. */
+  memory: number;
+}
+
+/** Every command with its arguments and its reply, as JavaScript values. */
+export interface Commands {
+  get(table: unknown, key: unknown): unknown;
+  set(table: unknown, key: unknown, value: unknown): 1;
+  del(table: unknown, key: unknown): 0 | 1;
+  exists(table: unknown, key: unknown): boolean;
+  keys(table: unknown): unknown[];
+  size(table: unknown): number;
+  all(table: unknown): Map<unknown, unknown>;
+  drop(table: unknown): 0 | 1;
+  tables(): unknown[];
+  push(set: unknown, value: unknown): 1;
+  pull(set: unknown, value: unknown): 0 | 1;
+  in_set(set: unknown, value: unknown): boolean;
+  list_set(set: unknown): unknown[];
+  set_size(set: unknown): number;
+  clear_set(set: unknown): 1;
+  drop_set(set: unknown): 0 | 1;
+  sets(): unknown[];
+  store(path: string): ["stored", number];
+  restore(path: string): ["restored", number];
+  ping(): "pong";
+  info(): [megabytes: number, unit: "mb"];
+  stats(): Stats;
+  commands(): CommandInfo[];
+  done(): ["ok"];
+}
+
+const any = (name: string): Arg => ({ name });
+const string = (name: string): Arg => ({ name, type: "string" });
+
+const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
+  get: {
+    args: [any("table"), any("key")],
+    help: "The value of a key, or nil.",
+    run(call) {
+      // In pymemstore asking a table for a key made the table, which `all` then shows.
+      const table = call.legacy ? call.store.table(call.key(0)) : call.store.tables.get(call.key(0));
+      const value = table?.get(call.key(1));
+      if (value) call.reply.raw(value);
+      else call.reply.nil();
+    },
+  },
+  set: {
+    args: [any("table"), any("key"), any("value")],
+    help: "Sets the value of a key.",
+    run(call) {
+      call.store.table(call.key(0)).set(call.key(1), call.value(2));
+      call.reply.int(1);
+    },
+  },
+  del: {
+    args: [any("table"), any("key")],
+    help: "Deletes a key: 1, or 0 if it was not there.",
+    run(call) {
+      call.reply.int(call.store.tables.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
+    },
+  },
+  exists: {
+    args: [any("table"), any("key")],
+    help: "Whether a table has a key.",
+    run(call) {
+      call.reply.bool(call.store.tables.get(call.key(0))?.has(call.key(1)) ?? false);
+    },
+  },
+  keys: {
+    args: [any("table")],
+    help: "The keys of a table.",
+    run(call) {
+      writeKeys(call.store.tables.get(call.key(0)), call.reply);
+    },
+  },
+  size: {
+    args: [any("table")],
+    help: "How many entries a table has.",
+    run(call) {
+      call.reply.int(call.store.tables.get(call.key(0))?.size ?? 0);
+    },
+  },
+  all: {
+    args: [any("table")],
+    help: "A table as a map.",
+    run(call) {
+      const table = call.store.tables.get(call.key(0));
+      if (!table && call.legacy) return call.reply.int(-1);
+      call.reply.mapHead(table?.size ?? 0);
+      for (const [key, value] of table ?? []) {
+        writeKey(key, call.reply);
+        call.reply.raw(value);
+      }
+    },
+  },
+  drop: {
+    args: [any("table")],
+    help: "Drops a table: 1, or 0 if there was none.",
+    run(call) {
+      call.reply.int(call.store.tables.delete(call.key(0)) ? 1 : 0);
+    },
+  },
+  tables: {
+    args: [],
+    help: "The names of the tables.",
+    run(call) {
+      writeKeys(call.store.tables, call.reply);
+    },
+  },
+  push: {
+    args: [any("set"), any("value")],
+    help: "Adds a value to a set.",
+    run(call) {
+      call.store.set(call.key(0)).add(call.key(1));
+      call.reply.int(1);
+    },
+  },
+  pull: {
+    args: [any("set"), any("value")],
+    help: "Removes a value from a set: 1, or 0 if it was not a member.",
+    run(call) {
+      call.reply.int(call.store.sets.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
+    },
+  },
+  in_set: {
+    args: [any("set"), any("value")],
+    help: "Whether a value is a member of a set.",
+    run(call) {
+      call.reply.bool(call.store.sets.get(call.key(0))?.has(call.key(1)) ?? false);
+    },
+  },
+  list_set: {
+    args: [any("set")],
+    help: "The members of a set.",
+    run(call) {
+      writeKeys(call.store.sets.get(call.key(0)), call.reply);
+    },
+  },
+  set_size: {
+    args: [any("set")],
+    help: "How many members a set has.",
+    run(call) {
+      call.reply.int(call.store.sets.get(call.key(0))?.size ?? 0);
+    },
+  },
+  clear_set: {
+    args: [any("set")],
+    help: "Empties a set.",
+    run(call) {
+      call.store.sets.get(call.key(0))?.clear();
+      call.reply.int(1);
+    },
+  },
+  drop_set: {
+    args: [any("set")],
+    help: "Drops a set: 1, or 0 if there was none.",
+    run(call) {
+      call.reply.int(call.store.sets.delete(call.key(0)) ? 1 : 0);
+    },
+  },
+  sets: {
+    args: [],
+    help: "The names of the sets.",
+    run(call) {
+      writeKeys(call.store.sets, call.reply);
+    },
+  },
+  store: {
+    args: [string("path")],
+    help: "Stores the state to a file, and the seconds it took.",
+    run(call) {
+      const start = performance.now();
+      return storeFile(call.store, call.decode(0) as string).then(() => seconds("stored", start));
+    },
+  },
+  restore: {
+    args: [string("path")],
+    help: "Replaces the state by that of a file, and the seconds it took.",
+    async prepare(call) {
+      const start = performance.now();
+      return { state: await loadFile(call.decode(0) as string), start };
+    },
+    run(call) {
+      const { state, start } = call.prepared as { state: Store; start: number };
+      call.store.replaceBy(state);
+      seconds("restored", start)(call.reply);
+    },
+  },
+  ping: {
+    args: [],
+    help: "Answers pong.",
+    run(call) {
+      call.reply.str("pong");
+    },
+  },
+  info: {
+    args: [],
+    help: "The megabytes of memory that the host uses.",
+    run(call) {
+      call.reply.arrayHead(2);
+      call.reply.float(Deno.memoryUsage().rss / 2 ** 20);
+      call.reply.str("mb");
+    },
+  },
+  stats: {
+    args: [],
+    help: "Figures of the host: uptime, tables, entries, memory.",
+    run(call) {
+      encode(call.host.stats(), call.reply);
+    },
+  },
+  commands: {
+    args: [],
+    help: "The commands, with their arguments and this text.",
+    run(call) {
+      encode(Array.from(call.commands.values(), commandInfo), call.reply);
+    },
+  },
+  done: {
+    args: [],
+    help: "Stops the host.",
+    run(call) {
+      call.host.stop();
+      call.reply.arrayHead(1);
+      call.reply.str("ok");
+    },
+  },
+};
+
+/** The commands of every host, in the order in which they are listed. */
+export const commands: Command[] = Object.entries(table).map(([name, rest]) => ({ name, ...rest }));
+
+/** A command as `commands` tells of it. */
+export function commandInfo({ name, args, help }: Command): CommandInfo {
+  return { name, args: args.map((arg) => arg.name), help };
+}
+
+/** `[word, seconds since start]`, the seconds always as a float, as pymemstore's were. */
+function seconds(word: string, start: number): (reply: Writer) => void {
+  return (reply) => {
+    reply.arrayHead(2);
+    reply.str(word);
+    reply.float((performance.now() - start) / 1000);
+  };
+}
+
+/** The keys of a map or set as an array. */
+function writeKeys(of: Map<string, unknown> | Set<string> | undefined, reply: Writer): void {
+  reply.arrayHead(of?.size ?? 0);
+  for (const key of of?.keys() ?? []) writeKey(key, reply);
+}

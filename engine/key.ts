@@ -1,0 +1,141 @@
+/**
+ * Keys, set members and names, made canonical so that equal values are equal bytes.
+ *
+ * Keys are compared by value, but MessagePack can write one value in several ways: `1` as a byte or as nine,
+ * a string under four kinds of head. The canonical bytes of a value are
+ *
+ *  - an integer: its shortest form; a float that is integral and within 64 bits: that integer;
+ *  - any other float: 64 bits (every NaN the same one);
+ *  - a string: its bytes under the shortest head that old clients know (no str 8);
+ *  - bin and ext: the shortest head;
+ *  - an array: its canonical items;
+ *  - a map: its canonical pairs in the order of their keys' bytes; of equal keys the last.
+ *
+ * Values of different types differ: `1`, `"1"`, `true` and the byte 1 are four keys.
+ *
+ * @module
+ */
+
+import { head, skip, Writer } from "../wire/msgpack.ts";
+
+/** The canonical bytes of a key, one character a byte (what a `Map` of this engine is keyed by). */
+export type Key = string;
+
+const scratch = new Writer();
+
+/** The canonical form of the item at `at`. */
+export function keyAt(bytes: Uint8Array, at: number): Key {
+  const first = bytes[at];
+  // Nearly every key is a short string or a small number, which can be written in no shorter way.
+  if (first >= 0xa0 && first < 0xc0) return latin1(bytes, at, at + 1 + (first & 31));
+  if (first < 0x80 || first >= 0xe0) return String.fromCharCode(first);
+  scratch.reset();
+  canonical(bytes, at, scratch);
+  return latin1(scratch.bytes, 0, scratch.length);
+}
+
+/** Writes a key's bytes. */
+export function writeKey(key: Key, to: Writer): void {
+  const at = to.reserve(key.length);
+  for (let i = 0; i < key.length; i++) to.bytes[at + i] = key.charCodeAt(i);
+}
+
+function latin1(bytes: Uint8Array, from: number, to: number): string {
+  let text = "";
+  for (let at = from; at < to; at += CHUNK) {
+    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + CHUNK, to)));
+  }
+  return text;
+}
+/** Well below the number of arguments that a call can take. */
+const CHUNK = 4096;
+
+/** Writes the canonical form of an item that is whole, and answers where the item ends. */
+export function canonical(bytes: Uint8Array, at: number, to: Writer): number {
+  const { type, length, body } = head(bytes, at);
+  switch (type) {
+    case "str":
+      to.strHead(length);
+      break;
+    case "bin":
+      to.binHead(length);
+      break;
+    case "ext":
+      to.extHead(length, bytes[body - 1]);
+      break;
+    case "array": {
+      to.arrayHead(length);
+      let next = body;
+      for (let i = 0; i < length; i++) next = canonical(bytes, next, to);
+      return next;
+    }
+    case "map":
+      return canonicalMap(bytes, body, length, to);
+    case "other":
+      return canonicalScalar(bytes, at, to);
+  }
+  to.raw(bytes.subarray(body, body + length));
+  return body + length;
+}
+
+function canonicalMap(bytes: Uint8Array, at: number, length: number, to: Writer): number {
+  const pairs = new Map<string, string>();
+  const item = new Writer(64);
+  const next = () => {
+    item.reset();
+    at = canonical(bytes, at, item);
+    return latin1(item.bytes, 0, item.length);
+  };
+  for (let i = 0; i < length; i++) {
+    const key = next();
+    pairs.set(key, next());
+  }
+  to.mapHead(pairs.size);
+  for (const key of [...pairs.keys()].sort()) writeKey(key, to), writeKey(pairs.get(key)!, to);
+  return at;
+}
+
+function canonicalScalar(bytes: Uint8Array, at: number, to: Writer): number {
+  const end = skip(bytes, at);
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at + 1, end - at - 1);
+  switch (bytes[at]) {
+    case 0xca:
+      canonicalFloat(view.getFloat32(0), to);
+      break;
+    case 0xcb:
+      canonicalFloat(view.getFloat64(0), to);
+      break;
+    case 0xcc:
+      to.int(view.getUint8(0));
+      break;
+    case 0xcd:
+      to.int(view.getUint16(0));
+      break;
+    case 0xce:
+      to.int(view.getUint32(0));
+      break;
+    case 0xcf:
+      to.int(view.getBigUint64(0));
+      break;
+    case 0xd0:
+      to.int(view.getInt8(0));
+      break;
+    case 0xd1:
+      to.int(view.getInt16(0));
+      break;
+    case 0xd2:
+      to.int(view.getInt32(0));
+      break;
+    case 0xd3:
+      to.int(view.getBigInt64(0));
+      break;
+    default:
+      to.raw(bytes.subarray(at, end));
+  }
+  return end;
+}
+
+function canonicalFloat(value: number, to: Writer): void {
+  if (Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 64) to.int(BigInt(value));
+  else to.float(Number.isNaN(value) ? NaN : value);
+}

@@ -1,0 +1,29 @@
+/**
+ * A map and sets in memory that many processes share.
+ *
+ * One process holds the data ({@linkcode MemStore}, or the `memstore` executable); any other reads and
+ * changes it ({@linkcode MemStoreClient}).
+ *
+ * @example
+ * ```ts
+ * import { MemStore, MemStoreClient } from "@memstore/memstore";
+ *
+ * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+ * await using store = new MemStore(endpoint);
+ * await store.start();
+ *
+ * await using client = new MemStoreClient(endpoint);
+ * await client.set("users", "alice", { age: 31 });
+ * console.assert((await client.get<{ age: number }>("users", "alice"))?.age === 31);
+ * ```
+ *
+ * @module
+ */
+
+export { type CommandHost, type CustomCommand, MemStore } from "./server.ts";
+export { type ClientOptions, MemStoreClient } from "./client.ts";
+export { RemoteSet, RemoteTable } from "./views.ts";
+export { type CallOptions, CommandMethods } from "./commands/methods.ts";
+export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
+export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
+export { Extension } from "./wire/codec.ts";

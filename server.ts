@@ -1,0 +1,286 @@
+/**
+ * The host: one process that holds tables and sets, and serves them to all others.
+ *
+ * A message's way through it: {@link ./wire/socket.ts | socket} → {@link ./wire/message.ts | message} →
+ * {@link ./commands/dispatch.ts | dispatch} → {@link ./commands/table.ts | command} →
+ * {@link ./engine/store.ts | store}, and back as the reply.
+ *
+ * @module
+ */
+
+import type { Call } from "./commands/call.ts";
+import { Dispatcher } from "./commands/dispatch.ts";
+import { type Commands, commands } from "./commands/table.ts";
+import { Store } from "./engine/store.ts";
+import { address } from "./wire/endpoint.ts";
+import { encode, encoded, Reader } from "./wire/codec.ts";
+import { ZMQ } from "./wire/libzmq.ts";
+import { listen, unlink } from "./wire/listen.ts";
+import { type Code, MemStoreError, parseRequest } from "./wire/message.ts";
+import { Context, type Socket } from "./wire/socket.ts";
+import { turn } from "./wire/turn.ts";
+import manifest from "./deno.json" with { type: "json" };
+
+/** The longest message that a host takes, in bytes: 512 MiB. A client that sends a longer one is cut off. */
+const MAX_MESSAGE_BYTES = 2 ** 29;
+/** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
+const LINGER_MS = 2000;
+/** After so many messages without a pause, other work of the process gets a turn. */
+const MESSAGES_A_TURN = 256;
+/** A host that stops goes on until nothing has arrived for so many milliseconds, … */
+const QUIET_MS = 20;
+/** … but no longer than this. */
+const DRAIN_MS = 2000;
+
+/** A command of an application's own, see {@linkcode MemStore.command}. */
+export interface CustomCommand {
+  /** The names of its arguments, in their order. */
+  args: readonly string[];
+  /** One line that says what it does, for `commands` and the command line. */
+  help: string;
+  /**
+   * Does it. The arguments come decoded, what is returned (or resolved to) is the reply, and what is thrown
+   * is the error that the client gets. Until the first `await` nothing else runs on the host.
+   */
+  run(host: CommandHost, ...args: unknown[]): unknown;
+}
+
+/** What a {@linkcode CustomCommand} reaches of the host. */
+export interface CommandHost {
+  /**
+   * Runs a command at once and returns its reply (a promise of it for `store` and `restore`).
+   *
+   * @throws {MemStoreError} if it is refused or fails.
+   */
+  send<Name extends keyof Commands>(
+    name: Name,
+    ...args: Parameters<Commands[Name]>
+  ): ReturnType<Commands[Name]>;
+}
+
+/**
+ * A host: holds the data and serves it, in the process that makes it.
+ *
+ * @example Serve, and stop at the end of the block
+ * ```ts
+ * import { MemStore, MemStoreClient } from "@memstore/memstore";
+ *
+ * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+ * await using store = new MemStore(endpoint);
+ * await store.start();
+ *
+ * await using client = new MemStoreClient(endpoint);
+ * await client.set("users", "alice", { age: 31 });
+ * console.assert((await client.size("users")) === 1);
+ * ```
+ */
+export class MemStore implements AsyncDisposable {
+  readonly #names: string[];
+  readonly #store = new Store();
+  readonly #dispatcher: Dispatcher;
+  readonly #finished = Promise.withResolvers<void>();
+  #context: Context | undefined;
+  #sockets: Socket[] = [];
+  #addresses: string[] = [];
+  #serving: Promise<void>[] = [];
+  /** Replies that wait for something, a file say. */
+  readonly #late = new Set<Promise<void>>();
+  #state: "new" | "started" | "stopping" | "stopped" = "new";
+  #startedAt = 0;
+  #messages = 0;
+
+  /**
+   * @param endpoints A name, a path or a ZeroMQ address, or several.
+   * @throws {TypeError} if one of them cannot be an endpoint.
+   */
+  constructor(endpoints: string | readonly string[] = "memstore") {
+    this.#names = [endpoints].flat();
+    if (this.#names.length === 0) {
+      throw new TypeError("Cannot make a host: it needs an endpoint: received none");
+    }
+    const host = { store: this.#store, stats: () => this.#stats(), stop: () => void this.stop() };
+    this.#dispatcher = new Dispatcher(host, commands);
+  }
+
+  /** The addresses that are served; empty unless the host is started. */
+  get endpoints(): readonly string[] {
+    return this.#addresses;
+  }
+
+  /** Resolves when the host has stopped: by {@linkcode MemStore.stop}, or by the command `done`. */
+  get finished(): Promise<void> {
+    return this.#finished.promise;
+  }
+
+  /**
+   * Starts to serve. When it resolves, clients can reach every endpoint.
+   *
+   * @throws {Error} if an endpoint cannot be served, for example since a living host serves it. Then none is.
+   */
+  async start(): Promise<void> {
+    if (this.#state !== "new") throw new Error(`Cannot start the host: it is ${this.#state}`);
+    this.#state = "started";
+    this.#startedAt = performance.now();
+    const addresses = this.#names.map(address);
+    const context = this.#context = await Context.open();
+    try {
+      for (const wanted of addresses) {
+        const socket = context.socket(ZMQ.ROUTER, { linger: LINGER_MS, maxMessageSize: MAX_MESSAGE_BYTES });
+        this.#sockets.push(socket);
+        this.#addresses.push(await listen(socket, wanted));
+      }
+    } catch (error) {
+      this.#addresses.forEach(unlink);
+      await this.#close();
+      throw error;
+    }
+    this.#serving = this.#sockets.map((socket) => this.#serve(socket));
+  }
+
+  /**
+   * Stops: no more clients are let in, what has arrived is answered, and the socket files are removed.
+   * Resolves when the last reply has left.
+   */
+  async stop(): Promise<void> {
+    if (this.#state === "started") {
+      this.#state = "stopping";
+      // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
+      this.#addresses.forEach(unlink);
+      this.#sockets.forEach((socket) => socket.wake());
+      await Promise.all(this.#serving);
+      await this.#close();
+    } else if (this.#state === "new") {
+      this.#state = "stopped";
+      this.#finished.resolve();
+    }
+    await this.finished;
+  }
+
+  /** {@linkcode MemStore.stop}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /**
+   * Adds a command of the application's own, which clients then send by its name.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * store.command("rename", {
+   *   args: ["table", "from", "to"],
+   *   help: "Gives an entry another key.",
+   *   run(host, table, from, to) {
+   *     host.send("set", table, to, host.send("get", table, from));
+   *     return host.send("del", table, from);
+   *   },
+   * });
+   * await store.start();
+   *
+   * await using client = new MemStoreClient(endpoint);
+   * await client.set("users", "alice", 31);
+   * console.assert((await client.send(["rename", "users", "alice", "bob"])) === 1);
+   * console.assert((await client.get("users", "bob")) === 31);
+   * ```
+   *
+   * @throws {TypeError} if there is a command of this name.
+   */
+  command(name: string, { args, help, run }: CustomCommand): void {
+    const host: CommandHost = { send: (name, ...args) => this.#send(name, args) as never };
+    this.#dispatcher.add({
+      name,
+      args: args.map((name) => ({ name })),
+      help,
+      run(call: Call) {
+        const result = run(host, ...args.map((_, i) => call.decode(i)));
+        if (result instanceof Promise) return result.then((value) => (reply) => encode(value ?? null, reply));
+        encode(result ?? null, call.reply);
+      },
+    });
+  }
+
+  /** Answers what arrives on a socket until the host stops. */
+  async #serve(socket: Socket): Promise<void> {
+    let sinceTurn = 0;
+    while (this.#state === "started") {
+      if (!this.#answerNext(socket)) {
+        sinceTurn = 0;
+        await socket.wait();
+      } else if (++sinceTurn >= MESSAGES_A_TURN) {
+        sinceTurn = 0;
+        await turn();
+      }
+    }
+    // What clients sent may still be on its way through libzmq's thread.
+    const end = performance.now() + DRAIN_MS;
+    for (let quiet = performance.now(), now = quiet; now < end && now - quiet < QUIET_MS;) {
+      if (this.#answerNext(socket)) quiet = now;
+      else await turn();
+      now = performance.now();
+    }
+  }
+
+  /** One message, bytes in to bytes out. False if none is there. */
+  #answerNext(socket: Socket): boolean {
+    const frames = socket.receive();
+    if (!frames) return false;
+    this.#messages++;
+    const { envelope, legacy, payload, fault } = parseRequest(frames);
+    const reply = fault === undefined ? this.#dispatcher.answer(payload, legacy) : this.#dispatcher.refuse(
+      new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`),
+      legacy,
+    );
+    if (reply instanceof Promise) {
+      const late = reply.then((bytes) => void socket.send([...envelope, bytes]));
+      this.#late.add(late);
+      late.finally(() => this.#late.delete(late));
+    } else {
+      socket.send([...envelope, reply]);
+    }
+    return true;
+  }
+
+  /** A command of the host's own, through the same door as everybody's. */
+  #send(name: string, args: unknown[]): unknown {
+    const reply = this.#dispatcher.answer(encoded([name, ...args]), false);
+    if (reply instanceof Promise) return reply.then(result);
+    return result(reply);
+  }
+
+  async #close(): Promise<void> {
+    while (this.#late.size > 0) await Promise.allSettled(this.#late);
+    this.#sockets.forEach((socket) => socket.close());
+    await this.#context?.close();
+    this.#sockets = [];
+    this.#addresses = [];
+    this.#state = "stopped";
+    this.#finished.resolve();
+  }
+
+  #stats(): Record<string, unknown> {
+    const { tables, entries, sets, members } = this.#store;
+    return {
+      version: manifest.version,
+      pid: Deno.pid,
+      uptime: (performance.now() - this.#startedAt) / 1000,
+      endpoints: this.#addresses,
+      tables: tables.size,
+      entries,
+      sets: sets.size,
+      members,
+      messages: this.#messages,
+      memory: Deno.memoryUsage().rss,
+    };
+  }
+}
+
+/** The value of a native reply; what it refuses is thrown. */
+function result(bytes: Uint8Array): unknown {
+  const reply = new Reader(bytes);
+  if (reply.value() === 0) return reply.value();
+  const [code, text] = reply.value() as [Code, string];
+  throw new MemStoreError(code, text);
+}

@@ -1,0 +1,166 @@
+/**
+ * State files, version 1: pymemstore's, so that either reads what the other wrote.
+ *
+ * One MessagePack map:
+ *
+ * ```text
+ * {
+ *   "version": 1,
+ *   "store": { table: { key: value, … }, … },
+ *   "sets":  { name: [member, …], … }
+ * }
+ * ```
+ *
+ * Keys, names and members are written in their canonical form, values as the bytes that a client sent.
+ *
+ * A file is written beside its target, synced and renamed over it: a crash leaves the old one whole. One that
+ * is read becomes a store of its own, and is used only once all of it was understood.
+ *
+ * @module
+ */
+
+import { type Key, keyAt, writeKey } from "../engine/key.ts";
+import { Store } from "../engine/store.ts";
+import { head, skip, Writer } from "../wire/msgpack.ts";
+import { turn } from "../wire/turn.ts";
+
+/** The version that is written and read. */
+const VERSION = 1;
+/** Bytes that are gathered before they are written, between which other work of the process is done. */
+const CHUNK = 1 << 18;
+
+/** The bytes of a state file, piece by piece. A piece is good until the next is asked for. */
+export function* encodeState(store: Store): Generator<Uint8Array> {
+  const to = new Writer(CHUNK * 2);
+  const full = function* () {
+    if (to.length < CHUNK) return;
+    yield to.written;
+    to.length = 0;
+  };
+  to.mapHead(3);
+  to.str("version");
+  to.int(VERSION);
+  to.str("store");
+  to.mapHead(store.tables.size);
+  for (const [name, table] of store.tables) {
+    writeKey(name, to);
+    to.mapHead(table.size);
+    for (const [key, value] of table) {
+      writeKey(key, to);
+      to.raw(value);
+      yield* full();
+    }
+  }
+  to.str("sets");
+  to.mapHead(store.sets.size);
+  for (const [name, members] of store.sets) {
+    writeKey(name, to);
+    to.arrayHead(members.size);
+    for (const member of members) {
+      writeKey(member, to);
+      yield* full();
+    }
+  }
+  yield to.written;
+}
+
+/**
+ * Reads the bytes of a state file. Other work of the process goes on meanwhile.
+ *
+ * @throws {Error} that says what is wrong and at which byte.
+ */
+export async function decodeState(bytes: Uint8Array): Promise<Store> {
+  const store = new Store();
+  let at = 0;
+  let rested = 0;
+  const open = (type: "map" | "array", what: string): number => {
+    const found = at < bytes.length ? head(bytes, at) : undefined;
+    if (found?.type !== type) {
+      throw new Error(`${what} must be ${type === "map" ? "a map" : "an array"} at byte ${at}`);
+    }
+    at = found.body;
+    return found.length;
+  };
+  const span = () => bytes.subarray(at, at = skip(bytes, at));
+  const key = (): Key => keyAt(span(), 0);
+  const rest = async () => {
+    if (at - rested < CHUNK) return;
+    rested = at;
+    await turn();
+  };
+  let version: Key | undefined;
+  const seen = new Set<Key>();
+
+  for (let fields = open("map", "a state file"); fields > 0; fields--) {
+    const field = key();
+    if (seen.has(field)) throw new Error(`a field is there twice at byte ${at}`);
+    seen.add(field);
+    if (field === FIELD.version) {
+      version = key();
+      if (version !== String.fromCharCode(VERSION)) {
+        throw new Error(`version ${VERSION} is needed at byte ${at}`);
+      }
+    } else if (field === FIELD.store) {
+      for (let tables = open("map", '"store"'); tables > 0; tables--) {
+        const table = store.table(key());
+        for (let entries = open("map", "a table"); entries > 0; entries--) {
+          const entry = key();
+          table.set(entry, span().slice());
+          await rest();
+        }
+      }
+    } else if (field === FIELD.sets) {
+      for (let sets = open("map", '"sets"'); sets > 0; sets--) {
+        const set = store.set(key());
+        for (let members = open("array", "a set"); members > 0; members--) {
+          set.add(key());
+          await rest();
+        }
+      }
+    } else {
+      throw new Error(`there is a field that is not known at byte ${at}`);
+    }
+  }
+  if (version === undefined) throw new Error('there is no "version"');
+  if (at !== bytes.length) throw new Error(`${bytes.length - at} bytes follow the state at byte ${at}`);
+  return store;
+}
+
+const fieldKey = (name: string): Key => {
+  const to = new Writer(16);
+  to.str(name);
+  return keyAt(to.bytes, 0);
+};
+const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fieldKey("sets") };
+
+/** Writes the state of this moment; changes made meanwhile are not in it. */
+export async function storeFile(store: Store, path: string): Promise<void> {
+  const state = store.snapshot();
+  const beside = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
+  try {
+    const file = await Deno.open(beside, { write: true, createNew: true, mode: 0o600 });
+    try {
+      for (const piece of encodeState(state)) await writeAll(file, piece);
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    await Deno.rename(beside, path);
+  } catch (error) {
+    await Deno.remove(beside).catch(() => {});
+    throw new Error(`Cannot store to ${path}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** Reads a state file into a store of its own. */
+export async function loadFile(path: string): Promise<Store> {
+  try {
+    return await decodeState(await Deno.readFile(path));
+  } catch (error) {
+    throw new Error(`Cannot restore from ${path}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+}

@@ -1,0 +1,129 @@
+/**
+ * A table as an asynchronous `Map`, a named set as an asynchronous `Set`. Both are views: they hold a name
+ * and a client, and no data.
+ *
+ * @module
+ */
+
+import type { CommandMethods } from "./commands/methods.ts";
+
+/**
+ * One table, with the methods of a `Map` as promises. Made by {@linkcode MemStoreClient.table}.
+ *
+ * Iterating reads the table as it was at the first step.
+ */
+export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterable<[Key, Value]> {
+  readonly #client: CommandMethods;
+  /** The table's name. */
+  readonly name: unknown;
+
+  /** Use {@linkcode MemStoreClient.table}. */
+  constructor(client: CommandMethods, name: unknown) {
+    this.#client = client;
+    this.name = name;
+  }
+
+  /** The value of a key, or `undefined`. */
+  get(key: Key): Promise<Value | undefined> {
+    return this.#client.get(this.name, key);
+  }
+
+  /** Sets the value of a key. */
+  async set(key: Key, value: Value): Promise<this> {
+    await this.#client.set(this.name, key, value);
+    return this;
+  }
+
+  /** Whether the key is there. */
+  has(key: Key): Promise<boolean> {
+    return this.#client.exists(this.name, key);
+  }
+
+  /** Deletes a key; whether it was there. */
+  async delete(key: Key): Promise<boolean> {
+    return await this.#client.del(this.name, key) === 1;
+  }
+
+  /** Drops the table. */
+  async clear(): Promise<void> {
+    await this.#client.drop(this.name);
+  }
+
+  /** How many entries there are. */
+  size(): Promise<number> {
+    return this.#client.size(this.name);
+  }
+
+  /** Key and value of every entry. */
+  async *entries(): AsyncIterableIterator<[Key, Value]> {
+    yield* await this.#client.all<Value, Key>(this.name);
+  }
+
+  /** Every key. */
+  async *keys(): AsyncIterableIterator<Key> {
+    yield* await this.#client.keys<Key>(this.name);
+  }
+
+  /** Every value. */
+  async *values(): AsyncIterableIterator<Value> {
+    for await (const [, value] of this.entries()) yield value;
+  }
+
+  /** {@linkcode RemoteTable.entries}, for `for await`. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<[Key, Value]> {
+    return this.entries();
+  }
+}
+
+/**
+ * One named set, with the methods of a `Set` as promises. Made by {@linkcode MemStoreClient.namedSet}.
+ *
+ * Iterating reads the set as it was at the first step.
+ */
+export class RemoteSet<Value = unknown> implements AsyncIterable<Value> {
+  readonly #client: CommandMethods;
+  /** The set's name. */
+  readonly name: unknown;
+
+  /** Use {@linkcode MemStoreClient.namedSet}. */
+  constructor(client: CommandMethods, name: unknown) {
+    this.#client = client;
+    this.name = name;
+  }
+
+  /** Adds a value. */
+  async add(value: Value): Promise<this> {
+    await this.#client.push(this.name, value);
+    return this;
+  }
+
+  /** Whether a value is a member. */
+  has(value: Value): Promise<boolean> {
+    return this.#client.inSet(this.name, value);
+  }
+
+  /** Removes a value; whether it was a member. */
+  async delete(value: Value): Promise<boolean> {
+    return await this.#client.pull(this.name, value) === 1;
+  }
+
+  /** Empties the set. */
+  async clear(): Promise<void> {
+    await this.#client.clearSet(this.name);
+  }
+
+  /** How many members there are. */
+  size(): Promise<number> {
+    return this.#client.setSize(this.name);
+  }
+
+  /** Every member. */
+  async *values(): AsyncIterableIterator<Value> {
+    yield* await this.#client.listSet<Value>(this.name);
+  }
+
+  /** {@linkcode RemoteSet.values}, for `for await`. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Value> {
+    return this.values();
+  }
+}

@@ -1,0 +1,313 @@
+/**
+ * JavaScript values as MessagePack, for those who decode: the client, and custom commands on the host.
+ *
+ * Nothing is lost without a word. What has no exact counterpart is refused when it is encoded, and decoded
+ * to something that encodes back to the same value:
+ *
+ * | MessagePack | JavaScript |
+ * |---|---|
+ * | nil | `null` |
+ * | int | `number` where that is exact, else `bigint` |
+ * | float | `number` |
+ * | str | `string`; bytes that are not UTF-8 (clients of before 2013 had no bin): `Uint8Array` |
+ * | bin | `Uint8Array` |
+ * | array | `Array` |
+ * | map | a plain object where every key is a string, else a `Map` |
+ * | ext -1, timestamp | `Date` where milliseconds are exact, else an {@linkcode Extension} |
+ * | ext | {@linkcode Extension} |
+ *
+ * Also encoded: `Map`, `Set` (an array), any `ArrayBufferView` and `ArrayBuffer` (bin), `bigint`, and as
+ * `JSON.stringify` has it, `undefined` in an array (nil) and in an object (left out).
+ *
+ * It is our own because npm's codecs turn keys that are not strings into strings, a `Map` into `{}`, and
+ * 64-bit integers into floats, or every one of them into a bigint.
+ *
+ * @module
+ */
+
+import { head, MAX_DEPTH, skip, Writer } from "./msgpack.ts";
+
+/**
+ * A MessagePack extension: an application's own type, which passes through memstore untouched.
+ *
+ * @example
+ * ```ts
+ * import { Extension } from "@memstore/memstore";
+ *
+ * const point = new Extension(7, new Uint8Array([1, 2]));
+ * console.assert(point.type === 7 && point.data.length === 2);
+ * ```
+ */
+export class Extension {
+  /** -128 to 127; those below zero are MessagePack's own. */
+  readonly type: number;
+  /** The extension's bytes. */
+  readonly data: Uint8Array;
+
+  /** @throws {RangeError} if the type is not an integer of -128 to 127. */
+  constructor(type: number, data: Uint8Array) {
+    if (!Number.isInteger(type) || type < -128 || type > 127) {
+      throw new RangeError(`Cannot make an extension: the type must be -128 to 127: received ${type}`);
+    }
+    this.type = type;
+    this.data = data;
+  }
+}
+
+const TIMESTAMP = -1;
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Appends a value to what was written.
+ *
+ * @throws {TypeError} for what MessagePack cannot say: `undefined`, functions, symbols, promises, …
+ * @throws {RangeError} for a bigint of more than 64 bits, or a value nested deeper than 512, as cycles are.
+ */
+export function encode(value: unknown, to: Writer, depth = 0): void {
+  switch (typeof value) {
+    case "string":
+      if (!value.isWellFormed()) refuse("a string with half of a surrogate pair", JSON.stringify(value));
+      return to.str(value);
+    case "number":
+      return Number.isSafeInteger(value) && !Object.is(value, -0) ? to.int(value) : to.float(value);
+    case "boolean":
+      return to.bool(value);
+    case "bigint":
+      if (BigInt.asIntN(64, value) !== value && BigInt.asUintN(64, value) !== value) {
+        throw new RangeError(`Cannot encode a bigint of more than 64 bits: received ${value}`);
+      }
+      return to.int(value);
+    case "object":
+      if (value === null) return to.nil();
+      if (depth === MAX_DEPTH) {
+        throw new RangeError(`Cannot encode a value nested deeper than ${MAX_DEPTH}: is it a cycle?`);
+      }
+      return encodeObject(value, to, depth + 1);
+    default:
+      refuse(`a value of type ${typeof value}`, String(value));
+  }
+}
+
+function refuse(what: string, received: string): never {
+  throw new TypeError(`Cannot encode ${what}: received ${received}`);
+}
+
+function encodeObject(value: object, to: Writer, depth: number): void {
+  if (Array.isArray(value)) {
+    to.arrayHead(value.length);
+    for (let i = 0; i < value.length; i++) encode(value[i] ?? null, to, depth);
+  } else if (value instanceof Uint8Array) {
+    encodeBytes(value, to);
+  } else if (value instanceof Map) {
+    to.mapHead(value.size);
+    for (const [key, item] of value) encode(key, to, depth), encode(item ?? null, to, depth);
+  } else if (value instanceof Set) {
+    to.arrayHead(value.size);
+    for (const item of value) encode(item ?? null, to, depth);
+  } else if (value instanceof Date) {
+    encodeDate(value, to);
+  } else if (value instanceof Extension) {
+    to.extHead(value.data.length, value.type);
+    to.raw(value.data);
+  } else if (ArrayBuffer.isView(value)) {
+    encodeBytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength), to);
+  } else if (value instanceof ArrayBuffer) {
+    encodeBytes(new Uint8Array(value), to);
+  } else {
+    const kind = Object.prototype.toString.call(value);
+    if (kind !== "[object Object]") refuse("an object that is not plain data", kind);
+    const pairs = Object.entries(value).filter(([, item]) => item !== undefined);
+    to.mapHead(pairs.length);
+    for (const [key, item] of pairs) encode(key, to, depth), encode(item, to, depth);
+  }
+}
+
+function encodeBytes(bytes: Uint8Array, to: Writer): void {
+  to.binHead(bytes.length);
+  to.raw(bytes);
+}
+
+/** Timestamp 32, 64 or 96, whichever is the shortest, as the MessagePack specification has it. */
+function encodeDate(date: Date, to: Writer): void {
+  const time = date.getTime();
+  if (Number.isNaN(time)) refuse("a date that is not valid", String(date));
+  const seconds = Math.floor(time / 1000);
+  const nanoseconds = (time - seconds * 1000) * 1e6;
+  const size = seconds < 0 || seconds >= 2 ** 34 ? 12 : nanoseconds === 0 && seconds < 2 ** 32 ? 4 : 8;
+  const data = new DataView(new ArrayBuffer(size));
+  if (size === 4) data.setUint32(0, seconds);
+  else if (size === 8) data.setBigUint64(0, BigInt(nanoseconds) << 34n | BigInt(seconds));
+  else data.setUint32(0, nanoseconds), data.setBigInt64(4, BigInt(seconds));
+  to.extHead(size, TIMESTAMP);
+  to.raw(new Uint8Array(data.buffer));
+}
+
+/** Reads values one after another from bytes, which must be whole ({@linkcode skip} checks). */
+export class Reader {
+  /** Where the next item begins. */
+  at: number;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array, at = 0) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.at = at;
+  }
+
+  /** The next value. */
+  value(): unknown {
+    const first = this.#bytes[this.at];
+    if (first < 0x80) return this.at += 1, first;
+    if (first >= 0xe0) return this.at += 1, first - 0x100;
+    if (first >= 0xc0 && first <= 0xd3) {
+      const scalar = this.#scalar(first);
+      if (scalar !== undefined) return scalar;
+    }
+    const { type, length, body } = head(this.#bytes, this.at);
+    this.at = body;
+    switch (type) {
+      case "str":
+        return this.#str(length);
+      case "bin":
+        return this.#take(length);
+      case "array":
+        return this.#array(length);
+      case "map":
+        return this.#objectOrMap(length);
+      default:
+        return this.#extension(this.#bytes[body - 1] << 24 >> 24, length);
+    }
+  }
+
+  /** The next value, which must be a map, as a `Map` whatever its keys are. */
+  map(): Map<unknown, unknown> {
+    const { type, length, body } = head(this.#bytes, this.at);
+    if (type !== "map") throw new TypeError(`Cannot read a map: received ${this.value()}`);
+    this.at = body;
+    const map = new Map();
+    for (let i = 0; i < length; i++) {
+      const key = this.value();
+      map.set(key, this.value());
+    }
+    return map;
+  }
+
+  /** nil, booleans and numbers that are longer than their head; undefined for every other item. */
+  #scalar(first: number): unknown {
+    const view = this.#view, at = this.at + 1;
+    switch (first) {
+      case 0xc0:
+        return this.at += 1, null;
+      case 0xc2:
+        return this.at += 1, false;
+      case 0xc3:
+        return this.at += 1, true;
+      case 0xca:
+        return this.at += 5, view.getFloat32(at);
+      case 0xcb:
+        return this.at += 9, view.getFloat64(at);
+      case 0xcc:
+        return this.at += 2, view.getUint8(at);
+      case 0xcd:
+        return this.at += 3, view.getUint16(at);
+      case 0xce:
+        return this.at += 5, view.getUint32(at);
+      case 0xcf:
+        return this.at += 9, exact(view.getBigUint64(at));
+      case 0xd0:
+        return this.at += 2, view.getInt8(at);
+      case 0xd1:
+        return this.at += 3, view.getInt16(at);
+      case 0xd2:
+        return this.at += 5, view.getInt32(at);
+      case 0xd3:
+        return this.at += 9, exact(view.getBigInt64(at));
+    }
+  }
+
+  #str(length: number): string | Uint8Array {
+    const bytes = this.#bytes, end = this.at + length;
+    if (length < 24) {
+      let text = "";
+      let at = this.at;
+      while (at < end && bytes[at] < 0x80) text += String.fromCharCode(bytes[at++]);
+      if (at === end) return this.at = end, text;
+    }
+    try {
+      return utf8.decode(bytes.subarray(this.at, end));
+    } catch {
+      return bytes.slice(this.at, end);
+    } finally {
+      this.at = end;
+    }
+  }
+
+  #array(length: number): unknown[] {
+    const items = [];
+    for (let i = 0; i < length; i++) items.push(this.value());
+    return items;
+  }
+
+  #take(length: number): Uint8Array {
+    const from = this.at;
+    this.at += length;
+    return length === 0 ? NO_BYTES : this.#bytes.slice(from, this.at);
+  }
+
+  #objectOrMap(length: number): unknown {
+    const keys: unknown[] = [], values: unknown[] = [];
+    for (let i = 0; i < length; i++) keys.push(this.value()), values.push(this.value());
+    if (!keys.every((key) => typeof key === "string")) return new Map(keys.map((key, i) => [key, values[i]]));
+    const object: Record<string, unknown> = {};
+    keys.forEach((key, i) => {
+      if (key !== "__proto__") object[key] = values[i];
+      // Assigning this one would set the prototype.
+      else Object.defineProperty(object, key, { value: values[i], ...PLAIN });
+    });
+    return object;
+  }
+
+  #extension(type: number, length: number): Extension | Date {
+    const at = this.at, view = this.#view;
+    const data = this.#take(length);
+    if (type === TIMESTAMP && (length === 4 || length === 8 || length === 12)) {
+      const packed = length === 8 ? view.getBigUint64(at) : 0n;
+      const seconds = length === 4
+        ? view.getUint32(at)
+        : length === 8
+        ? Number(packed & 0x3ffffffffn)
+        : Number(view.getBigInt64(at + 4));
+      const nanoseconds = length === 4 ? 0 : length === 8 ? Number(packed >> 34n) : view.getUint32(at);
+      const date = new Date(seconds * 1000 + nanoseconds / 1e6);
+      if (nanoseconds % 1e6 === 0 && nanoseconds < 1e9 && !Number.isNaN(date.getTime())) return date;
+    }
+    return new Extension(type, data);
+  }
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const PLAIN = { writable: true, enumerable: true, configurable: true };
+
+function exact(value: bigint): number | bigint {
+  const near = Number(value);
+  return Number.isSafeInteger(near) ? near : value;
+}
+
+/** One value as bytes. */
+export function encoded(value: unknown): Uint8Array {
+  const to = new Writer(64);
+  encode(value, to);
+  return to.written.slice();
+}
+
+/**
+ * One value from bytes that hold it and nothing else.
+ *
+ * @throws {Error} if they do not.
+ */
+export function decoded(bytes: Uint8Array): unknown {
+  const end = skip(bytes, 0);
+  if (end !== bytes.length) throw new Error(`Cannot decode: ${bytes.length - end} bytes follow the value`);
+  return new Reader(bytes).value();
+}

@@ -1,0 +1,86 @@
+/**
+ * libzmq's C functions, called through Deno's FFI.
+ *
+ * `npm:zeromq` ships libzmq compiled into its Node-API addon for Linux and macOS, and that binary exports
+ * libzmq's own functions. We load the package for the binary alone: zeromq.js cannot wait under Deno
+ * (denoland/deno#36317), cannot tell when a closed socket's last replies have left the process (which
+ * `zmq_ctx_term` does), and moves about half as many messages a second.
+ *
+ * Nothing here knows a message or a command. {@linkcode libzmq} loads the binary at first use, so that
+ * importing memstore costs nothing and asks for no permission.
+ *
+ * @see https://libzmq.readthedocs.io/en/latest/
+ * @module
+ */
+
+import { createRequire } from "node:module";
+
+const symbols = {
+  zmq_ctx_new: { parameters: [], result: "pointer" },
+  zmq_ctx_set: { parameters: ["pointer", "i32", "i32"], result: "i32" },
+  zmq_ctx_term: { parameters: ["pointer"], result: "i32", nonblocking: true },
+  zmq_socket: { parameters: ["pointer", "i32"], result: "pointer" },
+  zmq_close: { parameters: ["pointer"], result: "i32" },
+  zmq_bind: { parameters: ["pointer", "buffer"], result: "i32" },
+  zmq_connect: { parameters: ["pointer", "buffer"], result: "i32" },
+  zmq_setsockopt: { parameters: ["pointer", "i32", "buffer", "usize"], result: "i32" },
+  zmq_getsockopt: { parameters: ["pointer", "i32", "buffer", "buffer"], result: "i32" },
+  zmq_send: { parameters: ["pointer", "buffer", "usize", "i32"], result: "i32" },
+  zmq_msg_init: { parameters: ["buffer"], result: "i32" },
+  zmq_msg_recv: { parameters: ["buffer", "pointer", "i32"], result: "i32" },
+  zmq_msg_data: { parameters: ["buffer"], result: "pointer" },
+  zmq_msg_more: { parameters: ["buffer"], result: "i32" },
+  zmq_msg_close: { parameters: ["buffer"], result: "i32" },
+  zmq_errno: { parameters: [], result: "i32" },
+  zmq_strerror: { parameters: ["i32"], result: "pointer" },
+  zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
+} as const;
+
+/** libzmq's functions by their C names. */
+export type Libzmq = Deno.DynamicLibrary<typeof symbols>["symbols"];
+
+/** The numbers that zmq.h gives to what we use. */
+export const ZMQ = {
+  PAIR: 0,
+  DEALER: 5,
+  ROUTER: 6,
+  DONTWAIT: 1,
+  SNDMORE: 2,
+  POLLIN: 1,
+  POLLOUT: 2,
+  /** Options of a context. */
+  IO_THREADS: 1,
+  /** Options of a socket. */
+  FD: 14,
+  EVENTS: 15,
+  LINGER: 17,
+  RECONNECT_IVL: 18,
+  RECONNECT_IVL_MAX: 21,
+  MAXMSGSIZE: 22,
+  SNDHWM: 23,
+  RCVHWM: 24,
+  LAST_ENDPOINT: 32,
+  IMMEDIATE: 39,
+  IPV6: 42,
+} as const;
+
+/** A `size_t`. Deno's types ask for a bigint, its calls take a number as well, which costs no allocation. */
+export const size = (n: number): bigint => n as unknown as bigint;
+
+let loaded: Libzmq | undefined;
+
+/** Loads the binary at the first call. */
+export async function libzmq(): Promise<Libzmq> {
+  if (loaded) return loaded;
+  await import("zeromq");
+  const addon = Object.keys(createRequire(import.meta.url).cache)
+    .find((path) => path.endsWith(".node") && path.includes("zeromq"));
+  if (!addon) throw new Error("Cannot load libzmq: npm:zeromq has no binary for this platform");
+  return loaded = Deno.dlopen(addon, symbols).symbols;
+}
+
+/** What libzmq says of the failure that just happened. */
+export function lastError(zmq: Libzmq): string {
+  const text = zmq.zmq_strerror(zmq.zmq_errno());
+  return text === null ? "unknown error" : Deno.UnsafePointerView.getCString(text);
+}

@@ -1,0 +1,308 @@
+/**
+ * ZeroMQ sockets as the host and the client need them: send and receive at once or not at all, and one way
+ * to wait.
+ *
+ * libzmq tells through a file descriptor (`ZMQ_FD`) that a socket's state may have changed. Deno cannot
+ * watch a foreign descriptor, but `zmq_poll` can, on a thread of Deno's pool. Two traps shape this file:
+ *
+ *  1. The descriptor is edge-triggered, and *any* call on the socket may swallow the edge. So a socket
+ *     looks at its state before it waits, and every call made during a wait ends the wait if the state is
+ *     another than when it began.
+ *  2. Deno's pool has 32 threads, which file operations need too. So all sockets of a process share one
+ *     `zmq_poll`; a socket that starts to wait while it is under way interrupts it ({@linkcode Watch}).
+ *
+ * When denoland/deno#36317 is mended, this file is what goes.
+ *
+ * @module
+ */
+
+import { lastError, type Libzmq, libzmq, size, ZMQ } from "./libzmq.ts";
+
+/** A multipart message. */
+export type Frames = Uint8Array[];
+
+/** Frames beyond this number are read and thrown away; no valid message comes near it. */
+export const MAX_FRAMES = 64;
+
+/** Options of a {@linkcode Socket}; those left out are libzmq's defaults. */
+export interface SocketOptions {
+  /** How long, in milliseconds, unsent messages outlive the socket. */
+  linger: number;
+  /** Queue messages only for peers that are connected: with no peer, the socket is not `writable`. */
+  immediate?: boolean;
+  /** Milliseconds before the first attempt to connect again. */
+  reconnectInterval?: number;
+  /** Attempts to connect again double their interval up to this many milliseconds. */
+  reconnectIntervalMax?: number;
+  /** Bytes; a peer that sends a longer frame is cut off. */
+  maxMessageSize?: number;
+}
+
+/** Sockets that end together, and the threads of libzmq that serve them. */
+export class Context {
+  readonly #zmq: Libzmq;
+  #pointer: Deno.PointerValue;
+  readonly #watch: Watch | undefined;
+
+  /** Use {@linkcode Context.open}. */
+  constructor(zmq: Libzmq, ioThreads: number, watch?: Watch) {
+    this.#zmq = zmq;
+    this.#pointer = zmq.zmq_ctx_new();
+    zmq.zmq_ctx_set(this.#pointer, ZMQ.IO_THREADS, ioThreads);
+    this.#watch = watch;
+  }
+
+  /** Makes a context; the first one of the process loads libzmq. */
+  static async open(): Promise<Context> {
+    const zmq = await libzmq();
+    return new Context(zmq, 1, Watch.retain(zmq));
+  }
+
+  /** Makes a socket of one of the types in {@linkcode ZMQ}. */
+  socket(type: number, options: SocketOptions): Socket {
+    const pointer = this.#zmq.zmq_socket(this.#pointer, type);
+    if (pointer === null) throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
+    return new Socket(this.#zmq, pointer, options, this.#watch);
+  }
+
+  /**
+   * Ends the context, whose sockets must be closed. Resolves when their last messages have left the
+   * process, or their linger has passed.
+   */
+  async close(): Promise<void> {
+    const pointer = this.#pointer;
+    if (pointer === null) return;
+    this.#pointer = null;
+    await this.#zmq.zmq_ctx_term(pointer);
+    await this.#watch?.release();
+  }
+}
+
+/** A buffer off V8's heap: its address stays the same while libzmq keeps or fills it. */
+const fixed = (bytes: number) => new Uint8Array(new ArrayBuffer(bytes));
+const EMPTY = fixed(0);
+const cString = (s: string) => new TextEncoder().encode(s + "\0");
+
+const optionValue = fixed(256);
+const optionView = new DataView(optionValue.buffer);
+const optionSize = fixed(8);
+const optionSizeView = new DataView(optionSize.buffer);
+
+/** One ZeroMQ socket. No call blocks; {@linkcode Socket.wait} waits. */
+export class Socket {
+  readonly #zmq: Libzmq;
+  #pointer: Deno.PointerValue;
+  readonly #watch: Watch | undefined;
+  /** The descriptor on which libzmq tells that the state may have changed. */
+  readonly fd: number;
+  /** A `zmq_msg_t`, used again for every frame. */
+  readonly #message = fixed(64);
+  /** The state when the wait that is under way began; undefined while nobody waits. */
+  #awaited: number | undefined;
+
+  /** Use {@linkcode Context.socket}. */
+  constructor(zmq: Libzmq, pointer: Deno.PointerValue, options: SocketOptions, watch?: Watch) {
+    this.#zmq = zmq;
+    this.#pointer = pointer;
+    this.#watch = watch;
+    zmq.zmq_msg_init(this.#message);
+    this.#set(ZMQ.LINGER, options.linger);
+    this.#set(ZMQ.IPV6, 1);
+    if (options.immediate) this.#set(ZMQ.IMMEDIATE, 1);
+    if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
+    if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
+    if (options.maxMessageSize) this.#set(ZMQ.MAXMSGSIZE, options.maxMessageSize, 8);
+    this.fd = this.#get(ZMQ.FD);
+  }
+
+  /** A message is there to receive. */
+  get readable(): boolean {
+    return (this.#state() & ZMQ.POLLIN) !== 0;
+  }
+
+  /** A message can be sent; with `immediate`, also: a peer is connected. */
+  get writable(): boolean {
+    return (this.#state() & ZMQ.POLLOUT) !== 0;
+  }
+
+  /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
+  bind(address: string): string {
+    this.#check(this.#zmq.zmq_bind(this.#pointer, cString(address)), `serve ${address}`);
+    optionSizeView.setUint32(0, optionValue.length, true);
+    this.#zmq.zmq_getsockopt(this.#pointer, ZMQ.LAST_ENDPOINT, optionValue, optionSize);
+    return new TextDecoder().decode(optionValue.slice(0, optionSizeView.getUint32(0, true) - 1));
+  }
+
+  /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
+  connect(address: string): void {
+    this.#check(this.#zmq.zmq_connect(this.#pointer, cString(address)), `connect to ${address}`);
+  }
+
+  /** The next message, or undefined if none is there. */
+  receive(): Frames | undefined {
+    const zmq = this.#zmq, message = this.#message;
+    if (this.#pointer === null) return undefined;
+    let length = zmq.zmq_msg_recv(message, this.#pointer, ZMQ.DONTWAIT);
+    if (length < 0) return undefined;
+    const frames = [this.#frame(length)];
+    while (zmq.zmq_msg_more(message) !== 0) {
+      length = zmq.zmq_msg_recv(message, this.#pointer, ZMQ.DONTWAIT);
+      if (frames.length < MAX_FRAMES) frames.push(this.#frame(length));
+    }
+    return frames;
+  }
+
+  /** Sends a message. False where it could not leave: nothing was sent. */
+  send(frames: Frames): boolean {
+    if (this.#pointer === null) return false;
+    const last = frames.length - 1;
+    for (let i = 0; i <= last; i++) {
+      const frame = frames[i] as Uint8Array<ArrayBuffer>;
+      const flags = i < last ? ZMQ.DONTWAIT | ZMQ.SNDMORE : ZMQ.DONTWAIT;
+      if (this.#zmq.zmq_send(this.#pointer, frame, size(frame.length), flags) < 0) return false;
+    }
+    if (this.#awaited !== undefined) this.#state();
+    return true;
+  }
+
+  /** Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}. */
+  async wait(): Promise<void> {
+    const state = this.#state();
+    if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN) return;
+    this.#awaited = state;
+    await this.#watch.wait(this.fd);
+    this.#awaited = undefined;
+  }
+
+  /** Ends a wait. */
+  wake(): void {
+    this.#watch?.wake(this.fd);
+  }
+
+  /** Ends a wait and closes. What was sent still leaves, until the linger has passed. */
+  close(): void {
+    if (this.#pointer === null) return;
+    this.wake();
+    this.#zmq.zmq_msg_close(this.#message);
+    this.#zmq.zmq_close(this.#pointer);
+    this.#pointer = null;
+  }
+
+  #frame(length: number): Uint8Array {
+    if (length <= 0) return EMPTY;
+    const bytes = new Uint8Array(length);
+    Deno.UnsafePointerView.copyInto(this.#zmq.zmq_msg_data(this.#message)!, bytes);
+    return bytes;
+  }
+
+  /** `ZMQ_EVENTS`. Asking may swallow the edge that a wait is waiting for, so a change ends the wait. */
+  #state(): number {
+    const state = this.#get(ZMQ.EVENTS);
+    if (this.#awaited !== undefined && state !== this.#awaited) this.wake();
+    return state;
+  }
+
+  #get(name: number): number {
+    if (this.#pointer === null) return 0;
+    optionSizeView.setUint32(0, 4, true);
+    this.#zmq.zmq_getsockopt(this.#pointer, name, optionValue, optionSize);
+    return optionView.getInt32(0, true);
+  }
+
+  #set(name: number, value: number, bytes: 4 | 8 = 4): void {
+    optionView.setBigInt64(0, BigInt(value), true);
+    const result = this.#zmq.zmq_setsockopt(this.#pointer, name, optionValue, size(bytes));
+    this.#check(result, `set option ${name} to ${value}`);
+  }
+
+  #check(result: number, what: string): void {
+    if (result < 0) throw new Error(`Cannot ${what}: ${lastError(this.#zmq)}`);
+  }
+}
+
+/** `sizeof(zmq_pollitem_t)`: void *socket, int fd, short events, short revents. */
+const POLL_ITEM = 16;
+
+/**
+ * The one `zmq_poll` of the process: it watches the descriptors of all sockets that wait, and of a PAIR
+ * socket of its own through which it is interrupted when there is another to watch, or one to let go.
+ * While nobody waits nothing runs, so a process with idle clients can end.
+ */
+class Watch {
+  static #shared: Watch | undefined;
+  #users = 0;
+  readonly #zmq: Libzmq;
+  readonly #context: Context;
+  readonly #interrupts: Socket;
+  readonly #interrupter: Socket;
+  readonly #waiters = new Map<number, () => void>();
+  #running: Promise<void> | undefined;
+  #interrupted = false;
+
+  /** The watch of this process. Every call is paired with one of {@linkcode Watch.release}. */
+  static retain(zmq: Libzmq): Watch {
+    const watch = Watch.#shared ??= new Watch(zmq);
+    watch.#users++;
+    return watch;
+  }
+
+  private constructor(zmq: Libzmq) {
+    this.#zmq = zmq;
+    this.#context = new Context(zmq, 0);
+    this.#interrupts = this.#context.socket(ZMQ.PAIR, { linger: 0 });
+    this.#interrupter = this.#context.socket(ZMQ.PAIR, { linger: 0 });
+    this.#interrupts.bind("inproc://interrupts");
+    this.#interrupter.connect("inproc://interrupts");
+  }
+
+  async release(): Promise<void> {
+    if (--this.#users > 0) return;
+    Watch.#shared = undefined;
+    await this.#running;
+    this.#interrupts.close();
+    this.#interrupter.close();
+    await this.#context.close();
+  }
+
+  wait(fd: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiters.set(fd, resolve);
+    if (this.#running) this.#interrupt();
+    else this.#running = this.#run();
+    return promise;
+  }
+
+  wake(fd: number): void {
+    const resolve = this.#waiters.get(fd);
+    if (!resolve) return;
+    this.#waiters.delete(fd);
+    resolve();
+    this.#interrupt();
+  }
+
+  #interrupt(): void {
+    if (this.#interrupted) return;
+    this.#interrupted = true;
+    this.#interrupter.send([EMPTY]);
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiters.size > 0) {
+      while (this.#interrupts.receive());
+      this.#interrupted = false;
+      const fds = [this.#interrupts.fd, ...this.#waiters.keys()];
+      const items = new DataView(new ArrayBuffer(POLL_ITEM * fds.length));
+      fds.forEach((fd, i) => {
+        items.setInt32(i * POLL_ITEM + 8, fd, true);
+        items.setInt16(i * POLL_ITEM + 12, ZMQ.POLLIN, true);
+      });
+      await this.#zmq.zmq_poll(new Uint8Array(items.buffer), fds.length, size(-1));
+      fds.forEach((fd, i) => {
+        if (i === 0 || items.getInt16(i * POLL_ITEM + 14, true) === 0) return;
+        this.#waiters.get(fd)?.();
+        this.#waiters.delete(fd);
+      });
+    }
+    this.#running = undefined;
+  }
+}

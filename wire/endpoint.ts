@@ -63,17 +63,12 @@ export function socketPath(address: string): string | undefined {
   return path?.startsWith("@") ? undefined : path;
 }
 
-/** Where the sockets of bare names are; made if it is not there. */
+/** Where the sockets of bare names are; made if it is not there, since otherwise somebody else could. */
 function runtimeDirectory(): string {
   const uid = Deno.uid();
   const given = Deno.env.get("XDG_RUNTIME_DIR");
   const directory = given ? join(given, "memstore") : join(tmpdir(), `memstore-${uid}`);
-  try {
-    Deno.mkdirSync(directory, { mode: 0o700, recursive: given !== undefined });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
-  const found = Deno.lstatSync(directory);
+  const found = lstat(directory) ?? make(directory);
   if (!found.isDirectory || found.uid !== uid || ((found.mode ?? 0) & 0o077) !== 0) {
     throw new Error(
       `Cannot use the runtime directory: it must be a directory of user ${uid} with mode 0700: ` +
@@ -81,4 +76,22 @@ function runtimeDirectory(): string {
     );
   }
   return directory;
+}
+
+function make(directory: string): Deno.FileInfo {
+  try {
+    Deno.mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  }
+  return Deno.lstatSync(directory);
+}
+
+function lstat(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.lstatSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
 }

@@ -23,12 +23,9 @@ export async function listen(socket: Socket, address: string): Promise<string> {
   const lock = await lockBeside(path, address);
   try {
     if (await isServed(path)) throw new Error(`Cannot serve ${address}: another host serves it`);
-    const mask = Deno.umask(0o177);
-    try {
-      return socket.bind(address);
-    } finally {
-      Deno.umask(mask);
-    }
+    const bound = socket.bind(address);
+    await Deno.chmod(path, 0o600);
+    return bound;
   } finally {
     await Deno.remove(`${path}.lock`).catch(() => {});
     lock.close();

@@ -153,7 +153,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     options: CallOptions = {},
   ): Promise<unknown[]> {
     const parcel: Parcel = { calls: [], batch: true };
-    const batch = new Batch((name, args) => this.#enqueue(parcel, name, args, options));
+    const batch = new Batch((name, args) => this.#add(parcel, name, args, options));
     try {
       const replies = typeof commands === "function"
         ? commands(batch)
@@ -225,36 +225,27 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /** Queues a loose call: it joins the parcel that is being gathered. */
-  protected call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
+  protected async call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
     const last = this.#queue.at(-1);
     const joins = last !== undefined && !last.batch && last.calls.length < MAX_COMMANDS;
     const parcel = joins ? last : { calls: [], batch: false };
-    const reply = this.#enqueue(parcel, name, args, options);
-    if (!joins && parcel.calls.length > 0) this.#push(parcel);
-    return reply as Promise<Reply>;
+    const reply = this.#add(parcel, name, args, options);
+    if (!joins) this.#push(parcel);
+    return await reply as Reply;
   }
 
-  /** Makes a call and adds it to a parcel. */
-  #enqueue(
-    parcel: Parcel,
-    name: string,
-    args: readonly unknown[],
-    options: CallOptions = {},
-  ): Promise<unknown> {
+  /** Makes a call and adds it to a parcel; throws where it cannot be made. */
+  #add(parcel: Parcel, name: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
     const { timeout = this.#timeout, signal } = options;
+    const deadline = performance.now() + checkTimeout(timeout);
+    signal?.throwIfAborted();
+    if (this.#closed) throw closedError(name, this.endpoint);
+    const bytes = encodeCommand(name, args);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    try {
-      signal?.throwIfAborted();
-      if (this.#closed) throw closedError(name, this.endpoint);
-      const bytes = encodeCommand(name, args);
-      const deadline = performance.now() + checkTimeout(timeout);
-      const call: Call = { name, bytes, timeout, deadline, settled: false, resolve, reject };
-      parcel.calls.push(call);
-      this.#expireAt(deadline);
-      if (signal) this.#failOnAbort(call, signal, promise);
-    } catch (error) {
-      reject(error);
-    }
+    const call: Call = { name, bytes, timeout, deadline, settled: false, resolve, reject };
+    parcel.calls.push(call);
+    this.#expireAt(deadline);
+    if (signal) this.#failOnAbort(call, signal, promise);
     return promise;
   }
 
@@ -434,17 +425,17 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 }
 
-/** The methods of a batch: its calls travel together. */
+/** The methods of a batch: its calls travel together. A call that cannot be made throws at once. */
 class Batch extends CommandMethods {
-  readonly #enqueue: (name: string, args: readonly unknown[]) => Promise<unknown>;
+  readonly #add: (name: string, args: readonly unknown[]) => Promise<unknown>;
 
-  constructor(enqueue: (name: string, args: readonly unknown[]) => Promise<unknown>) {
+  constructor(add: (name: string, args: readonly unknown[]) => Promise<unknown>) {
     super();
-    this.#enqueue = enqueue;
+    this.#add = add;
   }
 
   protected call<Reply>(name: string, args: readonly unknown[]): Promise<Reply> {
-    const reply = this.#enqueue(name, args);
+    const reply = this.#add(name, args);
     // The batch itself rejects; a promise that its function did not return must not end the process.
     reply.catch(() => {});
     return reply as Promise<Reply>;

@@ -15,7 +15,7 @@ import { Store } from "./engine/store.ts";
 import { address } from "./wire/endpoint.ts";
 import { encode, encoded, Reader } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
-import { listen, unlink } from "./wire/listen.ts";
+import { listen, type Listening } from "./wire/listen.ts";
 import { type Code, MemStoreError, parseRequest } from "./wire/message.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { turn } from "./wire/turn.ts";
@@ -81,7 +81,7 @@ export class MemStore implements AsyncDisposable {
   readonly #finished = Promise.withResolvers<void>();
   #context: Context | undefined;
   #sockets: Socket[] = [];
-  #addresses: string[] = [];
+  #listening: Listening[] = [];
   #serving: Promise<void>[] = [];
   /** Replies that wait for something, a file say. */
   readonly #late = new Set<Promise<void>>();
@@ -104,7 +104,7 @@ export class MemStore implements AsyncDisposable {
 
   /** The addresses that are served; empty unless the host is started. */
   get endpoints(): readonly string[] {
-    return this.#addresses;
+    return this.#listening.map(({ address }) => address);
   }
 
   /** Resolves when the host has stopped: by {@linkcode MemStore.stop}, or by the command `done`. */
@@ -127,10 +127,10 @@ export class MemStore implements AsyncDisposable {
       for (const wanted of addresses) {
         const socket = context.socket(ZMQ.ROUTER, { linger: LINGER_MS, maxMessageSize: MAX_MESSAGE_BYTES });
         this.#sockets.push(socket);
-        this.#addresses.push(await listen(socket, wanted));
+        this.#listening.push(await listen(socket, wanted));
       }
     } catch (error) {
-      this.#addresses.forEach(unlink);
+      this.#listening.forEach((each) => each.hide());
       await this.#close();
       throw error;
     }
@@ -145,7 +145,7 @@ export class MemStore implements AsyncDisposable {
     if (this.#state === "started") {
       this.#state = "stopping";
       // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
-      this.#addresses.forEach(unlink);
+      this.#listening.forEach((each) => each.hide());
       this.#sockets.forEach((socket) => socket.wake());
       await Promise.all(this.#serving);
       await this.#close();
@@ -254,8 +254,9 @@ export class MemStore implements AsyncDisposable {
     while (this.#late.size > 0) await Promise.allSettled(this.#late);
     this.#sockets.forEach((socket) => socket.close());
     await this.#context?.close();
+    this.#listening.forEach((each) => each.release());
     this.#sockets = [];
-    this.#addresses = [];
+    this.#listening = [];
     this.#state = "stopped";
     this.#finished.resolve();
   }
@@ -266,7 +267,7 @@ export class MemStore implements AsyncDisposable {
       version: manifest.version,
       pid: Deno.pid,
       uptime: (performance.now() - this.#startedAt) / 1000,
-      endpoints: this.#addresses,
+      endpoints: this.endpoints,
       tables: tables.size,
       entries,
       sets: sets.size,

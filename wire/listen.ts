@@ -1,10 +1,10 @@
 /**
- * Serving a socket file that is ours alone: libzmq would silently take it away from a living host.
+ * Serving an address that nobody else serves: libzmq would silently take a socket file away from the host
+ * that lives behind it.
  *
- * Whether a host lives is asked of the file itself: a connection that is accepted means yes, one that is
- * refused means that a crash left the file. From that question to the answer's use, a lock on
- * `<file>.lock` keeps a second host that starts at the same moment waiting; the lock's file is removed
- * again.
+ * While a host serves `<file>`, it holds a lock on `<file>.lock`. The system lets go of the lock when the
+ * process ends, however it ends: a lock that can be had means that a socket file found there is a crashed
+ * host's, to be taken over.
  *
  * @module
  */
@@ -12,65 +12,63 @@
 import { socketPath } from "./endpoint.ts";
 import type { Socket } from "./socket.ts";
 
+/** An address that is served. */
+export interface Listening {
+  /** The address bound, which differs from the one asked for where that has a wildcard. */
+  readonly address: string;
+  /** Removes the socket file, so that no more clients find it. */
+  hide(): void;
+  /** Lets others serve the address, once the socket is closed. */
+  release(): void;
+}
+
 /**
- * Binds a socket to an address; its file, if it has one, is readable and writable by its owner alone.
+ * Binds a socket to an address. Its file, if it has one, is for its owner alone.
  *
- * @throws {Error} if a living host serves the address.
+ * @throws {Error} if a living host serves the address, or it cannot be served.
  */
-export async function listen(socket: Socket, address: string): Promise<string> {
+export async function listen(socket: Socket, address: string): Promise<Listening> {
   const path = socketPath(address);
-  if (path === undefined) return socket.bind(address);
-  const lock = await lockBeside(path, address);
+  if (path === undefined) return { address: socket.bind(address), hide() {}, release() {} };
+  const lock = await takeLock(`${path}.lock`, address);
+  const release = () => {
+    removeFile(`${path}.lock`);
+    lock.close();
+  };
   try {
-    if (await isServed(path)) throw new Error(`Cannot serve ${address}: another host serves it`);
-    const bound = socket.bind(address);
+    const found = await Deno.lstat(path).catch(() => undefined);
+    if (found && !found.isSocket) {
+      throw new Error(`Cannot serve ${address}: a file is there that is no socket`);
+    }
+    socket.bind(address);
     await Deno.chmod(path, 0o600);
-    return bound;
-  } finally {
-    await Deno.remove(`${path}.lock`).catch(() => {});
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return { address, hide: () => removeFile(path), release };
+}
+
+async function takeLock(path: string, address: string): Promise<Deno.FsFile> {
+  for (;;) {
+    const lock = await Deno.open(path, { write: true, create: true, mode: 0o600 }).catch((error) => {
+      throw new Error(`Cannot serve ${address}: ${error.message}`);
+    });
+    if (!await lock.tryLock(true)) {
+      lock.close();
+      throw new Error(`Cannot serve ${address}: another host serves it`);
+    }
+    // Whoever had the lock may have removed its file since it was opened: a lock on that keeps nobody out.
+    const found = await Deno.stat(path).catch(() => undefined);
+    if (found?.ino === (await lock.stat()).ino) return lock;
     lock.close();
   }
 }
 
-/** Removes the file of an address that is served, so that no more clients find it. */
-export function unlink(address: string): void {
-  const path = socketPath(address);
-  if (path === undefined) return;
+function removeFile(path: string): void {
   try {
     Deno.removeSync(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
-
-async function lockBeside(path: string, address: string): Promise<Deno.FsFile> {
-  const beside = `${path}.lock`;
-  for (;;) {
-    let lock: Deno.FsFile;
-    try {
-      lock = await Deno.open(beside, { write: true, create: true, mode: 0o600 });
-    } catch (error) {
-      throw new Error(`Cannot serve ${address}: ${error instanceof Error ? error.message : error}`);
-    }
-    await lock.lock(true);
-    // Whoever had the lock may have removed its file: then this lock keeps nobody out.
-    const mine = await lock.stat();
-    const found = await Deno.stat(beside).catch(() => undefined);
-    if (found?.ino === mine.ino) return lock;
-    lock.close();
-  }
-}
-
-async function isServed(path: string): Promise<boolean> {
-  try {
-    if (!(await Deno.lstat(path)).isSocket) {
-      throw new Error(`Cannot serve ipc://${path}: a file is there that is no socket`);
-    }
-    const connection = await Deno.connect({ transport: "unix", path });
-    connection.close();
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused) return false;
-    throw error;
   }
 }

@@ -107,7 +107,6 @@ export class Socket {
     this.#watch = watch;
     zmq.zmq_msg_init(this.#message);
     this.#set(ZMQ.LINGER, options.linger);
-    this.#set(ZMQ.IPV6, 1);
     if (options.immediate) this.#set(ZMQ.IMMEDIATE, 1);
     if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
@@ -127,6 +126,7 @@ export class Socket {
 
   /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
   bind(address: string): string {
+    this.#allowIpv6(address);
     this.#check(this.#zmq.zmq_bind(this.#pointer, cString(address)), `serve ${address}`);
     optionSizeView.setUint32(0, optionValue.length, true);
     this.#zmq.zmq_getsockopt(this.#pointer, ZMQ.LAST_ENDPOINT, optionValue, optionSize);
@@ -135,6 +135,7 @@ export class Socket {
 
   /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
   connect(address: string): void {
+    this.#allowIpv6(address);
     this.#check(this.#zmq.zmq_connect(this.#pointer, cString(address)), `connect to ${address}`);
   }
 
@@ -207,6 +208,11 @@ export class Socket {
     optionSizeView.setUint32(0, 4, true);
     this.#zmq.zmq_getsockopt(this.#pointer, name, optionValue, optionSize);
     return optionView.getInt32(0, true);
+  }
+
+  /** With the option on, libzmq would serve IPv4 addresses through IPv6, where there may be none. */
+  #allowIpv6(address: string): void {
+    if (address.includes("[")) this.#set(ZMQ.IPV6, 1);
   }
 
   #set(name: number, value: number, bytes: 4 | 8 = 4): void {

@@ -1,0 +1,166 @@
+/**
+ * What the end-to-end tests share: hosts in processes of their own, and peers that send any frames they
+ * like. Everything made here ends with the block that made it, also when the test fails.
+ *
+ * @module
+ */
+
+import { address } from "../wire/endpoint.ts";
+import { ZMQ } from "../wire/libzmq.ts";
+import { Context, type Frames, type Socket } from "../wire/socket.ts";
+
+/** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
+const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command
+  .split(" ").filter((word: string) => word.startsWith("--")) as string[];
+const ROOT = new URL("..", import.meta.url);
+
+/** A temporary directory, removed at the end of the block. */
+export class TempDir implements AsyncDisposable {
+  readonly path: string = Deno.makeTempDirSync({ prefix: "ms-" });
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.path, { recursive: true });
+  }
+}
+
+/** A host in a process of its own, killed at the end of the block if it still lives. */
+export class Host implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #directory: TempDir;
+  /** What it serves: the first endpoint it was started with. */
+  readonly endpoint: string;
+  /** Where it was started: its relative paths begin there. */
+  readonly directory: string;
+  readonly status: Promise<Deno.CommandStatus>;
+  #error = "";
+  readonly #drained: Promise<void>;
+
+  private constructor(process: Deno.ChildProcess, directory: TempDir, endpoint: string) {
+    this.#process = process;
+    this.#directory = directory;
+    this.directory = directory.path;
+    this.endpoint = endpoint;
+    this.status = process.status;
+    this.#drained = this.#drain();
+  }
+
+  /** Starts a host with these endpoints, and waits until it says that each can be reached. */
+  static async start(...endpoints: string[]): Promise<Host> {
+    const directory = new TempDir();
+    if (endpoints.length === 0) endpoints.push(`${directory.path}/host.sock`);
+    const host = Host.#spawn(directory, endpoints);
+    await host.#ready(endpoints.length);
+    return host;
+  }
+
+  /** Starts a host of which it is not known whether it can serve. */
+  static spawn(...endpoints: string[]): Host {
+    return Host.#spawn(new TempDir(), endpoints);
+  }
+
+  static #spawn(directory: TempDir, endpoints: string[]): Host {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", ...START, new URL("cli.ts", ROOT).pathname, "serve", ...endpoints],
+      cwd: directory.path,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    return new Host(process, directory, endpoints[0]);
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** What it wrote to stderr, once it has ended. */
+  async error(): Promise<string> {
+    await this.#drained;
+    return this.#error;
+  }
+
+  /** Sends a signal and waits for the end. */
+  async end(signal: Deno.Signal): Promise<Deno.CommandStatus> {
+    this.#process.kill(signal);
+    return await this.status;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#process.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
+    await this.status;
+    await this.#process.stdout.cancel().catch(() => {});
+    await this.#drained;
+    await this.#directory[Symbol.asyncDispose]();
+  }
+
+  async #ready(lines: number): Promise<void> {
+    let text = "";
+    const reader = this.#process.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    while (text.split("memstore ready on ").length <= lines) {
+      const { value, done } = await reader.read();
+      if (done) {
+        throw new Error(
+          `Cannot start a host: it ended with ${(await this.status).code}: ${await this.error()}`,
+        );
+      }
+      text += value;
+    }
+    await reader.cancel();
+  }
+
+  async #drain(): Promise<void> {
+    for await (const text of this.#process.stderr.pipeThrough(new TextDecoderStream())) this.#error += text;
+  }
+}
+
+/** A DEALER that sends any frames it likes: the client that a host must survive. */
+export class Peer implements AsyncDisposable {
+  readonly #context: Context;
+  readonly #socket: Socket;
+
+  private constructor(context: Context, socket: Socket) {
+    this.#context = context;
+    this.#socket = socket;
+  }
+
+  static async connect(endpoint: string): Promise<Peer> {
+    const context = await Context.open();
+    const socket = context.socket(ZMQ.DEALER, { linger: 0 });
+    socket.connect(address(endpoint));
+    return new Peer(context, socket);
+  }
+
+  send(frames: (number[] | Uint8Array)[]): void {
+    if (!this.#socket.send(frames.map((frame) => new Uint8Array(frame)))) throw new Error("Cannot send");
+  }
+
+  /** The next message; fails after five seconds. */
+  async receive(): Promise<Frames> {
+    const end = performance.now() + 5000;
+    const timer = setTimeout(() => this.#socket.wake(), 5000);
+    try {
+      for (;;) {
+        const frames = this.#socket.receive();
+        if (frames) return frames;
+        if (performance.now() >= end) throw new Error("No reply within 5 s");
+        await this.#socket.wait();
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async request(frames: (number[] | Uint8Array)[]): Promise<Frames> {
+    this.send(frames);
+    return await this.receive();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.close();
+    await this.#context.close();
+  }
+}

@@ -168,7 +168,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /**
-   * One table as an asynchronous `Map`.
+   * One table as an asynchronous `Map`. The options are those of each of its calls.
    *
    * @example
    * ```ts
@@ -184,12 +184,12 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * for await (const [name, age] of ages) console.assert(name === "alice" && age === 31);
    * ```
    */
-  table<Value = unknown, Key = unknown>(name: unknown): RemoteTable<Value, Key> {
-    return new RemoteTable(this, name);
+  table<Value = unknown, Key = unknown>(name: unknown, options?: CallOptions): RemoteTable<Value, Key> {
+    return new RemoteTable(this, name, options);
   }
 
   /**
-   * One named set as an asynchronous `Set`.
+   * One named set as an asynchronous `Set`. The options are those of each of its calls.
    *
    * @example
    * ```ts
@@ -205,8 +205,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * for await (const name of online) console.assert(name === "alice");
    * ```
    */
-  namedSet<Value = unknown>(name: unknown): RemoteSet<Value> {
-    return new RemoteSet(this, name);
+  namedSet<Value = unknown>(name: unknown, options?: CallOptions): RemoteSet<Value> {
+    return new RemoteSet(this, name, options);
   }
 
   /** Closes the connection. Calls that have no reply reject. */
@@ -452,7 +452,8 @@ function encodeCommand(name: string, args: readonly unknown[]): Uint8Array {
   scratch.reset();
   scratch.arrayHead(1 + args.length);
   scratch.str(name);
-  for (const arg of args) encode(arg, scratch);
+  // The command's array is one level of the message already.
+  for (const arg of args) encode(arg, scratch, 1);
   if (scratch.length > MAX_MESSAGE_BYTES) {
     const text =
       `Cannot ${name}: a message takes ${MAX_MESSAGE_BYTES} bytes at most: received ${scratch.length}`;

@@ -23,6 +23,8 @@ import manifest from "./deno.json" with { type: "json" };
 
 /** The longest message that a host takes, in bytes: 512 MiB. A client that sends a longer one is cut off. */
 const MAX_MESSAGE_BYTES = 2 ** 29;
+/** How many replies may wait for a client that does not read them; past this number it loses some. */
+const MAX_REPLIES_WAITING = 2 ** 16;
 /** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
 const LINGER_MS = 2000;
 /** After so many messages without a pause, other work of the process gets a turn. */
@@ -125,7 +127,11 @@ export class MemStore implements AsyncDisposable {
     const context = this.#context = await Context.open();
     try {
       for (const wanted of addresses) {
-        const socket = context.socket(ZMQ.ROUTER, { linger: LINGER_MS, maxMessageSize: MAX_MESSAGE_BYTES });
+        const socket = context.socket(ZMQ.ROUTER, {
+          linger: LINGER_MS,
+          maxMessageSize: MAX_MESSAGE_BYTES,
+          sendHighWaterMark: MAX_REPLIES_WAITING,
+        });
         this.#sockets.push(socket);
         this.#listening.push(await listen(socket, wanted));
       }

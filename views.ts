@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { CommandMethods } from "./commands/methods.ts";
+import type { CallOptions, CommandMethods } from "./commands/methods.ts";
 
 /**
  * One table, with the methods of a `Map` as promises. Made by {@linkcode MemStoreClient.table}.
@@ -14,54 +14,56 @@ import type { CommandMethods } from "./commands/methods.ts";
  */
 export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterable<[Key, Value]> {
   readonly #client: CommandMethods;
+  readonly #options: CallOptions;
   /** The table's name. */
   readonly name: unknown;
 
   /** Use {@linkcode MemStoreClient.table}. */
-  constructor(client: CommandMethods, name: unknown) {
+  constructor(client: CommandMethods, name: unknown, options: CallOptions = {}) {
     this.#client = client;
+    this.#options = options;
     this.name = name;
   }
 
   /** The value of a key, or `undefined`. */
   get(key: Key): Promise<Value | undefined> {
-    return this.#client.get(this.name, key);
+    return this.#client.get(this.name, key, this.#options);
   }
 
   /** Sets the value of a key. */
   async set(key: Key, value: Value): Promise<this> {
-    await this.#client.set(this.name, key, value);
+    await this.#client.set(this.name, key, value, this.#options);
     return this;
   }
 
   /** Whether the key is there. */
   has(key: Key): Promise<boolean> {
-    return this.#client.exists(this.name, key);
+    return this.#client.exists(this.name, key, this.#options);
   }
 
   /** Deletes a key; whether it was there. */
   async delete(key: Key): Promise<boolean> {
-    return await this.#client.del(this.name, key) === 1;
+    return await this.#client.del(this.name, key, this.#options) === 1;
   }
 
   /** Drops the table. */
   async clear(): Promise<void> {
-    await this.#client.drop(this.name);
+    await this.#client.drop(this.name, this.#options);
   }
 
   /** How many entries there are. */
   size(): Promise<number> {
-    return this.#client.size(this.name);
+    return this.#client.size(this.name, this.#options);
   }
 
   /** Key and value of every entry. */
   async *entries(): AsyncIterableIterator<[Key, Value]> {
-    yield* await this.#client.all<Value, Key>(this.name);
+    yield* await this.#client.all<Value, Key>(this.name, this.#options);
   }
 
   /** Every key. */
   async *keys(): AsyncIterableIterator<Key> {
-    yield* await this.#client.keys<Key>(this.name);
+    yield* await this.#client.keys<Key>(this.name, this.#options);
   }
 
   /** Every value. */
@@ -82,44 +84,46 @@ export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterabl
  */
 export class RemoteSet<Value = unknown> implements AsyncIterable<Value> {
   readonly #client: CommandMethods;
+  readonly #options: CallOptions;
   /** The set's name. */
   readonly name: unknown;
 
   /** Use {@linkcode MemStoreClient.namedSet}. */
-  constructor(client: CommandMethods, name: unknown) {
+  constructor(client: CommandMethods, name: unknown, options: CallOptions = {}) {
     this.#client = client;
+    this.#options = options;
     this.name = name;
   }
 
   /** Adds a value. */
   async add(value: Value): Promise<this> {
-    await this.#client.push(this.name, value);
+    await this.#client.push(this.name, value, this.#options);
     return this;
   }
 
   /** Whether a value is a member. */
   has(value: Value): Promise<boolean> {
-    return this.#client.inSet(this.name, value);
+    return this.#client.inSet(this.name, value, this.#options);
   }
 
   /** Removes a value; whether it was a member. */
   async delete(value: Value): Promise<boolean> {
-    return await this.#client.pull(this.name, value) === 1;
+    return await this.#client.pull(this.name, value, this.#options) === 1;
   }
 
   /** Empties the set. */
   async clear(): Promise<void> {
-    await this.#client.clearSet(this.name);
+    await this.#client.clearSet(this.name, this.#options);
   }
 
   /** How many members there are. */
   size(): Promise<number> {
-    return this.#client.setSize(this.name);
+    return this.#client.setSize(this.name, this.#options);
   }
 
   /** Every member. */
   async *values(): AsyncIterableIterator<Value> {
-    yield* await this.#client.listSet<Value>(this.name);
+    yield* await this.#client.listSet<Value>(this.name, this.#options);
   }
 
   /** {@linkcode RemoteSet.values}, for `for await`. */

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { head, MalformedError, skip, Writer } from "../wire/msgpack.ts";
+import { head, latin1, MalformedError, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
 
@@ -142,7 +142,7 @@ export class Dispatcher {
     if (type !== "str" && type !== "bin") {
       throw new MemStoreError("UNKNOWN_COMMAND", "Cannot find a command: its name must be a string");
     }
-    const name = utf8.decode(payload.subarray(body, body + Math.min(length, MAX_NAME)));
+    const name = latin1(payload, body, body + Math.min(length, MAX_NAME));
     const command = this.#commands.get(name);
     if (!command) {
       throw new MemStoreError("UNKNOWN_COMMAND", `Cannot find a command of this name: received ${name}`);
@@ -203,7 +203,6 @@ export class Dispatcher {
 
 /** Command names are looked up by no more bytes than this. */
 const MAX_NAME = 64;
-const utf8 = new TextDecoder();
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");
 /** Stands in the place of a command that was not found. */
 const NO_COMMAND: Command = { name: "", args: [], help: "", run: () => {} };

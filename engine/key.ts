@@ -16,7 +16,7 @@
  * @module
  */
 
-import { head, skip, Writer } from "../wire/msgpack.ts";
+import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 
 /** The canonical bytes of a key, one character a byte (what a `Map` of this engine is keyed by). */
 export type Key = string;
@@ -39,16 +39,6 @@ export function writeKey(key: Key, to: Writer): void {
   const at = to.reserve(key.length);
   for (let i = 0; i < key.length; i++) to.bytes[at + i] = key.charCodeAt(i);
 }
-
-function latin1(bytes: Uint8Array, from: number, to: number): string {
-  let text = "";
-  for (let at = from; at < to; at += CHUNK) {
-    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + CHUNK, to)));
-  }
-  return text;
-}
-/** Well below the number of arguments that a call can take. */
-const CHUNK = 4096;
 
 /** Writes the canonical form of an item that is whole, and answers where the item ends. */
 export function canonical(bytes: Uint8Array, at: number, to: Writer): number {

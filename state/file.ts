@@ -92,20 +92,22 @@ export async function decodeState(bytes: Uint8Array): Promise<Store> {
   const seen = new Set<Key>();
 
   for (let fields = open("map", "a state file"); fields > 0; fields--) {
+    const began = at;
     const field = key();
-    if (seen.has(field)) throw new Error(`a field is there twice at byte ${at}`);
+    if (seen.has(field)) throw new Error(`a field is there twice at byte ${began}`);
     seen.add(field);
     if (field === FIELD.version) {
+      const value = at;
       version = key();
       if (version !== String.fromCharCode(VERSION)) {
-        throw new Error(`version ${VERSION} is needed at byte ${at}`);
+        throw new Error(`version ${VERSION} is needed at byte ${value}`);
       }
     } else if (field === FIELD.store) {
       for (let tables = open("map", '"store"'); tables > 0; tables--) {
         const table = store.table(key());
         for (let entries = open("map", "a table"); entries > 0; entries--) {
           const entry = key();
-          table.set(entry, span().slice());
+          table.set(entry, new Uint8Array(span()));
           await rest();
         }
       }
@@ -118,10 +120,10 @@ export async function decodeState(bytes: Uint8Array): Promise<Store> {
         }
       }
     } else {
-      throw new Error(`there is a field that is not known at byte ${at}`);
+      throw new Error(`there is a field that is not known at byte ${began}`);
     }
   }
-  if (version === undefined) throw new Error('there is no "version"');
+  if (version === undefined) throw new Error(`the map ends without a "version" at byte ${at}`);
   if (at !== bytes.length) throw new Error(`${bytes.length - at} bytes follow the state at byte ${at}`);
   return store;
 }

@@ -305,3 +305,18 @@ Deno.test("a process with an idle client ends by itself", async () => {
   assert.equal(status, 0);
   assert.equal(new TextDecoder().decode(stdout), "pong\n");
 });
+
+Deno.test("a value nested too deep is refused alone, by the client", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
+  const results = await Promise.allSettled([
+    client.ping(),
+    client.set("t", "deep", nest(512)),
+    client.ping(),
+  ]);
+  assert.deepEqual(results.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled"]);
+  await client.set("t", "deep", nest(511));
+  assert.deepEqual(await client.get("t", "deep"), nest(511));
+  assert.deepEqual(await client.all("t"), new Map([["deep", nest(511)]]));
+});

@@ -64,6 +64,9 @@ const NO_BYTES = new Uint8Array(0);
  * @throws {RangeError} for a bigint of more than 64 bits, or a value nested deeper than 512, as cycles are.
  */
 export function encode(value: unknown, to: Writer, depth = 0): void {
+  if (depth > MAX_DEPTH) {
+    throw new RangeError(`Cannot encode a value nested deeper than ${MAX_DEPTH}: is it a cycle?`);
+  }
   switch (typeof value) {
     case "string":
       if (!value.isWellFormed()) refuse("a string with half of a surrogate pair", JSON.stringify(value));
@@ -79,9 +82,6 @@ export function encode(value: unknown, to: Writer, depth = 0): void {
       return to.int(value);
     case "object":
       if (value === null) return to.nil();
-      if (depth === MAX_DEPTH) {
-        throw new RangeError(`Cannot encode a value nested deeper than ${MAX_DEPTH}: is it a cycle?`);
-      }
       return encodeObject(value, to, depth + 1);
     default:
       refuse(`a value of type ${typeof value}`, String(value));
@@ -237,7 +237,7 @@ export class Reader {
     try {
       return utf8.decode(bytes.subarray(this.at, end));
     } catch {
-      return bytes.slice(this.at, end);
+      return new Uint8Array(bytes.subarray(this.at, end));
     } finally {
       this.at = end;
     }
@@ -252,7 +252,7 @@ export class Reader {
   #take(length: number): Uint8Array {
     const from = this.at;
     this.at += length;
-    return length === 0 ? NO_BYTES : this.#bytes.slice(from, this.at);
+    return length === 0 ? NO_BYTES : new Uint8Array(this.#bytes.subarray(from, this.at));
   }
 
   #objectOrMap(length: number): unknown {

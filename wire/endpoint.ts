@@ -40,7 +40,7 @@ export function address(endpoint: string): string {
   };
   // deno-lint-ignore no-control-regex -- a socket's path is text a person can type
   if (endpoint === "" || /[\0-\x1f]/.test(endpoint)) refuse("a name, a path or an address is needed");
-  const scheme = /^([a-z]+):\/\/(.*)$/.exec(endpoint);
+  const scheme = /^([a-z]+):\/\/(.*)$/s.exec(endpoint);
   if (scheme && !SCHEMES.includes(scheme[1])) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);
   if (scheme && scheme[2] === "") refuse("nothing follows the scheme");
   if (!scheme && endpoint.includes("://")) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);

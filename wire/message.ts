@@ -22,6 +22,9 @@
  * its commands is refused, so is the message: that command is answered with its code, the others with
  * `NOT_RUN`. A payload or envelope that cannot be understood at all has one reply, `BAD_REQUEST`.
  *
+ * Messages of one client run in the order in which it sent them, but one that stores or restores is
+ * answered when its file is done, and one that restores runs then: others are served meanwhile.
+ *
  * @module
  */
 
@@ -111,33 +114,32 @@ export interface Request {
 /** Takes a message that a ROUTER socket received apart. */
 export function parseRequest(frames: Frames): Request {
   const last = frames.length - 1;
-  const payload = frames[last];
   const empty = frames.findIndex((frame, i) => i > 0 && i < last && frame.length === 0);
-  const between = last - empty - 1;
-  if (empty < 0 || frames.length === MAX_FRAMES) {
-    return {
-      envelope: frames.slice(0, 1),
-      legacy: true,
-      payload,
-      fault: "an empty frame and a payload are needed",
-    };
-  }
-  if (between === 0) return { envelope: frames.slice(0, last), legacy: true, payload };
+  const between = empty < 0 ? [] : frames.slice(empty + 1, last);
+  const legacy = between[0]?.[0] !== MAGIC;
+  const envelope = frames.slice(0, empty < 0 ? 1 : legacy ? empty + 1 : empty + 2);
+  const fault = empty < 0
+    ? "an empty frame and a payload are needed"
+    : frames.length === MAX_FRAMES
+    ? `a message has fewer than ${MAX_FRAMES} frames`
+    : between.length === 0
+    ? undefined
+    : legacy
+    ? "between the empty frame and the payload there may be a header alone"
+    : between.length > 1
+    ? `one payload is needed: received ${between.length} frames after the header`
+    : headerFault(between[0]);
+  return { envelope, legacy, payload: frames[last], fault };
+}
 
-  const header = frames[empty + 1];
-  if (header[0] !== MAGIC) {
-    const fault = "between the empty frame and the payload there may be a header alone";
-    return { envelope: frames.slice(0, empty + 1), legacy: true, payload, fault };
+function headerFault(header: Uint8Array): string | undefined {
+  if (header.length < 2) return "a header has 2 bytes at least: received 1";
+  if (header[1] !== VERSION) {
+    return `version ${VERSION} of the protocol is spoken here: received version ${header[1]}`;
   }
-  const envelope = frames.slice(0, empty + 2);
-  const fault = between > 1
-    ? `one payload is needed: received ${between} frames after the header`
-    : header[1] !== VERSION
-    ? `version ${VERSION} of the protocol is spoken here: received version ${header[1]}`
-    : header.length > MAX_HEADER
-    ? `a header has ${MAX_HEADER} bytes at most: received ${header.length}`
-    : undefined;
-  return { envelope, legacy: false, payload, fault };
+  if (header.length > MAX_HEADER) {
+    return `a header has ${MAX_HEADER} bytes at most: received ${header.length}`;
+  }
 }
 
 /** Writes the reply to a command that was not done. */

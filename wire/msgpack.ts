@@ -111,7 +111,7 @@ export function skip(bytes: Uint8Array, at: number): number {
 /** Sizes of ca (float 32) to d8 (fixext 16), heads included. */
 const FIXED_SIZE = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18];
 
-/** The big-endian unsigned number in `size` bytes; past the end, one that no item can have. */
+/** The big-endian unsigned number in `size` bytes. */
 function number(bytes: Uint8Array, at: number, size: 1 | 2 | 4): number {
   if (at + size > bytes.length) malformed("the bytes end within an item", bytes.length);
   if (size === 1) return bytes[at];
@@ -170,6 +170,21 @@ export function head(bytes: Uint8Array, at: number): Head {
       return { type: "other", length: 0, body: at + 1 };
   }
 }
+
+/** Bytes as a string, one character a byte. */
+export function latin1(bytes: Uint8Array, from: number, to: number): string {
+  let text = "";
+  // Nearly all are short, and for those nothing is faster.
+  if (to - from < 64) { for (let at = from; at < to; at++) text += String.fromCharCode(bytes[at]); }
+  else {
+    for (let at = from; at < to; at += CHUNK) {
+      text += String.fromCharCode(...bytes.subarray(at, Math.min(at + CHUNK, to)));
+    }
+  }
+  return text;
+}
+/** Well below the number of arguments that a call can take. */
+const CHUNK = 4096;
 
 const utf8 = new TextEncoder();
 

@@ -36,6 +36,8 @@ export interface SocketOptions {
   reconnectIntervalMax?: number;
   /** Bytes; a peer that sends a longer frame is cut off. */
   maxMessageSize?: number;
+  /** Messages that wait for one slow peer; past this number, those to it are dropped. */
+  sendHighWaterMark?: number;
 }
 
 /** Sockets that end together, and the threads of libzmq that serve them. */
@@ -110,6 +112,7 @@ export class Socket {
     if (options.immediate) this.#set(ZMQ.IMMEDIATE, 1);
     if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
+    if (options.sendHighWaterMark) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
     if (options.maxMessageSize) this.#set(ZMQ.MAXMSGSIZE, options.maxMessageSize, 8);
     this.fd = this.#get(ZMQ.FD);
   }

@@ -1,0 +1,215 @@
+/**
+ * The command line: `memstore serve` for the host, every command by its name for people.
+ *
+ * The commands, their arguments and their help come from {@link ./commands/table.ts | the command table};
+ * commander parses and prints the help. What a command does not need is imported only when it is needed:
+ * a `memstore get` loads no host and no prompt.
+ *
+ * Exit codes: 0; 1 for what was tried and failed; 2 for a line that cannot be understood.
+ *
+ * @module
+ */
+
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { commands } from "./commands/table.ts";
+import type { Command as StoreCommand } from "./commands/dispatch.ts";
+import { address } from "./wire/endpoint.ts";
+import { parseArgument, parseJson } from "./terminal/json.ts";
+import { complain, print, write } from "./terminal/output.ts";
+import { connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./terminal/remote.ts";
+import manifest from "./deno.json" with { type: "json" };
+
+const DEFAULT_ENDPOINT = "memstore";
+/** Help is as wide as the terminal, or this where there is none. */
+const HELP_WIDTH = 100;
+
+const ARGUMENTS_HELP = `
+Arguments are JSON where they parse as JSON, and strings where not: 31 is a number,
+'"31"' and alice are strings. After -- nothing is an option.`;
+
+const PATH_HELP = `
+The path is the host's: a relative one is relative to the directory the host was started in.`;
+
+const SERVE_HELP = `
+An endpoint is a name, a path (with a /) or a ZeroMQ address (ipc://…, tcp://…).
+Prints "memstore ready on <address>" for each when it can be reached. Ctrl-C, SIGTERM
+and the command done stop it.`;
+
+/** A line that cannot be understood, and how it is written. */
+class UsageError extends Error {
+  readonly usage: string;
+
+  constructor(text: string, command: Command) {
+    super(text);
+    this.usage = command.createHelp().commandUsage(command);
+  }
+}
+
+/** Runs a command line; resolves to the exit code. */
+async function main(args: string[]): Promise<number> {
+  try {
+    const program = makeProgram();
+    let code = 0;
+    addProgramCommands(program, (failed) => code = failed);
+    for (const command of commands) addStoreCommand(program, command);
+    await program.parseAsync(args, { from: "user" });
+    return code;
+  } catch (error) {
+    return exitCode(error);
+  }
+}
+
+function exitCode(error: unknown): number {
+  // `memstore … | head`: whoever reads has enough.
+  if (error instanceof Deno.errors.BrokenPipe) return 0;
+  // Help or the version was printed; if that was instead of what should have been done, it is an error.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  complain(error);
+  if (!(error instanceof UsageError)) return 1;
+  write(Deno.stderr, `usage: ${error.usage}\n`);
+  return 2;
+}
+
+function makeProgram(): Command {
+  const program = new Command("memstore")
+    .description("A map and sets in memory that many processes share.")
+    .version(manifest.version, "-V, --version", "print the version")
+    .option(
+      "-e, --endpoint <endpoint>",
+      `the host: a name, a path or an address (default: ${DEFAULT_ENDPOINT})`,
+    )
+    .option(
+      "-t, --timeout <seconds>",
+      "how long to wait for the reply (default: 5; store, restore: 600)",
+      seconds,
+    )
+    .option("--raw", "print the reply on one line")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => write(Deno.stdout, text),
+      writeErr: (text) => write(Deno.stderr, text),
+      outputError: () => {},
+      getOutHelpWidth: helpWidth,
+      getErrHelpWidth: helpWidth,
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .addHelpText("after", ARGUMENTS_HELP);
+  return withUsageErrors(program);
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError("It must be a number above 0.");
+  return value;
+}
+
+function helpWidth(): number {
+  return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : HELP_WIDTH;
+}
+
+/** Turns commander's errors about a command into ours; that it printed help or the version stays as it is. */
+function withUsageErrors(command: Command): Command {
+  return command.exitOverride((error) => {
+    if (["commander.help", "commander.helpDisplayed", "commander.version"].includes(error.code)) throw error;
+    const why = error.message.replace(/^error: /, "");
+    const hint = error.code === "commander.unknownCommand"
+      ? `: send a command of the host's own with: memstore send '["${command.args[0]}"]'`
+      : "";
+    throw new UsageError(`Cannot ${command.parent ? command.name() : "run"}: ${why}${hint}`, command);
+  });
+}
+
+/** What is not a command of the host. */
+function addProgramCommands(program: Command, fails: (code: number) => void): void {
+  const add = (name: string, help: string) => withUsageErrors(program.command(name).description(help));
+  program.commandsGroup("Program:");
+  add("serve", "Serves one or several endpoints until it is stopped.")
+    .argument("[endpoints...]", `what to serve (default: ${DEFAULT_ENDPOINT})`)
+    .configureHelp({ showGlobalOptions: false })
+    .addHelpText("after", SERVE_HELP)
+    .action(async (endpoints: string[]) => {
+      const { endpoint = DEFAULT_ENDPOINT } = program.opts<RemoteOptions>();
+      await serve(endpoints.length > 0 ? endpoints : [endpoint]);
+    });
+  add("repl", "Opens a prompt; reads commands line by line where stdin is no terminal.")
+    .action(async () => {
+      const { repl } = await import("./terminal/repl.ts");
+      fails(await repl(program.opts()));
+    });
+  const raw = add("send", "Sends a command in its raw form: one of the host's own, for example.")
+    .argument("<command>", `a JSON array: '["get","users","alice"]'`)
+    .action((text: string) => run(parseRawCommand(text, raw), program));
+  add("endpoint", "Prints the address that a name stands for.")
+    .argument("[name]", `a name, a path or an address (default: ${DEFAULT_ENDPOINT})`)
+    .configureHelp({ showGlobalOptions: false })
+    .action((name?: string) => {
+      print(address(name ?? program.opts<RemoteOptions>().endpoint ?? DEFAULT_ENDPOINT));
+    });
+  const help = add("help", "Prints the help of a command.")
+    .argument("[command]")
+    .configureHelp({ showGlobalOptions: false })
+    .action((name?: string) => {
+      const found = name === undefined ? program : program.commands.find((each) => each.name() === name);
+      if (!found) {
+        throw new UsageError(`Cannot help: there is no command of this name: received ${name}`, help);
+      }
+      found.help();
+    });
+}
+
+/** A command of the command table. */
+function addStoreCommand(program: Command, { name, args, help }: StoreCommand): void {
+  const command = withUsageErrors(
+    program.command(name).description(help).helpGroup(group(name, args[0]?.name)),
+  );
+  for (const arg of args) command.argument(`<${arg.name}>`);
+  if (args[0]?.name === "path") command.addHelpText("after", PATH_HELP);
+  else if (args.length > 0) command.addHelpText("after", ARGUMENTS_HELP);
+  command.action(() => {
+    const values = args.map(({ type }, i) =>
+      type === "string" ? command.args[i] : parseArgument(command.args[i])
+    );
+    return run([name, ...values], program);
+  });
+}
+
+/** The heading under which help lists a command: by what it is about. */
+function group(name: string, firstArgument: string | undefined): string {
+  if (name === "tables" || firstArgument === "table") return "Tables:";
+  if (name === "sets" || firstArgument === "set") return "Sets:";
+  return firstArgument === undefined ? "Host:" : "State:";
+}
+
+function parseRawCommand(text: string, command: Command): RawCommand {
+  let value: unknown;
+  try {
+    value = parseJson(text);
+  } catch {
+    // Told below.
+  }
+  if (isRawCommand(value)) return value;
+  throw new UsageError(`Cannot send: it must be a JSON array, ["name", …]: received ${text}`, command);
+}
+
+async function run(command: RawCommand, program: Command): Promise<void> {
+  const options = program.opts<RemoteOptions>();
+  await using client = connect(options);
+  print(await send(client, command, options));
+}
+
+/** Serves until it is told to stop. */
+async function serve(endpoints: string[]): Promise<void> {
+  const { MemStore } = await import("./server.ts");
+  await using store = new MemStore(endpoints);
+  const stop = () => void store.stop();
+  Deno.addSignalListener("SIGINT", stop);
+  Deno.addSignalListener("SIGTERM", stop);
+  await store.start();
+  for (const endpoint of store.endpoints) print(`memstore ready on ${endpoint}`);
+  await store.finished;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,62 @@
+/**
+ * Completion of a line at the prompt: command names, and what the host has under a table or set name.
+ *
+ * What an argument stands for is told by its name in the command table: `table`, `set`, `key`, and `value`
+ * where it is a set's. Commands of the host's own complete like all others if they name theirs so.
+ *
+ * @module
+ */
+
+import type { CommandInfo } from "../commands/table.ts";
+import type { RawCommand } from "./remote.ts";
+import { textOf, typed, valueOf, type Word, words } from "./words.ts";
+
+/** Tables and sets that have more than this are not asked for what is in them. */
+const CHEAP = 1000;
+
+/** What completion asks. */
+export interface Source {
+  /** The commands that can be typed. */
+  commands(): Promise<readonly CommandInfo[]>;
+  /** Sends a command to the host. */
+  send(command: RawCommand): Promise<unknown>;
+}
+
+/** What the last word of a line may be, and that word, as `node:readline` asks for it. */
+export async function complete(line: string, source: Source): Promise<[candidates: string[], begun: string]> {
+  const before = words(line);
+  const last = before.at(-1);
+  // A word goes on until a space follows it.
+  const goesOn = last !== undefined && (!last.closed || last.start + last.source.length === line.length);
+  const begun = goesOn ? before.pop()!.source : "";
+  const values = await candidates(before, source).catch(() => []);
+  const found = values.map((value) => typed(value, begun)).filter((text) => text.startsWith(begun));
+  return [found.length === 1 ? [`${found[0]} `] : found, begun];
+}
+
+/** The values that may follow the words. */
+async function candidates(before: Word[], source: Source): Promise<unknown[]> {
+  const commands = await source.commands();
+  const [first, ...rest] = before;
+  if (!first) return commands.map(({ name }) => name);
+  const name = textOf(first);
+  if (name === "help") return rest.length === 0 ? commands.map(({ name }) => name) : [];
+  const args = commands.find((command) => command.name === name)?.args ?? [];
+  const ask = async (command: RawCommand) => await source.send(command) as unknown[];
+  const askIfCheap = async (count: string, list: string) => {
+    const of = valueOf(rest[0]);
+    return (await source.send([count, of]) as number) > CHEAP ? [] : await ask([list, of]);
+  };
+  switch (args[rest.length]) {
+    case "table":
+      return ask(["tables"]);
+    case "set":
+      return ask(["sets"]);
+    case "key":
+      return args[0] === "table" ? askIfCheap("size", "keys") : [];
+    case "value":
+      return args[0] === "set" ? askIfCheap("set_size", "list_set") : [];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * The prompt's history: one line of a file for each line that was typed, in
+ * `$XDG_STATE_HOME/memstore/history`, else `~/.local/state/memstore/history`, for its owner alone.
+ *
+ * Best effort: where the file cannot be read or written, history lasts as long as the prompt.
+ *
+ * @module
+ */
+
+import { dirname, join } from "node:path";
+
+/** How many lines are kept. */
+export const MAX_LINES = 1000;
+
+/** The file's path; undefined where the environment names no place, or may not be read. */
+export function historyPath(): string | undefined {
+  try {
+    const state = Deno.env.get("XDG_STATE_HOME");
+    const home = Deno.env.get("HOME");
+    const base = state || (home && join(home, ".local", "state"));
+    return base ? join(base, "memstore", "history") : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The lines of the file, the oldest first; those beyond {@linkcode MAX_LINES} are dropped from it. */
+export function loadHistory(path: string): string[] {
+  try {
+    const all = Deno.readTextFileSync(path).split("\n").filter((line) => line !== "");
+    const lines = all.slice(-MAX_LINES);
+    if (lines.length < all.length) Deno.writeTextFileSync(path, lines.join("\n") + "\n");
+    return lines;
+  } catch {
+    return [];
+  }
+}
+
+/** Adds a line. */
+export function appendHistory(path: string, line: string): void {
+  try {
+    Deno.mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    Deno.writeTextFileSync(path, `${line}\n`, { append: true, mode: 0o600 });
+  } catch {
+    // Best effort.
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * JSON as people type and read it: arguments become values, replies become text.
+ *
+ * MessagePack has more kinds of values than JSON. What JSON has no word for is printed so that typing it
+ * again gives the same value, except where the table says otherwise:
+ *
+ * | value | text |
+ * |---|---|
+ * | integer beyond 2⁵³ (`bigint`) | all its digits |
+ * | `Uint8Array` | `{"$bytes": "<base64>"}` |
+ * | `Extension` | `{"$ext": [type, "<base64>"]}` |
+ * | `Map` | an object where every key is a string, else an array of `[key, value]` (not read back) |
+ * | `Date` | its ISO string (not read back) |
+ * | NaN, ±Infinity | their names as strings (not read back) |
+ *
+ * @module
+ */
+
+import { Extension } from "../wire/codec.ts";
+
+/** A text is broken into lines where it is longer than this. */
+const WIDTH = 80;
+
+/**
+ * The value of an argument: JSON where it parses as JSON, else the text itself.
+ *
+ * @example
+ * ```ts
+ * import { parseArgument } from "./json.ts";
+ * console.assert(parseArgument("31") === 31);
+ * console.assert(parseArgument("alice") === "alice");
+ * console.assert(parseArgument("18446744073709551615") === 2n ** 64n - 1n);
+ * ```
+ */
+export function parseArgument(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    return text;
+  }
+}
+
+/**
+ * The value of a JSON text; integers keep every digit.
+ *
+ * @throws {SyntaxError} if it is no JSON.
+ */
+export function parseJson(text: string): unknown {
+  return parseWithSource(text, revive);
+}
+
+/** What a reviver is told of a primitive: its text. */
+interface Context {
+  source?: string;
+}
+
+/** TypeScript's types do not know a reviver's third parameter. */
+const parseWithSource = JSON.parse as (
+  text: string,
+  reviver: (key: string, value: unknown, context: Context) => unknown,
+) => unknown;
+
+function revive(_key: string, value: unknown, { source = "" }: Context): unknown {
+  if (typeof value === "number") {
+    return !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value;
+  }
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value);
+  return entries.length === 1 ? reviveTagged(entries[0]) ?? value : value;
+}
+
+/** `$bytes` and `$ext`; undefined for what only looks alike. */
+function reviveTagged([tag, content]: [string, unknown]): Uint8Array | Extension | undefined {
+  try {
+    if (tag === "$bytes" && typeof content === "string") return Uint8Array.fromBase64(content);
+    if (tag === "$ext" && Array.isArray(content) && content.length === 2) {
+      return new Extension(content[0], Uint8Array.fromBase64(content[1]));
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * A value as JSON for programs: one line, no spaces.
+ *
+ * @example
+ * ```ts
+ * import { toLine } from "./json.ts";
+ * console.assert(toLine({ age: 31 }) === '{"age":31}');
+ * ```
+ */
+export function toLine(value: unknown): string {
+  return flat(node(value), ",", ":");
+}
+
+/**
+ * A value as JSON for people: short values on one line, long ones broken and indented.
+ *
+ * @example
+ * ```ts
+ * import { toText } from "./json.ts";
+ * console.assert(toText({ age: 31, tags: ["a"] }) === '{"age": 31, "tags": ["a"]}');
+ * ```
+ */
+export function toText(value: unknown): string {
+  return tall(node(value), "", 0);
+}
+
+/** A value on its way to text: a scalar's text, or a container with its items and their labels. */
+type Node = string | { open: string; close: string; items: [label: string | undefined, item: Node][] };
+
+function node(value: unknown): Node {
+  switch (typeof value) {
+    case "string":
+      return quote(value);
+    case "number":
+      return Object.is(value, -0) ? "-0" : Number.isFinite(value) ? String(value) : quote(String(value));
+    case "object":
+      return value === null ? "null" : objectNode(value);
+    default:
+      return String(value);
+  }
+}
+
+function objectNode(value: object): Node {
+  if (Array.isArray(value)) return arrayNode(value);
+  if (value instanceof Uint8Array) return node({ $bytes: value.toBase64() });
+  if (value instanceof Extension) return node({ $ext: [value.type, value.data.toBase64()] });
+  if (value instanceof Date) return quote(value.toISOString());
+  const entries = value instanceof Map ? [...value] : Object.entries(value);
+  if (!entries.every(([key]) => typeof key === "string")) return arrayNode(entries);
+  return { open: "{", close: "}", items: entries.map(([key, item]) => [quote(key), node(item)]) };
+}
+
+function arrayNode(items: unknown[]): Node {
+  return { open: "[", close: "]", items: items.map((item) => [undefined, node(item)]) };
+}
+
+/** A JSON string; what could give orders to a terminal, or reorder its line, is escaped too. */
+function quote(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+function flat(node: Node, comma: string, colon: string): string {
+  if (typeof node === "string") return node;
+  const items = node.items.map(([label, item]) => {
+    const text = flat(item, comma, colon);
+    return label === undefined ? text : label + colon + text;
+  });
+  return node.open + items.join(comma) + node.close;
+}
+
+/** `taken`: the columns that are used on the first line. */
+function tall(node: Node, indent: string, taken: number): string {
+  const line = flat(node, ", ", ": ");
+  if (typeof node === "string" || node.items.length === 0 || taken + line.length <= WIDTH) return line;
+  const inner = indent + "  ";
+  const items = node.items.map(([label, item]) => {
+    const start = label === undefined ? inner : `${inner}${label}: `;
+    return start + tall(item, inner, start.length + 1);
+  });
+  return `${node.open}\n${items.join(",\n")}\n${indent}${node.close}`;
+}

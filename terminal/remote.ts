@@ -1,0 +1,54 @@
+/**
+ * One command to a host, as the command line and the prompt send it.
+ *
+ * @module
+ */
+
+import { MemStoreClient } from "../client.ts";
+import type { Arg } from "../commands/dispatch.ts";
+import { type Commands, commands } from "../commands/table.ts";
+import { toLine, toText } from "./json.ts";
+
+/** Options that people give with any command. */
+export interface RemoteOptions {
+  /** The host's name, path or ZeroMQ address. */
+  endpoint?: string;
+  /** Seconds to wait for the reply; left out: 5, or 600 where a command reads or writes the whole state. */
+  timeout?: number;
+  /** Print replies on one line. */
+  raw?: boolean;
+}
+
+/** A raw command. */
+export type RawCommand = readonly [name: string, ...args: unknown[]];
+
+/** Commands that take as long as the state is large. */
+const SLOW: readonly string[] = ["store", "restore"] satisfies (keyof Commands)[];
+const TIMEOUT_S = 5;
+const SLOW_TIMEOUT_S = 600;
+
+/** A client for the host that the options name. */
+export function connect({ endpoint }: RemoteOptions): MemStoreClient {
+  return new MemStoreClient(endpoint);
+}
+
+/** Sends a command; resolves to the text of its reply. */
+export async function send(
+  client: MemStoreClient,
+  command: RawCommand,
+  { timeout = SLOW.includes(command[0]) ? SLOW_TIMEOUT_S : TIMEOUT_S, raw }: RemoteOptions,
+  signal?: AbortSignal,
+): Promise<string> {
+  const reply = await client.send(command, { timeout: timeout * 1000, signal });
+  return raw ? toLine(reply) : toText(reply);
+}
+
+/** Whether a value is a command in its raw form. */
+export function isRawCommand(value: unknown): value is RawCommand {
+  return Array.isArray(value) && typeof value[0] === "string";
+}
+
+/** The arguments of a command that every host has; none for others. */
+export function argsOf(name: string): readonly Arg[] {
+  return commands.find((command) => command.name === name)?.args ?? [];
+}

@@ -1,0 +1,103 @@
+/**
+ * The line of the prompt: `command arg arg`, with the shell's rule for arguments and JSON's quotes.
+ *
+ * | a word that begins with | ends at | stands for |
+ * |---|---|---|
+ * | `"` | the closing quote | a JSON string, always a string |
+ * | `'` | the next `'` | what is between, JSON where it parses as JSON |
+ * | `{` or `[` | its closing bracket | JSON |
+ * | anything else | the next space | JSON where it parses as JSON, else a string |
+ *
+ * @module
+ */
+
+import { parseArgument, parseJson, toLine } from "./json.ts";
+
+/** A word of a line. */
+export interface Word {
+  /** Where it begins in the line. */
+  start: number;
+  /** As it was typed. */
+  source: string;
+  /** What closes it is there. */
+  closed: boolean;
+}
+
+/** Takes a line apart. The last word may not be closed yet. */
+export function words(line: string): Word[] {
+  const found: Word[] = [];
+  for (let at = 0; at < line.length;) {
+    if (/\s/.test(line[at])) {
+      at++;
+      continue;
+    }
+    const end = endOf(line, at);
+    found.push({ start: at, source: line.slice(at, end ?? line.length), closed: end !== undefined });
+    at = end ?? line.length;
+  }
+  return found;
+}
+
+/** Where the word at `at` ends; undefined if what closes it is missing. */
+function endOf(line: string, at: number): number | undefined {
+  const first = line[at];
+  if (first === '"') return endOfString(line, at);
+  if (first === "'") return line.indexOf("'", at + 1) + 1 || undefined;
+  if (first === "{" || first === "[") return endOfBrackets(line, at);
+  return at + /^\S+/.exec(line.slice(at))![0].length;
+}
+
+function endOfString(line: string, at: number): number | undefined {
+  const string = /^"(?:[^"\\]|\\.)*"/.exec(line.slice(at));
+  return string ? at + string[0].length : undefined;
+}
+
+function endOfBrackets(line: string, from: number): number | undefined {
+  let depth = 0;
+  for (let at: number | undefined = from; at !== undefined && at < line.length;) {
+    if (line[at] === '"') {
+      at = endOfString(line, at);
+      continue;
+    }
+    if ("{[".includes(line[at])) depth++;
+    if ("}]".includes(line[at])) depth--;
+    at++;
+    if (depth === 0) return at;
+  }
+}
+
+/**
+ * The text of a word, its quotes taken off.
+ *
+ * @throws {SyntaxError} if it is not closed or no JSON.
+ */
+export function textOf({ source, closed }: Word): string {
+  if (!closed) throw new SyntaxError(`Cannot read the line: a word is not closed: received ${source}`);
+  if (source.startsWith("'")) return source.slice(1, -1);
+  return source.startsWith('"') ? jsonOf(source) as string : source;
+}
+
+/**
+ * The value of a word.
+ *
+ * @throws {SyntaxError} if it is not closed or no JSON.
+ */
+export function valueOf(word: Word): unknown {
+  const text = textOf(word);
+  if (word.source.startsWith('"')) return text;
+  return /^[{[]/.test(word.source) ? jsonOf(text) : parseArgument(text);
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    throw new SyntaxError(`Cannot read the line: a word is no JSON: received ${text}`);
+  }
+}
+
+/** How a value is typed, continuing `begun`: without quotes where that reads back as the same. */
+export function typed(value: unknown, begun: string): string {
+  const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && parseArgument(value) === value;
+  return bare && !begun.startsWith('"') ? value : toLine(value);
+}

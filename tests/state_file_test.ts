@@ -1,0 +1,297 @@
+/** State files: written and read again, pymemstore's, damaged ones, and stores that fail. */
+
+import assert from "node:assert/strict";
+import { decode, encode } from "@msgpack/msgpack";
+import fc from "fast-check";
+import { keyAt } from "../engine/key.ts";
+import { Store } from "../engine/store.ts";
+import { decodeState, encodeState, loadFile, storeFile } from "../state/file.ts";
+
+const concat = (...parts: ArrayLike<number>[]) => new Uint8Array(parts.flatMap((part) => Array.from(part)));
+const key = (value: unknown) => keyAt(encode(value), 0);
+const stateOf = (store: Store) => concat(...encodeState(store).map((piece) => piece.slice()));
+const BYTE = /at byte \d+$/;
+
+type Data = { tables: [unknown, [unknown, unknown][]][]; sets: [unknown, unknown[]][] };
+
+function storeOf({ tables, sets }: Data): Store {
+  const store = new Store();
+  for (const [name, entries] of tables) {
+    const table = store.table(key(name));
+    for (const [name, value] of entries) table.set(key(name), encode(value));
+  }
+  for (const [name, members] of sets) {
+    const set = store.set(key(name));
+    for (const member of members) set.add(key(member));
+  }
+  return store;
+}
+
+function assertSame(actual: Store, expected: Store) {
+  assert.deepEqual(actual.tables, expected.tables);
+  assert.deepEqual(actual.sets, expected.sets);
+}
+
+const small = storeOf({
+  tables: [
+    ["users", [["alice", { age: 31 }], [7, [null, true, "x".repeat(40)]], [new Uint8Array([1]), 1.5]]],
+    ["empty", []],
+    [1, [[["a", 1], { deep: [{}] }]]],
+  ],
+  sets: [["seen", ["a", 1, -70_000, [1, 2]]], ["none", []]],
+});
+
+Deno.test("decodeState() gives back any store that encodeState() wrote", async () => {
+  const name = fc.oneof(fc.string({ unit: "binary" }), fc.integer(), fc.uint8Array(), fc.array(fc.integer()));
+  const value = fc.oneof(fc.jsonValue(), fc.uint8Array({ maxLength: 300 }));
+  const data: fc.Arbitrary<Data> = fc.record({
+    tables: fc.array(fc.tuple(name, fc.array(fc.tuple(name, value)))),
+    sets: fc.array(fc.tuple(name, fc.array(fc.oneof(name, value)))),
+  });
+  await fc.assert(fc.asyncProperty(data, async (data) => {
+    const store = storeOf(data);
+    assertSame(await decodeState(stateOf(store)), store);
+  }));
+});
+
+Deno.test("another library decodes what encodeState() wrote", () => {
+  const store = storeOf({ tables: [["t", [["k", [1]], ["l", "é"]]], ["u", []]], sets: [["s", [1, "a"]]] });
+  const expected = { version: 1, store: { t: { k: [1], l: "é" }, u: {} }, sets: { s: [1, "a"] } };
+  assert.deepEqual(decode(stateOf(store)), expected);
+  assert.deepEqual(decode(stateOf(new Store())), { version: 1, store: {}, sets: {} });
+});
+
+Deno.test("a value is stored and restored byte for byte, whatever form it has", async () => {
+  const store = new Store();
+  const values = [[0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0], [0xd9, 1, 0x61], [0xdd, 0, 0, 0, 0], [0xa1, 0xff], [
+    0xd4,
+    9,
+    9,
+  ]];
+  for (const [i, value] of values.entries()) store.table(key("t")).set(key(i), new Uint8Array(value));
+  assertSame(await decodeState(stateOf(store)), store);
+});
+
+Deno.test("a large state comes in pieces of bounded size, and other work is done while it is read", async () => {
+  const value = encode("v".repeat(1000));
+  const store = new Store();
+  for (let i = 0; i < 3000; i++) {
+    store.table(key("t")).set(key(i), value), store.set(key("s")).add(key(`m${i}`));
+  }
+  const pieces = Array.from(encodeState(store), (piece) => piece.slice());
+  assert(pieces.length > 5);
+  for (const piece of pieces) assert(piece.length < 600_000);
+  const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer());
+  let turns = 0;
+  const other = setInterval(() => turns++, 0);
+  const read = await decodeState(bytes);
+  clearInterval(other);
+  assertSame(read, store);
+  assert(turns > 0);
+  // What was read does not hold on to the whole file.
+  assert.equal(read.table(key("t")).get(key(5))!.buffer.byteLength, value.length);
+});
+
+/** A state as pymemstore writes it: fields in the order of a Python 2 dict, raw strings, no canonical form. */
+const fields = {
+  version: [0xcd, 0, 1],
+  // {"t": {1.0: "x", "k": [1]}}; the names under str 16.
+  store: [0x81, 0xda, 0, 1, 0x74, 0x82, 0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0xa1, 0x78, 0xa1, 0x6b, 0x91, 1],
+  sets: [0xde, 0, 1, 0xa1, 0x73, 0xdc, 0, 2, 0xcc, 5, 0xa1, 0xff],
+};
+type Field = keyof typeof fields;
+const state = (...names: Field[]) =>
+  concat([0x80 | names.length], ...names.flatMap((name) => [encode(name), fields[name]]));
+
+Deno.test("decodeState() takes pymemstore's fields in any order", async () => {
+  const expected = storeOf({ tables: [["t", [[1, "x"], ["k", [1]]]]], sets: [["s", [5]]] });
+  expected.set(key("s")).add("\xa1\xff");
+  const orders: Field[][] = [
+    ["version", "store", "sets"],
+    ["version", "sets", "store"],
+    ["store", "version", "sets"],
+    ["store", "sets", "version"],
+    ["sets", "version", "store"],
+    ["sets", "store", "version"],
+  ];
+  for (const order of orders) assertSame(await decodeState(state(...order)), expected);
+  assertSame(await decodeState(concat([0xdf, 0, 0, 0, 3], state(...orders[0]).subarray(1))), expected);
+});
+
+Deno.test("decodeState() takes a state without tables or sets", async () => {
+  assertSame(await decodeState(state("version")), new Store());
+  assert.equal((await decodeState(state("version", "sets"))).members, 2);
+});
+
+const version = encode("version");
+for (
+  const [what, bytes, text] of [
+    ["of no bytes", [], "a state file must be a map at byte 0"],
+    ["that is an array", encode([1, {}, {}]), "a state file must be a map at byte 0"],
+    ["that is text", new TextEncoder().encode('{"version": 1}'), "a state file must be a map at byte 0"],
+    ["that is the byte c1", [0xc1], "a state file must be a map at byte 0"],
+    ["that is an empty map", [0x80], 'the map ends without a "version" at byte 1'],
+    ["without a version", state("store", "sets"), 'the map ends without a "version" at byte 45'],
+    ["of version 2", encode({ version: 2, store: {}, sets: {} }), "version 1 is needed at byte 9"],
+    ["of version 1, a string", encode({ version: "1" }), "version 1 is needed at byte 9"],
+    ["of version nil", encode({ version: null }), "version 1 is needed at byte 9"],
+    ["of two versions", concat([0x82], version, [1], version, [1]), "a field is there twice at byte 10"],
+    ["of a foreign map", encode({ users: [] }), "there is a field that is not known at byte 1"],
+    ["of a field more", encode({ version: 1, more: 1 }), "there is a field that is not known at byte 10"],
+    ["whose store is an array", encode({ version: 1, store: [] }), '"store" must be a map at byte 16'],
+    ["whose table is nil", encode({ store: { t: null } }), "a table must be a map at byte 10"],
+    ["whose sets are nil", encode({ sets: null }), '"sets" must be a map at byte 6'],
+    ["whose set is a map", encode({ sets: { s: {} } }), "a set must be an array at byte 9"],
+    ["with a byte after it", concat(state("version"), [0]), "1 bytes follow the state at byte 12"],
+    ["twice", concat(state("version"), state("version")), "12 bytes follow the state at byte 12"],
+    ["of a claimed length", [0xdf, 255, 255, 255, 255], "the bytes end within an item at byte 5"],
+    ["cut within a head", [0xde, 0], "the bytes end within an item at byte 2"],
+  ] as const
+) {
+  Deno.test(`decodeState() refuses a state ${what}, and names the byte`, async () => {
+    await assert.rejects(decodeState(new Uint8Array(bytes)), { message: text });
+  });
+}
+
+Deno.test("decodeState() refuses a state that is cut short, wherever that is", async () => {
+  for (const whole of [stateOf(small), state("sets", "store", "version")]) {
+    for (let length = 0; length < whole.length; length++) {
+      await assert.rejects(decodeState(whole.slice(0, length)), { message: BYTE }, `${length} bytes`);
+    }
+  }
+});
+
+Deno.test("decodeState() reads or refuses a state in which any bit was flipped", async () => {
+  const whole = stateOf(small);
+  let refused = 0;
+  for (let bit = 0; bit < whole.length * 8; bit++) {
+    const flipped = whole.slice();
+    flipped[bit >> 3] ^= 1 << (bit & 7);
+    try {
+      assert(await decodeState(flipped) instanceof Store);
+    } catch (error) {
+      assert(error instanceof Error && ["Error", "MalformedError"].includes(error.name), String(error));
+      assert.match(error.message, BYTE);
+      refused++;
+    }
+  }
+  assert(refused > 0);
+});
+
+Deno.test("decodeState() refuses bytes that are no state", async () => {
+  const bytes = fc.uint8Array({ maxLength: 100 });
+  await fc.assert(fc.asyncProperty(bytes, fc.boolean(), async (bytes, begun) => {
+    const text = begun ? concat([0x83], version, [1], encode("store"), bytes) : bytes;
+    await assert.rejects(decodeState(text), { message: BYTE });
+  }));
+});
+
+async function inDirectory(run: (directory: string) => Promise<void>) {
+  const directory = await Deno.makeTempDir();
+  try {
+    await run(directory);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+const list = (directory: string) => Array.from(Deno.readDirSync(directory), ({ name }) => name);
+
+Deno.test("loadFile() reads what storeFile() wrote, for its owner alone", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    await storeFile(small, path);
+    assertSame(await loadFile(path), small);
+    assert.deepEqual(list(directory), ["state"]);
+    assert.equal((await Deno.stat(path)).mode! & 0o777, 0o600);
+  });
+});
+
+Deno.test("storeFile() replaces the file that was there", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    await Deno.writeFile(path, new Uint8Array(10_000));
+    await storeFile(small, path);
+    assert.deepEqual(await Deno.readFile(path), stateOf(small));
+    assert.deepEqual(list(directory), ["state"]);
+  });
+});
+
+Deno.test("storeFile() writes the state of the moment it was called", async () => {
+  await inDirectory(async (directory) => {
+    const store = storeOf({ tables: [["t", [["k", 1]]]], sets: [["s", [1]]] });
+    const before = store.snapshot();
+    const stored = storeFile(store, `${directory}/state`);
+    store.table(key("t")).set(key("k"), encode(2)), store.table(key("u"));
+    store.set(key("s")).add(key(2));
+    await stored;
+    assertSame(await loadFile(`${directory}/state`), before);
+  });
+});
+
+Deno.test("storeFile() says so where the directory is missing, and makes nothing", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/missing/state`;
+    await assert.rejects(storeFile(small, path), (error: Error) => {
+      assert(error.message.startsWith(`Cannot store to ${path}: No such file or directory`), error.message);
+      return true;
+    });
+    assert.deepEqual(list(directory), []);
+  });
+});
+
+Deno.test("storeFile() leaves a directory that is in its place as it is, and no file beside it", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    for (const content of [[], ["inside"]]) {
+      await Deno.mkdir(path, { recursive: true });
+      for (const name of content) await Deno.writeTextFile(`${path}/${name}`, "");
+      await assert.rejects(storeFile(small, path), /^Error: Cannot store to .*\/state: /);
+      assert.deepEqual(list(directory), ["state"]);
+      assert.deepEqual(list(path), content);
+    }
+  });
+});
+
+Deno.test("storeFile() that fails in mid-write leaves the old file whole, and no file beside it", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    await storeFile(small, path);
+    const old = await Deno.readFile(path);
+    /** A store that can be written for a while: half a megabyte, then it fails. */
+    class Failing extends Store {
+      override snapshot(): Store {
+        const copy = super.snapshot();
+        copy.table(key("t")).set(key("k"), encode(new Uint8Array(1 << 19)));
+        const names = copy.sets;
+        names.entries = names[Symbol.iterator] = () => {
+          assert.equal(list(directory).length, 2);
+          throw new Error("the disk is full");
+        };
+        return copy;
+      }
+    }
+    await assert.rejects(storeFile(new Failing(), path), {
+      message: `Cannot store to ${path}: the disk is full`,
+    });
+    assert.deepEqual(await Deno.readFile(path), old);
+    assert.deepEqual(list(directory), ["state"]);
+  });
+});
+
+Deno.test("loadFile() names the file that it cannot read, and why", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    await assert.rejects(loadFile(path), (error: Error) => {
+      assert(
+        error.message.startsWith(`Cannot restore from ${path}: No such file or directory`),
+        error.message,
+      );
+      return true;
+    });
+    await Deno.writeFile(path, stateOf(small).subarray(0, 20));
+    await assert.rejects(loadFile(path), {
+      message: `Cannot restore from ${path}: the bytes end within an item at byte 20`,
+    });
+    await assert.rejects(loadFile(directory), /^Error: Cannot restore from /);
+  });
+});

@@ -1,0 +1,42 @@
+/**
+ * Values are bytes: every encoding of the public MessagePack test suite, set as a value, comes back as it
+ * was sent, to legacy and native clients, and through a state file.
+ */
+
+import assert from "node:assert/strict";
+import suite from "msgpack-test-suite" with { type: "json" };
+import { MemStoreClient } from "../mod.ts";
+import { encoded } from "../wire/codec.ts";
+import { Host, Peer } from "./host.ts";
+
+const encodings = Object.values(suite as Record<string, { msgpack: string[] }[]>)
+  .flatMap((exams) => exams.flatMap(({ msgpack }) => msgpack))
+  .map((hex) => Uint8Array.from(hex.split("-"), (byte) => parseInt(byte, 16)));
+
+const command = (...items: Uint8Array[]) =>
+  new Uint8Array([0x90 | items.length, ...items.flatMap((each) => [...each])]);
+const [SET, GET, TABLE] = ["set", "get", "t"].map(encoded);
+const HEADER = new Uint8Array([0x4d, 1]);
+
+Deno.test(`each of the suite's ${encodings.length} encodings comes back with the same bytes`, async () => {
+  assert.ok(encodings.length > 200);
+  await using host = await Host.start();
+  await using peer = await Peer.connect(host.endpoint);
+  await using client = new MemStoreClient(host.endpoint);
+  for (const [i, value] of encodings.entries()) {
+    const [, , set] = await peer.request([[], HEADER, command(SET, TABLE, encoded(i), value)]);
+    assert.deepEqual(set, new Uint8Array([0, 1]));
+  }
+  const check = async () => {
+    for (const [i, value] of encodings.entries()) {
+      const get = command(GET, TABLE, encoded(i));
+      assert.deepEqual((await peer.request([[], get]))[1], value);
+      assert.deepEqual((await peer.request([[], HEADER, get]))[2], new Uint8Array([0, ...value]));
+    }
+  };
+  await check();
+  await client.store("state");
+  await client.drop("t");
+  await client.restore("state");
+  await check();
+});

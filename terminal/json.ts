@@ -23,14 +23,6 @@ const WIDTH = 80;
 
 /**
  * The value of an argument: JSON where it parses as JSON, else the text itself.
- *
- * @example
- * ```ts
- * import { parseArgument } from "./json.ts";
- * console.assert(parseArgument("31") === 31);
- * console.assert(parseArgument("alice") === "alice");
- * console.assert(parseArgument("18446744073709551615") === 2n ** 64n - 1n);
- * ```
  */
 export function parseArgument(text: string): unknown {
   try {
@@ -83,12 +75,6 @@ function reviveTagged([tag, content]: [string, unknown]): Uint8Array | Extension
 
 /**
  * A value as JSON for programs: one line, no spaces.
- *
- * @example
- * ```ts
- * import { toLine } from "./json.ts";
- * console.assert(toLine({ age: 31 }) === '{"age":31}');
- * ```
  */
 export function toLine(value: unknown): string {
   return flat(node(value), ",", ":");
@@ -96,12 +82,6 @@ export function toLine(value: unknown): string {
 
 /**
  * A value as JSON for people: short values on one line, long ones broken and indented.
- *
- * @example
- * ```ts
- * import { toText } from "./json.ts";
- * console.assert(toText({ age: 31, tags: ["a"] }) === '{"age": 31, "tags": ["a"]}');
- * ```
  */
 export function toText(value: unknown): string {
   return tall(node(value), "", 0);

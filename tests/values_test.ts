@@ -4,14 +4,12 @@
  */
 
 import assert from "node:assert/strict";
-import suite from "msgpack-test-suite" with { type: "json" };
+import { Exam } from "msgpack-test-js";
 import { MemStoreClient } from "../mod.ts";
 import { encoded } from "../wire/codec.ts";
 import { Host, Peer } from "./host.ts";
 
-const encodings = Object.values(suite as Record<string, { msgpack: string[] }[]>)
-  .flatMap((exams) => exams.flatMap(({ msgpack }) => msgpack))
-  .map((hex) => Uint8Array.from(hex.split("-"), (byte) => parseInt(byte, 16)));
+const encodings = Exam.getExams().flatMap((exam) => exam.getMsgpacks().map((bytes) => new Uint8Array(bytes)));
 
 const command = (...items: Uint8Array[]) =>
   new Uint8Array([0x90 | items.length, ...items.flatMap((each) => [...each])]);

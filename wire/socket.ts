@@ -99,8 +99,10 @@ export class Socket {
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
   readonly #message = fixed(64);
-  /** The state when the wait that is under way began; undefined while nobody waits. */
-  #awaited: number | undefined;
+  /** The state that was last told to the caller, who has acted on it. */
+  #told = 0;
+  /** Whether a wait is under way. */
+  #waiting = false;
 
   /** Use {@linkcode Context.socket}. */
   constructor(zmq: Libzmq, pointer: Deno.PointerValue, options: SocketOptions, watch?: Watch) {
@@ -165,17 +167,19 @@ export class Socket {
       const flags = i < last ? ZMQ.DONTWAIT | ZMQ.SNDMORE : ZMQ.DONTWAIT;
       if (this.#zmq.zmq_send(this.#pointer, frame, size(frame.length), flags) < 0) return false;
     }
-    if (this.#awaited !== undefined) this.#state();
+    if (this.#waiting) this.#state();
     return true;
   }
 
   /** Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}. */
   async wait(): Promise<void> {
+    const told = this.#told;
     const state = this.#state();
-    if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN) return;
-    this.#awaited = state;
+    // Looking may have swallowed the edge of a change that the caller has not seen.
+    if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN || state !== told) return;
+    this.#waiting = true;
     await this.#watch.wait(this.fd);
-    this.#awaited = undefined;
+    this.#waiting = false;
   }
 
   /** Ends a wait. */
@@ -202,7 +206,8 @@ export class Socket {
   /** `ZMQ_EVENTS`. Asking may swallow the edge that a wait is waiting for, so a change ends the wait. */
   #state(): number {
     const state = this.#get(ZMQ.EVENTS);
-    if (this.#awaited !== undefined && state !== this.#awaited) this.wake();
+    if (this.#waiting && state !== this.#told) this.wake();
+    this.#told = state;
     return state;
   }
 

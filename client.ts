@@ -101,6 +101,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   #closed = false;
 
   /**
+   * Makes a client, which connects at its first call.
+   *
    * @param endpoint The host's name, path or ZeroMQ address.
    * @throws {TypeError} if it cannot be an endpoint.
    */
@@ -142,6 +144,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     commands: readonly (readonly [name: string, ...args: unknown[]])[],
     options?: CallOptions,
   ): Promise<unknown[]>;
+  /** The same, with the methods of the client and their types. */
   batch<const Replies extends readonly unknown[]>(
     commands: (batch: CommandMethods) => Replies,
     options?: CallOptions,

@@ -92,6 +92,8 @@ export class MemStore implements AsyncDisposable {
   #messages = 0;
 
   /**
+   * Makes a host, which serves once it is started.
+   *
    * @param endpoints A name, a path or a ZeroMQ address, or several.
    * @throws {TypeError} if one of them cannot be an endpoint.
    */

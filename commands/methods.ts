@@ -23,7 +23,7 @@ type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<CamelCase<Tail>>}`
   : Name;
 
-/** What {@linkcode CommandMethods} must have, derived from the command table. */
+/** The methods that the command table asks for. */
 type Methods = {
   [Name in keyof Commands as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
@@ -37,7 +37,7 @@ type Methods = {
  * Every method rejects with a {@linkcode MemStoreError} if the host refuses the command or does not answer
  * in time, with the signal's reason if that aborts, and with a `TypeError` for what cannot be encoded.
  */
-export abstract class CommandMethods implements Methods {
+export abstract class CommandMethods {
   /** Sends a command by its name. */
   protected abstract call<Reply>(
     name: string,
@@ -213,3 +213,7 @@ export abstract class CommandMethods implements Methods {
     return this.call("done", [], options);
   }
 }
+
+/** Does not compile unless every command of the table has its method, with its arguments and its reply. */
+type Complete<Class extends Methods> = Class;
+type _Checked = Complete<CommandMethods>;

@@ -52,29 +52,53 @@ export interface Stats {
 
 /** Every command with its arguments and its reply, as JavaScript values. */
 export interface Commands {
+  /** The value of a key, or nil. */
   get(table: unknown, key: unknown): unknown;
+  /** Sets the value of a key. */
   set(table: unknown, key: unknown, value: unknown): 1;
+  /** Deletes a key: 1, or 0 if it was not there. */
   del(table: unknown, key: unknown): 0 | 1;
+  /** Whether a table has a key. */
   exists(table: unknown, key: unknown): boolean;
+  /** The keys of a table. */
   keys(table: unknown): unknown[];
+  /** How many entries a table has. */
   size(table: unknown): number;
+  /** A table as a map. */
   all(table: unknown): Map<unknown, unknown>;
+  /** Drops a table: 1, or 0 if there was none. */
   drop(table: unknown): 0 | 1;
+  /** The names of the tables. */
   tables(): unknown[];
+  /** Adds a value to a set. */
   push(set: unknown, value: unknown): 1;
+  /** Removes a value from a set: 1, or 0 if it was not a member. */
   pull(set: unknown, value: unknown): 0 | 1;
+  /** Whether a value is a member of a set. */
   in_set(set: unknown, value: unknown): boolean;
+  /** The members of a set. */
   list_set(set: unknown): unknown[];
+  /** How many members a set has. */
   set_size(set: unknown): number;
+  /** Empties a set. */
   clear_set(set: unknown): 1;
+  /** Drops a set: 1, or 0 if there was none. */
   drop_set(set: unknown): 0 | 1;
+  /** The names of the sets. */
   sets(): unknown[];
+  /** Stores the state to a file, and the seconds it took. */
   store(path: string): ["stored", number];
+  /** Replaces the state by that of a file, and the seconds it took. */
   restore(path: string): ["restored", number];
+  /** Answers pong. */
   ping(): "pong";
+  /** The megabytes of memory that the host uses. */
   info(): [megabytes: number, unit: "mb"];
+  /** Figures of the host: uptime, tables, entries, memory. */
   stats(): Stats;
+  /** The commands, with their arguments and this text. */
   commands(): CommandInfo[];
+  /** Stops the host. */
   done(): ["ok"];
 }
 

@@ -44,7 +44,11 @@ export class Extension {
   /** The extension's bytes. */
   readonly data: Uint8Array;
 
-  /** @throws {RangeError} if the type is not an integer of -128 to 127. */
+  /**
+   * Makes an extension of a type and its bytes.
+   *
+   * @throws {RangeError} if the type is not an integer of -128 to 127.
+   */
   constructor(type: number, data: Uint8Array) {
     if (!Number.isInteger(type) || type < -128 || type > 127) {
       throw new RangeError(`Cannot make an extension: the type must be -128 to 127: received ${type}`);

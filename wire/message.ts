@@ -71,6 +71,7 @@ export type Code =
  * ```
  */
 export class MemStoreError extends Error {
+  /** `"MemStoreError"`. */
   override name = "MemStoreError";
   /** Why: one that the host answered, or one of the client's own. */
   readonly code: Code | ClientCode;

@@ -22,10 +22,11 @@ function blocks(language: string): string[] {
   );
 }
 
-/** The permissions that the README names: those of a host, of which a client needs all but one. */
+/** The permissions that the README names for a program. */
 function permissions(of: "host" | "client"): string[] {
-  const [, flags] = /`(--allow-ffi\s[^`]*)`/.exec(readme) ?? assert.fail("the README names no permissions");
-  return flags.split(/\s+/).filter((flag) => of === "host" || flag !== "--allow-write");
+  const line = readme.split("\n").find((line) => line.startsWith("deno run ") && line.endsWith(` ${of}.ts`));
+  assert.ok(line, `the README names no permissions for ${of}.ts`);
+  return line.split(" ").filter((word) => word.startsWith("--"));
 }
 
 /** The lines that code says it prints: the comments behind its `console.log` calls. */

@@ -87,7 +87,8 @@ export class MemStore implements AsyncDisposable {
   #serving: Promise<void>[] = [];
   /** Replies that wait for something, a file say. */
   readonly #late = new Set<Promise<void>>();
-  #state: "new" | "started" | "stopping" | "stopped" = "new";
+  #state: "new" | "starting" | "started" | "stopping" | "stopped" = "new";
+  #starting: Promise<void> | undefined;
   #startedAt = 0;
   #messages = 0;
 
@@ -95,7 +96,7 @@ export class MemStore implements AsyncDisposable {
    * Makes a host, which serves once it is started.
    *
    * @param endpoints A name, a path or a ZeroMQ address, or several.
-   * @throws {TypeError} if one of them cannot be an endpoint.
+   * @throws {TypeError} if there is none.
    */
   constructor(endpoints: string | readonly string[] = "memstore") {
     this.#names = [endpoints].flat();
@@ -119,17 +120,22 @@ export class MemStore implements AsyncDisposable {
   /**
    * Starts to serve. When it resolves, clients can reach every endpoint.
    *
-   * @throws {Error} if an endpoint cannot be served, for example since a living host serves it. Then none is.
+   * @throws {TypeError} if one of the endpoints cannot be one.
+   * @throws {Error} if one cannot be served, for example since a living host serves it. Then none is.
    */
   async start(): Promise<void> {
     if (this.#state !== "new") throw new Error(`Cannot start the host: it is ${this.#state}`);
-    this.#state = "started";
+    this.#state = "starting";
     this.#startedAt = performance.now();
-    const addresses = this.#names.map(address);
-    const context = this.#context = await Context.open();
+    await (this.#starting = this.#open());
+  }
+
+  async #open(): Promise<void> {
     try {
+      const addresses = this.#names.map(address);
+      this.#context = await Context.open();
       for (const wanted of addresses) {
-        const socket = context.socket(ZMQ.ROUTER, {
+        const socket = this.#context.socket(ZMQ.ROUTER, {
           linger: LINGER_MS,
           maxMessageSize: MAX_MESSAGE_BYTES,
           sendHighWaterMark: MAX_REPLIES_WAITING,
@@ -142,6 +148,7 @@ export class MemStore implements AsyncDisposable {
       await this.#close();
       throw error;
     }
+    this.#state = "started";
     this.#serving = this.#sockets.map((socket) => this.#serve(socket));
   }
 
@@ -150,6 +157,8 @@ export class MemStore implements AsyncDisposable {
    * Resolves when the last reply has left.
    */
   async stop(): Promise<void> {
+    // How the start ended is for whoever started the host.
+    await this.#starting?.catch(() => {});
     if (this.#state === "started") {
       this.#state = "stopping";
       // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)

@@ -93,6 +93,18 @@ Deno.test("a host does not take a file that is no socket for one", async () => {
   assert.equal(await Deno.readTextFile(path), "data");
 });
 
+Deno.test("a host that is stopped while it starts has stopped, and leaves nothing", async () => {
+  await using directory = new TempDir();
+  const store = new MemStore([`${directory.path}/a.sock`, `${directory.path}/b.sock`]);
+  const started = store.start();
+  await Promise.all([started, store.stop(), store.stop(), store.finished]);
+  assert.deepEqual([...Deno.readDirSync(directory.path)], []);
+  await assert.rejects(store.start(), /it is stopped/);
+  const bad = new MemStore("http://nowhere");
+  await assert.rejects(bad.start(), TypeError);
+  await bad.stop();
+});
+
 Deno.test("a host that cannot serve one of its endpoints serves none", async () => {
   await using directory = new TempDir();
   const first = `${directory.path}/first.sock`;

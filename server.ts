@@ -24,7 +24,7 @@ import manifest from "./deno.json" with { type: "json" };
 /** The longest message that a host takes, in bytes: 512 MiB. A client that sends a longer one is cut off. */
 const MAX_MESSAGE_BYTES = 2 ** 29;
 /** How many replies may wait for a client that does not read them; past this number it loses some. */
-const MAX_REPLIES_WAITING = 2 ** 16;
+const MAX_REPLIES_WAITING = 4096;
 /** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
 const LINGER_MS = 2000;
 /** After so many messages without a pause, other work of the process gets a turn. */

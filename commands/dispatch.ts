@@ -12,6 +12,7 @@
  * @module
  */
 
+import { MAX_KEY_DEPTH } from "../engine/key.ts";
 import { head, latin1, MalformedError, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
@@ -19,8 +20,8 @@ import { Call, type Host } from "./call.ts";
 /** An argument of a command. */
 export interface Arg {
   name: string;
-  /** What it must be; left out: any MessagePack value. */
-  type?: "string";
+  /** What it must be: a string, or a value that can be a key (or a name or member); left out: any value. */
+  type?: "string" | "key";
 }
 
 /** What {@linkcode Dispatcher} needs to know of a command. */
@@ -56,7 +57,7 @@ export class Dispatcher {
   readonly #commands = new Map<string, Command>();
   readonly #call: Call;
   readonly #reply = new Writer(1 << 16);
-  #busy = false;
+  #running = false;
 
   constructor(host: Host, commands: Iterable<Command>) {
     this.#call = this.#newCall(host);
@@ -83,27 +84,20 @@ export class Dispatcher {
     if (plan.commands.some((command) => command.prepare)) {
       return this.#prepare(payload, plan).then((prepared) => this.#run(payload, plan, legacy, prepared));
     }
-    // A command of the host's own may send commands itself: they must not write over the outer reply.
-    if (this.#busy) return this.#run(payload, plan, legacy, [], new Writer(64), this.#newCall());
-    this.#busy = true;
-    try {
-      return this.#run(payload, plan, legacy, []);
-    } finally {
-      this.#busy = false;
-    }
+    return this.#run(payload, plan, legacy, []);
   }
 
   /** The reply to a message that cannot be understood. */
   refuse(error: unknown, legacy: boolean): Uint8Array {
-    const why = error instanceof MemStoreError
-      ? error.message
-      : `Cannot read the message: ${messageOf(error)}`;
+    const refusal = error instanceof MemStoreError
+      ? error
+      : new MemStoreError("BAD_REQUEST", `Cannot read the message: ${messageOf(error)}`);
     const reply = new Writer(128);
-    writeRefusal(new MemStoreError("BAD_REQUEST", why), legacy, reply);
+    writeRefusal(refusal, legacy, reply);
     return reply.written;
   }
 
-  /** @throws {MalformedError} if the payload is no list of items. */
+  /** @throws {Error} if the payload is no list of items, or too long a one. */
   #check(payload: Uint8Array, legacy: boolean): Plan {
     const plan = new Plan();
     let at = 0;
@@ -111,6 +105,9 @@ export class Dispatcher {
       const array = at < payload.length ? head(payload, at) : undefined;
       const end = skip(payload, at);
       const index = plan.commands.length;
+      if (index === MAX_COMMANDS) {
+        throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${MAX_COMMANDS} commands`);
+      }
       plan.firsts.push(plan.offsets.length);
       try {
         if (array?.type !== "array" || array.length === 0) {
@@ -163,8 +160,24 @@ export class Dispatcher {
     plan: Plan,
     legacy: boolean,
     prepared: unknown[],
-    reply = this.#reply,
-    call = this.#call,
+  ): Uint8Array | Promise<Uint8Array> {
+    // A command of the host's own may send commands itself: they must not write over the outer reply.
+    if (this.#running) return this.#runWith(new Writer(64), this.#newCall(), payload, plan, legacy, prepared);
+    this.#running = true;
+    try {
+      return this.#runWith(this.#reply, this.#call, payload, plan, legacy, prepared);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #runWith(
+    reply: Writer,
+    call: Call,
+    payload: Uint8Array,
+    plan: Plan,
+    legacy: boolean,
+    prepared: unknown[],
   ): Uint8Array | Promise<Uint8Array> {
     /** Parts of the reply that are not there yet, and where they go. */
     const late: { at: number; part: Promise<Uint8Array> }[] = [];
@@ -201,6 +214,8 @@ export class Dispatcher {
   }
 }
 
+/** A message that holds more commands is refused. */
+const MAX_COMMANDS = 2 ** 16;
 /** Command names are looked up by no more bytes than this. */
 const MAX_NAME = 64;
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");
@@ -228,10 +243,22 @@ function checkArguments(
     );
   }
   args.forEach((arg, i) => {
-    if (arg.type === "string" && head(payload, plan.offsets[plan.firsts[index] + i]).type !== "str") {
-      throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${arg.name} must be a string`);
-    }
+    const why = misfit(arg, payload, plan.offsets[plan.firsts[index] + i]);
+    if (why) throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${arg.name} ${why}`);
   });
+}
+
+/** Why the item at `at` cannot be an argument; undefined if it can. */
+function misfit({ type }: Arg, payload: Uint8Array, at: number): string | undefined {
+  if (type === undefined) return undefined;
+  const found = head(payload, at).type;
+  if (type === "string") return found === "str" ? undefined : "must be a string";
+  if (found !== "array" && found !== "map") return undefined;
+  try {
+    skip(payload, at, MAX_KEY_DEPTH);
+  } catch {
+    return `is nested deeper than ${MAX_KEY_DEPTH}, as no key may be`;
+  }
 }
 
 function failure(error: unknown): MemStoreError {

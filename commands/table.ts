@@ -102,12 +102,13 @@ export interface Commands {
   done(): ["ok"];
 }
 
+const key = (name: string): Arg => ({ name, type: "key" });
 const any = (name: string): Arg => ({ name });
 const string = (name: string): Arg => ({ name, type: "string" });
 
 const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   get: {
-    args: [any("table"), any("key")],
+    args: [key("table"), key("key")],
     help: "The value of a key, or nil.",
     run(call) {
       // In pymemstore asking a table for a key made the table, which `all` then shows.
@@ -118,7 +119,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   set: {
-    args: [any("table"), any("key"), any("value")],
+    args: [key("table"), key("key"), any("value")],
     help: "Sets the value of a key.",
     run(call) {
       call.store.table(call.key(0)).set(call.key(1), call.value(2));
@@ -126,35 +127,35 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   del: {
-    args: [any("table"), any("key")],
+    args: [key("table"), key("key")],
     help: "Deletes a key: 1, or 0 if it was not there.",
     run(call) {
       call.reply.int(call.store.tables.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
     },
   },
   exists: {
-    args: [any("table"), any("key")],
+    args: [key("table"), key("key")],
     help: "Whether a table has a key.",
     run(call) {
       call.reply.bool(call.store.tables.get(call.key(0))?.has(call.key(1)) ?? false);
     },
   },
   keys: {
-    args: [any("table")],
+    args: [key("table")],
     help: "The keys of a table.",
     run(call) {
       writeKeys(call.store.tables.get(call.key(0)), call.reply);
     },
   },
   size: {
-    args: [any("table")],
+    args: [key("table")],
     help: "How many entries a table has.",
     run(call) {
       call.reply.int(call.store.tables.get(call.key(0))?.size ?? 0);
     },
   },
   all: {
-    args: [any("table")],
+    args: [key("table")],
     help: "A table as a map.",
     run(call) {
       const table = call.store.tables.get(call.key(0));
@@ -167,7 +168,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   drop: {
-    args: [any("table")],
+    args: [key("table")],
     help: "Drops a table: 1, or 0 if there was none.",
     run(call) {
       call.reply.int(call.store.tables.delete(call.key(0)) ? 1 : 0);
@@ -181,7 +182,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   push: {
-    args: [any("set"), any("value")],
+    args: [key("set"), key("value")],
     help: "Adds a value to a set.",
     run(call) {
       call.store.set(call.key(0)).add(call.key(1));
@@ -189,35 +190,35 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   pull: {
-    args: [any("set"), any("value")],
+    args: [key("set"), key("value")],
     help: "Removes a value from a set: 1, or 0 if it was not a member.",
     run(call) {
       call.reply.int(call.store.sets.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
     },
   },
   in_set: {
-    args: [any("set"), any("value")],
+    args: [key("set"), key("value")],
     help: "Whether a value is a member of a set.",
     run(call) {
       call.reply.bool(call.store.sets.get(call.key(0))?.has(call.key(1)) ?? false);
     },
   },
   list_set: {
-    args: [any("set")],
+    args: [key("set")],
     help: "The members of a set.",
     run(call) {
       writeKeys(call.store.sets.get(call.key(0)), call.reply);
     },
   },
   set_size: {
-    args: [any("set")],
+    args: [key("set")],
     help: "How many members a set has.",
     run(call) {
       call.reply.int(call.store.sets.get(call.key(0))?.size ?? 0);
     },
   },
   clear_set: {
-    args: [any("set")],
+    args: [key("set")],
     help: "Empties a set.",
     run(call) {
       call.store.sets.get(call.key(0))?.clear();
@@ -225,7 +226,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   drop_set: {
-    args: [any("set")],
+    args: [key("set")],
     help: "Drops a set: 1, or 0 if there was none.",
     run(call) {
       call.reply.int(call.store.sets.delete(call.key(0)) ? 1 : 0);

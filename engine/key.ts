@@ -18,6 +18,9 @@
 
 import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 
+/** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
+export const MAX_KEY_DEPTH = 16;
+
 /** The canonical bytes of a key, one character a byte (what a `Map` of this engine is keyed by). */
 export type Key = string;
 

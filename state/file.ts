@@ -19,7 +19,7 @@
  * @module
  */
 
-import { type Key, keyAt, writeKey } from "../engine/key.ts";
+import { type Key, keyAt, MAX_KEY_DEPTH, writeKey } from "../engine/key.ts";
 import { Store } from "../engine/store.ts";
 import { head, skip, Writer } from "../wire/msgpack.ts";
 import { turn } from "../wire/turn.ts";
@@ -82,7 +82,11 @@ export async function decodeState(bytes: Uint8Array): Promise<Store> {
     return found.length;
   };
   const span = () => bytes.subarray(at, at = skip(bytes, at));
-  const key = (): Key => keyAt(span(), 0);
+  const key = (): Key => {
+    const from = at;
+    at = skip(bytes, at, MAX_KEY_DEPTH);
+    return keyAt(bytes, from);
+  };
   const rest = async () => {
     if (at - rested < CHUNK) return;
     rested = at;
@@ -138,18 +142,9 @@ const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fi
 /** Writes the state of this moment; changes made meanwhile are not in it. */
 export async function storeFile(store: Store, path: string): Promise<void> {
   const state = store.snapshot();
-  const beside = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
   try {
-    const file = await Deno.open(beside, { write: true, createNew: true, mode: 0o600 });
-    try {
-      for (const piece of encodeState(state)) await writeAll(file, piece);
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.rename(beside, path);
+    await replaceFile(await regularFile(path), encodeState(state));
   } catch (error) {
-    await Deno.remove(beside).catch(() => {});
     throw new Error(`Cannot store to ${path}: ${error instanceof Error ? error.message : error}`);
   }
 }
@@ -157,9 +152,41 @@ export async function storeFile(store: Store, path: string): Promise<void> {
 /** Reads a state file into a store of its own. */
 export async function loadFile(path: string): Promise<Store> {
   try {
-    return await decodeState(await Deno.readFile(path));
+    return await decodeState(await Deno.readFile(await regularFile(path)));
   } catch (error) {
     throw new Error(`Cannot restore from ${path}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/**
+ * Where a path leads if links are followed. What is there may only be a regular file: a device is read for
+ * ever, and one that is written would be replaced by a file.
+ */
+async function regularFile(path: string): Promise<string> {
+  const real = await Deno.realPath(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return path;
+    throw error;
+  });
+  const found = await Deno.stat(real).catch(() => undefined);
+  if (found && !found.isFile) throw new Error("it is no regular file");
+  return real;
+}
+
+/** Writes a file beside its target, syncs it and renames it: the target is the old file or the new one. */
+async function replaceFile(path: string, pieces: Iterable<Uint8Array>): Promise<void> {
+  const beside = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
+  try {
+    const file = await Deno.open(beside, { write: true, createNew: true, mode: 0o600 });
+    try {
+      for (const piece of pieces) await writeAll(file, piece);
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    await Deno.rename(beside, path);
+  } catch (error) {
+    await Deno.remove(beside).catch(() => {});
+    throw error;
   }
 }
 

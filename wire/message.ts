@@ -22,6 +22,9 @@
  * its commands is refused, so is the message: that command is answered with its code, the others with
  * `NOT_RUN`. A payload or envelope that cannot be understood at all has one reply, `BAD_REQUEST`.
  *
+ * A message has 65,536 commands at most. A client has no more than 4096 messages under way: replies that wait
+ * for it beyond that are lost.
+ *
  * Messages of one client run in the order in which it sent them, but one that stores or restores is
  * answered when its file is done, and one that restores runs then: others are served meanwhile.
  *

@@ -34,10 +34,10 @@ const following = new Float64Array(MAX_DEPTH);
 /**
  * Where the item at `at` ends.
  *
- * @throws {MalformedError} if it does not end within the bytes, is nested deeper than {@linkcode MAX_DEPTH},
- * or holds the byte c1.
+ * @throws {MalformedError} if it does not end within the bytes, is nested deeper than `maxDepth`, or holds the
+ * byte c1.
  */
-export function skip(bytes: Uint8Array, at: number): number {
+export function skip(bytes: Uint8Array, at: number, maxDepth = MAX_DEPTH): number {
   const end = bytes.length;
   let depth = 0;
   let left = 1;
@@ -97,7 +97,7 @@ export function skip(bytes: Uint8Array, at: number): number {
     if (at > end) malformed("the bytes end within an item", end);
     left -= 1;
     if (inside > 0) {
-      if (depth === MAX_DEPTH) malformed(`items are nested deeper than ${MAX_DEPTH}`, at);
+      if (depth === maxDepth) malformed(`items are nested deeper than ${maxDepth}`, at);
       following[depth++] = left;
       left = inside;
     }

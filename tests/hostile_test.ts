@@ -117,3 +117,15 @@ Deno.test("a client that vanishes in the middle of its requests disturbs nobody"
     assert.equal(await client.ping(), "pong");
   }
 });
+
+Deno.test("a message of too many commands, or with a key nested too deep, is refused", async () => {
+  await using host = await Host.start();
+  await using peer = await Peer.connect(host.endpoint);
+  const native = async (payload: Uint8Array) => codes((await peer.request([[], HEADER, payload]))[2]);
+  assert.deepEqual(await native(new Uint8Array(1_000_000).fill(0x90)), ["TOO_LARGE"]);
+  const nest = (depth: number): unknown => depth === 0 ? 1 : { a: nest(depth - 1) };
+  assert.deepEqual(await native(encoded(["set", "t", nest(17), 1])), ["BAD_ARGUMENT"]);
+  assert.deepEqual(await native(encoded(["push", nest(17), 1])), ["BAD_ARGUMENT"]);
+  assert.deepEqual(await native(encoded(["push", "s", nest(17)])), ["BAD_ARGUMENT"]);
+  assert.deepEqual(await native(encoded(["set", "t", nest(16), nest(400)])), [1]);
+});

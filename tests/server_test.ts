@@ -126,6 +126,7 @@ Deno.test("MemStore.command() adds a command that clients send, with data, promi
       return { swapped: [a, b] };
     },
   });
+  store.command("count", { args: [], help: "Counts.", run: (host) => host.send("size", "t") });
   store.command("later", { args: [], help: "Answers later.", run: async () => (await Promise.resolve(), 7) });
   store.command("fails", {
     args: [],
@@ -145,6 +146,9 @@ Deno.test("MemStore.command() adds a command that clients send, with data, promi
     ["get", "t", "a"],
   ]);
   assert.deepEqual(replies, [1, 1, { swapped: ["a", "b"] }, 7, 2]);
+  await client.store(`${directory.path}/state`);
+  const mixed = await client.batch([["ping"], ["restore", `${directory.path}/state`], ["count"], ["ping"]]);
+  assert.deepEqual([mixed[0], mixed[2], mixed[3]], ["pong", 2, "pong"]);
   await assert.rejects(client.send(["fails"]), new MemStoreError("FAILED", "no luck"));
   await assert.rejects(client.send(["swap", "t"]), { code: "BAD_ARGUMENT" });
   assert.ok((await client.commands()).some(({ name }) => name === "swap"));
@@ -176,4 +180,23 @@ Deno.test("a restore that fails says why and leaves the state as it is", async (
   await assert.rejects(client.restore("foreign"), { code: "FAILED", message: /must be a map at byte 0/ });
   await assert.rejects(client.store("no/such/directory"), { code: "FAILED", message: /Cannot store to/ });
   assert.equal(await client.get("t", "k"), 1);
+});
+
+Deno.test("a store follows links, and replaces nothing but files; a restore reads nothing else", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  await client.set("t", "k", 1);
+  await Deno.writeTextFile(`${host.directory}/target`, "old");
+  await Deno.symlink("target", `${host.directory}/link`);
+  await client.store("link");
+  assert.ok((await Deno.lstat(`${host.directory}/link`)).isSymlink);
+  await client.set("t", "k", 2);
+  await client.restore("target");
+  assert.equal(await client.get("t", "k"), 1);
+  await Deno.mkdir(`${host.directory}/directory`);
+  for (const path of ["directory", "host.sock"]) {
+    await assert.rejects(client.store(path), { code: "FAILED", message: /no regular file/ });
+    await assert.rejects(client.restore(path), { code: "FAILED", message: /no regular file/ });
+  }
+  await assert.rejects(client.restore("/dev/zero"), { code: "FAILED", message: /no regular file/ });
 });

@@ -192,6 +192,12 @@ export class Dispatcher {
         call.prepared = prepared[i];
         if (!legacy) reply.int(0);
         const promise = command.run(call);
+        if (reply.length > MAX_REPLY_BYTES) {
+          throw new MemStoreError(
+            "TOO_LARGE",
+            `Cannot reply with more than ${MAX_REPLY_BYTES} bytes at once`,
+          );
+        }
         if (!promise) return;
         reply.length = start;
         late.push({ at: start, part: lateReply(promise, legacy) });
@@ -216,6 +222,8 @@ export class Dispatcher {
 
 /** A message that holds more commands is refused. */
 const MAX_COMMANDS = 2 ** 16;
+/** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */
+const MAX_REPLY_BYTES = 2 ** 29;
 /** Command names are looked up by no more bytes than this. */
 const MAX_NAME = 64;
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");

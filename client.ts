@@ -12,10 +12,10 @@
  */
 
 import { type CallOptions, CommandMethods } from "./commands/methods.ts";
-import { encode, Reader } from "./wire/codec.ts";
+import { encode } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { ZMQ } from "./wire/libzmq.ts";
-import { type Code, header, MemStoreError, parseReply } from "./wire/message.ts";
+import { header, MemStoreError, parseReply, readReply } from "./wire/message.ts";
 import { skip, Writer } from "./wire/msgpack.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { RemoteSet, RemoteTable } from "./views.ts";
@@ -161,6 +161,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       const replies = typeof commands === "function"
         ? commands(batch)
         : commands.map((each) => batch.send(each));
+      checkLength("run a batch", parcel.calls.reduce((sum, call) => sum + call.bytes.length, 0));
       if (parcel.calls.length > 0) this.#push(parcel);
       return await Promise.all(replies);
     } catch (error) {
@@ -257,12 +258,14 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     this.#queue.push(parcel);
     queueMicrotask(() => {
       if (this.#running && this.#socket) this.#send(this.#socket);
-      else this.#running ??= this.#run();
+      else if (!this.#closed) this.#running ??= this.#run();
     });
   }
 
   /** Sends and receives until every call has its reply or was given up. */
   async #run(): Promise<void> {
+    // However soon it ends, `#running` has been set by then.
+    await undefined;
     try {
       const socket = this.#socket ??= await this.#open();
       for (;;) {
@@ -348,12 +351,9 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       }
       at = end;
     }
-    if (notRun.length === 0) return;
+    if (batch) return notRun.forEach((call) => this.#fail(call, notRunError(call.name)));
     // Loose calls have nothing to do with the one that was refused beside them: they go again, each alone.
-    if (!batch) this.#queue.unshift(...notRun.map((call) => ({ calls: [call], batch: true })));
-    else {notRun.forEach((call) =>
-        this.#fail(call, new MemStoreError("NOT_RUN", `Cannot ${call.name}: ${REFUSED}`))
-      );}
+    this.#queue.unshift(...notRun.map((call) => ({ calls: [call], batch: true })));
   }
 
   #hostWentAway(): void {
@@ -390,12 +390,18 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
 
   /** Takes calls that were given up out of the queue, and forgets messages that only they wait for. */
   #dropStale(): void {
-    this.#stale = false;
-    for (const parcel of this.#queue) parcel.calls = parcel.calls.filter((call) => !call.settled);
+    for (const parcel of this.#queue) {
+      if (parcel.batch && parcel.calls.some((call) => call.settled)) {
+        // Half a batch does not leave.
+        for (const call of parcel.calls) this.#fail(call, notRunError(call.name));
+      }
+      parcel.calls = parcel.calls.filter((call) => !call.settled);
+    }
     this.#queue = this.#queue.filter((parcel) => parcel.calls.length > 0);
     for (const [request, { calls }] of this.#sent) {
       if (calls.every((call) => call.settled)) this.#sent.delete(request);
     }
+    this.#stale = false;
   }
 
   /** Makes sure that the timer fires by a deadline. One timer serves all calls. */
@@ -448,21 +454,22 @@ class Batch extends CommandMethods {
 const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-const REFUSED = "another command of its batch was refused";
-const scratch = new Writer();
 
 function encodeCommand(name: string, args: readonly unknown[]): Uint8Array {
-  scratch.reset();
-  scratch.arrayHead(1 + args.length);
-  scratch.str(name);
+  const to = new Writer(128);
+  to.arrayHead(1 + args.length);
+  to.str(name);
   // The command's array is one level of the message already.
-  for (const arg of args) encode(arg, scratch, 1);
-  if (scratch.length > MAX_MESSAGE_BYTES) {
-    const text =
-      `Cannot ${name}: a message takes ${MAX_MESSAGE_BYTES} bytes at most: received ${scratch.length}`;
-    throw new MemStoreError("TOO_LARGE", text);
-  }
-  return scratch.written.slice();
+  for (const arg of args) encode(arg, to, 1);
+  checkLength(name, to.length);
+  return to.written;
+}
+
+/** The host cuts off a client that sends more. */
+function checkLength(what: string, bytes: number): void {
+  if (bytes <= MAX_MESSAGE_BYTES) return;
+  const text = `Cannot ${what}: a message takes ${MAX_MESSAGE_BYTES} bytes at most: received ${bytes}`;
+  throw new MemStoreError("TOO_LARGE", text);
 }
 
 /** How many of the calls one message takes. */
@@ -472,15 +479,8 @@ function howMany(calls: Call[]): number {
   return beyond < 0 ? calls.length : Math.max(1, beyond);
 }
 
-/** The value of the reply at `at`, or the error. */
-function readReply(name: string, payload: Uint8Array, at: number): unknown {
-  const reply = new Reader(payload, at);
-  if (reply.value() !== 0) {
-    const [code, text] = reply.value() as [Code, string];
-    return new MemStoreError(code, text);
-  }
-  // A table's keys may be of any type: it is a Map whatever they are.
-  return name === "all" ? reply.map() : reply.value();
+function notRunError(name: string): MemStoreError {
+  return new MemStoreError("NOT_RUN", `Cannot ${name}: another command of its batch was not run`);
 }
 
 function closedError(name: string, endpoint: string): MemStoreError {

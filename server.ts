@@ -13,10 +13,10 @@ import { Dispatcher } from "./commands/dispatch.ts";
 import { type Commands, commands } from "./commands/table.ts";
 import { Store } from "./engine/store.ts";
 import { address } from "./wire/endpoint.ts";
-import { encode, encoded, Reader } from "./wire/codec.ts";
+import { encode, encoded } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
-import { type Code, MemStoreError, parseRequest } from "./wire/message.ts";
+import { MemStoreError, parseRequest, readReply } from "./wire/message.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { turn } from "./wire/turn.ts";
 import manifest from "./deno.json" with { type: "json" };
@@ -262,9 +262,17 @@ export class MemStore implements AsyncDisposable {
 
   /** A command of the host's own, through the same door as everybody's. */
   #send(name: string, args: unknown[]): unknown {
+    const result = (bytes: Uint8Array) => {
+      const reply = readReply(name, bytes, 0);
+      if (reply instanceof MemStoreError) throw reply;
+      return reply;
+    };
     const reply = this.#dispatcher.answer(encoded([name, ...args]), false);
-    if (reply instanceof Promise) return reply.then(result);
-    return result(reply);
+    if (!(reply instanceof Promise)) return result(reply);
+    const later = reply.then(result);
+    // A command that does not look at how its store ended must not end the host.
+    later.catch(() => {});
+    return later;
   }
 
   async #close(): Promise<void> {
@@ -293,12 +301,4 @@ export class MemStore implements AsyncDisposable {
       memory: Deno.memoryUsage().rss,
     };
   }
-}
-
-/** The value of a native reply; what it refuses is thrown. */
-function result(bytes: Uint8Array): unknown {
-  const reply = new Reader(bytes);
-  if (reply.value() === 0) return reply.value();
-  const [code, text] = reply.value() as [Code, string];
-  throw new MemStoreError(code, text);
 }

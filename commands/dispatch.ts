@@ -13,7 +13,7 @@
  */
 
 import { MAX_KEY_DEPTH } from "../engine/key.ts";
-import { head, latin1, MalformedError, skip, Writer } from "../wire/msgpack.ts";
+import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
 
@@ -48,8 +48,8 @@ class Plan {
   readonly counts: number[] = [];
   /** Of every argument where it begins, and for each command where the last one ends. */
   readonly offsets: number[] = [];
-  /** Why commands were refused, by their index. */
-  readonly refusals = new Map<number, MemStoreError>();
+  /** The first command that was refused, and why; those that follow it are only counted. */
+  refused: { index: number; why: MemStoreError } | undefined;
 }
 
 /** Runs payloads against the commands of a host. */
@@ -64,8 +64,12 @@ export class Dispatcher {
     for (const command of commands) this.add(command);
   }
 
-  /** @throws {TypeError} if there is a command of this name. */
+  /** @throws {TypeError} if there is a command of this name, or it cannot be a name. */
   add(command: Command): void {
+    if (!NAME.test(command.name)) {
+      const why = `a name has 1 to ${MAX_NAME} characters of ASCII and no spaces`;
+      throw new TypeError(`Cannot add a command: ${why}: received ${command.name}`);
+    }
     if (this.#commands.has(command.name)) {
       throw new TypeError(`Cannot add a command: there is one of this name: received ${command.name}`);
     }
@@ -80,7 +84,7 @@ export class Dispatcher {
     } catch (error) {
       return this.refuse(error, legacy);
     }
-    if (plan.refusals.size > 0) return this.#refuseAll(plan, legacy);
+    if (plan.refused) return this.#refuseAll(plan, legacy);
     if (plan.commands.some((command) => command.prepare)) {
       return this.#prepare(payload, plan).then((prepared) => this.#run(payload, plan, legacy, prepared));
     }
@@ -108,6 +112,11 @@ export class Dispatcher {
       if (index === MAX_COMMANDS) {
         throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${MAX_COMMANDS} commands`);
       }
+      at = end;
+      if (plan.refused) {
+        plan.commands.push(NO_COMMAND);
+        continue;
+      }
       plan.firsts.push(plan.offsets.length);
       try {
         if (array?.type !== "array" || array.length === 0) {
@@ -126,10 +135,8 @@ export class Dispatcher {
       } catch (error) {
         if (!(error instanceof MemStoreError)) throw error;
         plan.commands[index] ??= NO_COMMAND;
-        plan.counts[index] ??= 0;
-        plan.refusals.set(index, error);
+        plan.refused = { index, why: error };
       }
-      at = end;
     } while (at < payload.length);
     return plan;
   }
@@ -140,7 +147,7 @@ export class Dispatcher {
       throw new MemStoreError("UNKNOWN_COMMAND", "Cannot find a command: its name must be a string");
     }
     const name = latin1(payload, body, body + Math.min(length, MAX_NAME));
-    const command = this.#commands.get(name);
+    const command = length > MAX_NAME ? undefined : this.#commands.get(name);
     if (!command) {
       throw new MemStoreError("UNKNOWN_COMMAND", `Cannot find a command of this name: received ${name}`);
     }
@@ -215,7 +222,9 @@ export class Dispatcher {
 
   #refuseAll(plan: Plan, legacy: boolean): Uint8Array {
     const reply = new Writer(128);
-    plan.commands.forEach((_, i) => writeRefusal(plan.refusals.get(i) ?? NOT_RUN, legacy, reply));
+    plan.commands.forEach((_, i) =>
+      writeRefusal(plan.refused?.index === i ? plan.refused.why : NOT_RUN, legacy, reply)
+    );
     return reply.written;
   }
 }
@@ -224,8 +233,8 @@ export class Dispatcher {
 const MAX_COMMANDS = 2 ** 16;
 /** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */
 const MAX_REPLY_BYTES = 2 ** 29;
-/** Command names are looked up by no more bytes than this. */
 const MAX_NAME = 64;
+const NAME = /^[\x21-\x7e]{1,64}$/;
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");
 /** Stands in the place of a command that was not found. */
 const NO_COMMAND: Command = { name: "", args: [], help: "", run: () => {} };
@@ -273,9 +282,13 @@ function failure(error: unknown): MemStoreError {
   return error instanceof MemStoreError ? error : new MemStoreError("FAILED", messageOf(error));
 }
 
+/** What an error says. Commands of an application may throw anything. */
 function messageOf(error: unknown): string {
-  if (error instanceof MalformedError) return error.message;
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "a value was thrown that says nothing";
+  }
 }
 
 async function lateReply(promise: Promise<(reply: Writer) => void>, legacy: boolean): Promise<Uint8Array> {

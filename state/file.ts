@@ -139,11 +139,21 @@ const fieldKey = (name: string): Key => {
 };
 const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fieldKey("sets") };
 
+/** The files that are being written: of two stores to one file, the later would not always win. */
+const underWay = new Set<string>();
+
 /** Writes the state of this moment; changes made meanwhile are not in it. */
 export async function storeFile(store: Store, path: string): Promise<void> {
   const state = store.snapshot();
   try {
-    await replaceFile(await regularFile(path), encodeState(state));
+    const target = await regularFile(path);
+    if (underWay.has(target)) throw new Error("another store to it is under way");
+    underWay.add(target);
+    try {
+      await replaceFile(target, encodeState(state));
+    } finally {
+      underWay.delete(target);
+    }
   } catch (error) {
     throw new Error(`Cannot store to ${path}: ${error instanceof Error ? error.message : error}`);
   }

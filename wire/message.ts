@@ -32,6 +32,7 @@
  */
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
+import { Reader } from "./codec.ts";
 import type { Writer } from "./msgpack.ts";
 
 /**
@@ -174,4 +175,15 @@ export function parseReply(frames: Frames): { request: number; payload: Uint8Arr
   const [empty, head, payload] = frames;
   if (frames.length !== 3 || empty.length > 0 || head.length !== 6 || head[0] !== MAGIC) return undefined;
   return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
+}
+
+/** The value of the native reply at `at`, or the error that it tells of. */
+export function readReply(name: string, payload: Uint8Array, at: number): unknown {
+  const reply = new Reader(payload, at);
+  if (reply.value() !== 0) {
+    const [code, text] = reply.value() as [Code, string];
+    return new MemStoreError(code, text);
+  }
+  // A table's keys may be of any type: it is a Map whatever they are.
+  return name === "all" ? reply.map() : reply.value();
 }

@@ -77,6 +77,7 @@ function makeProgram(): Command {
     .option(
       "-e, --endpoint <endpoint>",
       `the host: a name, a path or an address (default: ${DEFAULT_ENDPOINT})`,
+      endpoint,
     )
     .option(
       "-t, --timeout <seconds>",
@@ -106,6 +107,22 @@ function seconds(text: string): number {
   return value;
 }
 
+/** An endpoint as it was written, if it can be one. */
+function endpoint(text: string): string {
+  try {
+    address(text);
+  } catch (error) {
+    if (error instanceof TypeError) throw new InvalidArgumentError(`${error.message}.`);
+    throw error;
+  }
+  return text;
+}
+
+/** Gathers endpoints. */
+function endpoints(text: string, before: string[] = []): string[] {
+  return [...before, endpoint(text)];
+}
+
 function helpWidth(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : HELP_WIDTH;
 }
@@ -127,7 +144,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
   const add = (name: string, help: string) => withUsageErrors(program.command(name).description(help));
   program.commandsGroup("Program:");
   add("serve", "Serves one or several endpoints until it is stopped.")
-    .argument("[endpoints...]", `what to serve (default: ${DEFAULT_ENDPOINT})`)
+    .argument("[endpoints...]", `what to serve (default: ${DEFAULT_ENDPOINT})`, endpoints)
     .configureHelp({ showGlobalOptions: false })
     .addHelpText("after", SERVE_HELP)
     .action(async (endpoints: string[]) => {
@@ -204,7 +221,13 @@ async function run(command: RawCommand, program: Command): Promise<void> {
 async function serve(endpoints: string[]): Promise<void> {
   const { MemStore } = await import("./server.ts");
   await using store = new MemStore(endpoints);
-  const stop = () => void store.stop();
+  let told = false;
+  const stop = () => {
+    // Whoever says so twice does not want to wait for the last replies.
+    if (told) Deno.exit(1);
+    told = true;
+    store.stop();
+  };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
   await store.start();

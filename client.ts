@@ -12,6 +12,7 @@
  */
 
 import { type CallOptions, CommandMethods } from "./commands/methods.ts";
+import { commands } from "./commands/table.ts";
 import { encode } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { ZMQ } from "./wire/libzmq.ts";
@@ -57,10 +58,11 @@ interface Call {
   reject(error: unknown): void;
 }
 
-/** Calls that leave in one message: loose ones that happened to gather, or those of a batch. */
+/** Calls that leave in one message. */
 interface Parcel {
   calls: Call[];
-  batch: boolean;
+  /** No call joins or leaves it: a batch, or a call that a host may refuse and with it the whole message. */
+  sealed: boolean;
 }
 
 /**
@@ -155,7 +157,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       | ((batch: CommandMethods) => readonly unknown[]),
     options: CallOptions = {},
   ): Promise<unknown[]> {
-    const parcel: Parcel = { calls: [], batch: true };
+    const parcel: Parcel = { calls: [], sealed: true };
     const batch = new Batch((name, args) => this.#add(parcel, name, args, options));
     try {
       const replies = typeof commands === "function"
@@ -231,8 +233,9 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   /** Queues a loose call: it joins the parcel that is being gathered. */
   protected async call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
     const last = this.#queue.at(-1);
-    const joins = last !== undefined && !last.batch && last.calls.length < MAX_COMMANDS;
-    const parcel = joins ? last : { calls: [], batch: false };
+    const sealed = ARGUMENTS.get(name) !== args.length;
+    const joins = last !== undefined && !sealed && !last.sealed && last.calls.length < MAX_COMMANDS;
+    const parcel = joins ? last : { calls: [], sealed };
     const reply = this.#add(parcel, name, args, options);
     if (!joins) this.#push(parcel);
     return await reply as Reply;
@@ -267,10 +270,12 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     // However soon it ends, `#running` has been set by then.
     await undefined;
     try {
-      const socket = this.#socket ??= await this.#open();
+      this.#context ??= await Context.open();
+      let socket = this.#socket ??= this.#connect(this.#context);
       for (;;) {
+        const lost = socket.peer === "lost";
         this.#receive(socket);
-        if (this.#sent.size > 0 && !socket.writable && !socket.readable) this.#hostWentAway();
+        if (lost) socket = this.#hostWentAway(socket);
         if (this.#stale) this.#dropStale();
         this.#send(socket);
         if (this.#queue.length === 0 && this.#sent.size === 0) break;
@@ -284,12 +289,11 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     }
   }
 
-  async #open(): Promise<Socket> {
-    const context = await Context.open();
+  #connect(context: Context): Socket {
     const socket = context.socket(ZMQ.DEALER, {
       linger: 0,
       // What is called while no host is there waits in our queue, where it can still be given up.
-      immediate: true,
+      watchPeer: true,
       reconnectInterval: RECONNECT_MS,
       reconnectIntervalMax: RECONNECT_MAX_MS,
     });
@@ -297,19 +301,17 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       socket.connect(this.endpoint);
     } catch (error) {
       socket.close();
-      await context.close();
       throw error;
     }
-    this.#context = context;
     return socket;
   }
 
   /** Sends what is queued, as far as the host is there and the window is open. */
   #send(socket: Socket): void {
-    while (this.#queue.length > 0 && this.#sent.size < WINDOW && socket.writable) {
+    while (this.#queue.length > 0 && this.#sent.size < WINDOW && socket.peer === "connected") {
       const parcel = this.#queue.shift()!;
-      const rest = parcel.batch ? [] : parcel.calls.splice(howMany(parcel.calls));
-      if (rest.length > 0) this.#queue.unshift({ calls: rest, batch: false });
+      const rest = parcel.sealed ? [] : parcel.calls.splice(howMany(parcel.calls));
+      if (rest.length > 0) this.#queue.unshift({ calls: rest, sealed: false });
       this.#payload.reset();
       for (const { bytes } of parcel.calls) this.#payload.raw(bytes);
       this.#request = (this.#request + 1) >>> 0;
@@ -334,7 +336,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     }
   }
 
-  #settle({ calls, batch }: Parcel, payload: Uint8Array): void {
+  #settle({ calls, sealed }: Parcel, payload: Uint8Array): void {
     const notRun: Call[] = [];
     let at = 0;
     for (const call of calls) {
@@ -351,18 +353,22 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       }
       at = end;
     }
-    if (batch) return notRun.forEach((call) => this.#fail(call, notRunError(call.name)));
-    // Loose calls have nothing to do with the one that was refused beside them: they go again, each alone.
-    this.#queue.unshift(...notRun.map((call) => ({ calls: [call], batch: true })));
+    if (sealed) return notRun.forEach((call) => this.#fail(call, notRunError(call.name)));
+    // They only happened to travel with the one that was refused (a key that is nested too deep, say): they
+    // go again, each alone.
+    this.#queue.unshift(...notRun.map((call) => ({ calls: [call], sealed: true })));
   }
 
-  #hostWentAway(): void {
+  /** Gives up what has no reply, and looks for the host again. */
+  #hostWentAway(socket: Socket): Socket {
     for (const { calls } of this.#sent.values()) {
       for (const call of calls) {
         const text = `Cannot ${call.name}: the host at ${this.endpoint} went away before it answered`;
         this.#fail(call, new MemStoreError("DISCONNECTED", text));
       }
     }
+    socket.close();
+    return this.#socket = this.#connect(this.#context!);
   }
 
   /** Gives a call up. */
@@ -391,7 +397,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   /** Takes calls that were given up out of the queue, and forgets messages that only they wait for. */
   #dropStale(): void {
     for (const parcel of this.#queue) {
-      if (parcel.batch && parcel.calls.some((call) => call.settled)) {
+      if (parcel.sealed && parcel.calls.some((call) => call.settled)) {
         // Half a batch does not leave.
         for (const call of parcel.calls) this.#fail(call, notRunError(call.name));
       }
@@ -427,7 +433,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   #timeoutError({ name, timeout }: Call): MemStoreError {
-    const who = this.#socket?.writable
+    const who = this.#socket?.peer === "connected"
       ? `the host at ${this.endpoint} did not answer`
       : `no host at ${this.endpoint}`;
     return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
@@ -443,7 +449,8 @@ class Batch extends CommandMethods {
     this.#add = add;
   }
 
-  protected call<Reply>(name: string, args: readonly unknown[]): Promise<Reply> {
+  protected call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
+    if (options) throw new TypeError(`Cannot ${name}: in a batch, options are given to batch() itself`);
     const reply = this.#add(name, args);
     // The batch itself rejects; a promise that its function did not return must not end the process.
     reply.catch(() => {});
@@ -451,6 +458,8 @@ class Batch extends CommandMethods {
   }
 }
 
+/** How many arguments each command takes that every host has. */
+const ARGUMENTS = new Map(commands.map(({ name, args }) => [name, args.length]));
 const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

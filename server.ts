@@ -33,6 +33,8 @@ const MESSAGES_A_TURN = 256;
 const QUIET_MS = 20;
 /** … but no longer than this. */
 const DRAIN_MS = 2000;
+/** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
+const CUSTOM_MS = 2000;
 
 /** A command of an application's own, see {@linkcode MemStore.command}. */
 export interface CustomCommand {
@@ -87,6 +89,8 @@ export class MemStore implements AsyncDisposable {
   #serving: Promise<void>[] = [];
   /** Replies that wait for something, a file say. */
   readonly #late = new Set<Promise<void>>();
+  /** Gives up commands of the application's own that have not ended. */
+  readonly #giveUp = new Set<(why: Error) => void>();
   #state: "new" | "starting" | "started" | "stopping" | "stopped" = "new";
   #starting: Promise<void> | undefined;
   #startedAt = 0;
@@ -207,16 +211,27 @@ export class MemStore implements AsyncDisposable {
    */
   command(name: string, { args, help, run }: CustomCommand): void {
     const host: CommandHost = { send: (name, ...args) => this.#send(name, args) as never };
+    const untilStop = (result: PromiseLike<unknown>) => this.#untilStop(result);
     this.#dispatcher.add({
       name,
       args: args.map((name) => ({ name })),
       help,
       run(call: Call) {
         const result = run(host, ...args.map((_, i) => call.decode(i)));
-        if (result instanceof Promise) return result.then((value) => (reply) => encode(value ?? null, reply));
-        encode(result ?? null, call.reply);
+        if (!isThenable(result)) return encode(result ?? null, call.reply);
+        return untilStop(result).then((value) => (reply) => encode(value ?? null, reply));
       },
     });
+  }
+
+  /** What a command resolves to, unless the host stops and it does not end. */
+  #untilStop(result: PromiseLike<unknown>): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#giveUp.add(reject);
+    const forget = () => this.#giveUp.delete(reject);
+    promise.then(forget, forget);
+    result.then(resolve, reject);
+    return promise;
   }
 
   /** Answers what arrives on a socket until the host stops. */
@@ -251,9 +266,10 @@ export class MemStore implements AsyncDisposable {
       legacy,
     );
     if (reply instanceof Promise) {
-      const late = reply.then((bytes) => void socket.send([...envelope, bytes]));
+      const late = reply.catch((error) => this.#dispatcher.refuse(error, legacy))
+        .then((bytes) => void socket.send([...envelope, bytes]))
+        .finally(() => this.#late.delete(late));
       this.#late.add(late);
-      late.finally(() => this.#late.delete(late));
     } else {
       socket.send([...envelope, reply]);
     }
@@ -276,7 +292,11 @@ export class MemStore implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    const timer = setTimeout(() => {
+      for (const giveUp of this.#giveUp) giveUp(new Error("the host stopped before it was done"));
+    }, CUSTOM_MS);
     while (this.#late.size > 0) await Promise.allSettled(this.#late);
+    clearTimeout(timer);
     this.#sockets.forEach((socket) => socket.close());
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());
@@ -301,4 +321,8 @@ export class MemStore implements AsyncDisposable {
       memory: Deno.memoryUsage().rss,
     };
   }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

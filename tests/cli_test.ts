@@ -29,7 +29,7 @@ interface Output {
 /** Runs a command line to its end. */
 async function memstore(...args: string[]): Promise<Output> {
   const flags = ["run", "--quiet", ...permissions("compile"), `${ROOT}cli.ts`];
-  const { code, stdout, stderr } = await new Deno.Command("deno", {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [...flags, ...args],
     stdin: "null",
   })
@@ -54,7 +54,8 @@ class Host implements AsyncDisposable {
 
   constructor(...endpoints: string[]) {
     const args = ["run", "--quiet", ...permissions("start"), `${ROOT}cli.ts`, "serve", ...endpoints];
-    this.#child = new Deno.Command("deno", { args, stdin: "null", stdout: "piped", stderr: "null" }).spawn();
+    this.#child = new Deno.Command(Deno.execPath(), { args, stdin: "null", stdout: "piped", stderr: "null" })
+      .spawn();
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
@@ -129,10 +130,12 @@ Deno.test("memstore serve with an endpoint that a living host serves fails with 
   assert.match(stderr, /^memstore: Cannot serve ipc:\S+: another host serves it\n$/);
 });
 
-Deno.test("memstore serve with what is no endpoint fails with one line", async () => {
-  const { code, stderr } = await memstore("serve", "smtp://x");
-  assert.deepEqual(code, 1);
-  assert.match(stderr, /^memstore: Cannot parse endpoint: .* received "smtp:\/\/x"\n$/);
+Deno.test("memstore serve with what is no endpoint is a usage error", async () => {
+  for (const line of [["serve", "smtp://x"], ["-e", "smtp://x", "ping"]]) {
+    const { code, stderr } = await memstore(...line);
+    assert.deepEqual(code, 2);
+    assert.match(stderr, /^memstore: .*Cannot parse endpoint: .* received "smtp:\/\/x".*\nusage: memstore/);
+  }
 });
 
 /** A host in this process, and a command line that reaches it. */
@@ -267,7 +270,8 @@ Deno.test("memstore ends without a word when nobody reads its stdout any more", 
     await using client = new MemStoreClient(path);
     await client.set("t", "k", "x".repeat(1_000_000));
     const args = ["run", "--quiet", ...permissions("compile"), `${ROOT}cli.ts`, "-e", path, "get", "t", "k"];
-    const child = new Deno.Command("deno", { args, stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
+    const child = new Deno.Command(Deno.execPath(), { args, stdin: "null", stdout: "piped", stderr: "piped" })
+      .spawn();
     const reader = child.stdout.getReader();
     await reader.read();
     await reader.cancel();

@@ -150,6 +150,7 @@ Deno.test("a batch runs whole or not at all", async () => {
     TypeError,
   );
   assert.equal(await client.size("t"), 1);
+  await assert.rejects(client.batch((batch) => [batch.get("t", "a", { timeout: 1 })]), TypeError);
 });
 
 Deno.test("nothing of another client comes between the commands of a batch", async () => {
@@ -235,6 +236,47 @@ Deno.test("a call gives up when its signal aborts", async () => {
   await assert.rejects(client.ping({ signal: AbortSignal.abort(reason) }), reason);
 });
 
+Deno.test("a call that is aborted in its tick does not run, and its neighbours do", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const controller = new AbortController();
+  const calls = [client.set("t", "a", 1, { signal: controller.signal }), client.set("t", "b", 1)];
+  controller.abort();
+  const results = await Promise.allSettled(calls);
+  assert.deepEqual(results.map(({ status }) => status), ["rejected", "fulfilled"]);
+  assert.deepEqual(await client.keys("t"), ["b"]);
+});
+
+Deno.test("writes run in the order of their calls, whatever is refused between them", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  for (let i = 0; i < 50; i++) {
+    const first = Promise.allSettled([client.set("t", "k", "old"), client.send(["no_such_command"])]);
+    await Promise.resolve();
+    const second = client.set("t", "k", "new");
+    await Promise.all([first, second]);
+    assert.equal(await client.get("t", "k"), "new");
+  }
+});
+
+Deno.test("a value whose getter makes a call is encoded whole, and so is the call", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  let inner: Promise<unknown> | undefined;
+  const value = {
+    before: 1,
+    get now() {
+      inner ??= client.set("t", "inner", "x");
+      return 2;
+    },
+    after: 3,
+  };
+  await client.set("t", "outer", value);
+  await inner;
+  assert.deepEqual(await client.get("t", "outer"), { before: 1, now: 2, after: 3 });
+  assert.equal(await client.get("t", "inner"), "x");
+});
+
 Deno.test("calls made before the host is there are answered when it is", async () => {
   await using directory = new TempDir();
   const endpoint = `${directory.path}/late.sock`;
@@ -269,6 +311,13 @@ Deno.test("a closed client rejects what is pending and what comes after", async 
   await Promise.all([client.close(), assert.rejects(pending, { code: "CLOSED" })]);
   await assert.rejects(client.ping(), { code: "CLOSED" });
   await client.close();
+});
+
+Deno.test("a client that is closed in the tick of its first call has closed", async () => {
+  await using host = await Host.start();
+  const client = new MemStoreClient(host.endpoint);
+  const [call] = await Promise.allSettled([client.ping(), client.close()]);
+  assert.equal(call.status, "rejected");
 });
 
 Deno.test("a hundred clients of one process are served", async () => {

@@ -136,6 +136,7 @@ for (
     ["ipc://a\tb", "a name, a path or an address is needed"],
     ["ipc://", "nothing follows the scheme"],
     ["tcp://", "nothing follows the scheme"],
+    ["ipc://*", "a path is needed, not a wildcard"],
     ["http://localhost", scheme],
     ["udp://127.0.0.1:1", scheme],
     ["inproc://a", scheme],

@@ -1,7 +1,7 @@
 /** The host as its users see it: start, stop, signals, several endpoints, a second host on one endpoint. */
 
 import assert from "node:assert/strict";
-import { MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
+import { type CommandHost, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
 import { Host, TempDir } from "./host.ts";
 
 Deno.test("a host serves several endpoints, and one state through all of them", async () => {
@@ -152,6 +152,33 @@ Deno.test("MemStore.command() adds a command that clients send, with data, promi
   await assert.rejects(client.send(["fails"]), new MemStoreError("FAILED", "no luck"));
   await assert.rejects(client.send(["swap", "t"]), { code: "BAD_ARGUMENT" });
   assert.ok((await client.commands()).some(({ name }) => name === "swap"));
+});
+
+Deno.test("no command of the application's own can take the host down, or keep it from stopping", async () => {
+  await using directory = new TempDir();
+  const store = new MemStore(`${directory.path}/store.sock`);
+  const add = (name: string, run: (host: CommandHost) => unknown) =>
+    store.command(name, { args: [], help: "", run });
+  add("silent", () => {
+    throw Object.create(null);
+  });
+  add("forgetful", (host) => {
+    host.send("store", `${directory.path}/missing/state`);
+    return 1;
+  });
+  add("thenable", () => ({ then: (resolve: (value: unknown) => void) => resolve(2) }));
+  add("endless", () => new Promise(() => {}));
+  await store.start();
+  await using client = new MemStoreClient(store.endpoints[0]);
+  await assert.rejects(client.send(["silent"]), { code: "FAILED" });
+  assert.equal(await client.send(["forgetful"]), 1);
+  assert.equal(await client.send(["thenable"]), 2);
+  const endless = client.send(["endless"]);
+  await client.ping();
+  await Promise.all([
+    store.stop(),
+    assert.rejects(endless, { code: "FAILED", message: "the host stopped before it was done" }),
+  ]);
 });
 
 Deno.test("a store is the state of the moment at which it was asked for, and restores", async () => {

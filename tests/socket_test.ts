@@ -24,16 +24,19 @@ Deno.test("Socket.wait() returns when the peer was connected since the state was
   await using directory = new TempDir();
   const address = `ipc://${directory.path}/socket`;
   const context = await Context.open();
-  const client = context.socket(ZMQ.DEALER, { linger: 0, immediate: true, reconnectInterval: 10 });
+  const client = context.socket(ZMQ.DEALER, { linger: 0, watchPeer: true, reconnectInterval: 10 });
   const host = context.socket(ZMQ.ROUTER, { linger: 0 });
   try {
     client.connect(address);
-    assert.equal(client.writable, false);
+    assert.equal(client.peer, "none");
     host.bind(address);
     // The connection is made by libzmq's own thread, while nobody looks.
     await pause(200);
     await soon(client.wait());
-    assert.equal(client.writable, true);
+    assert.equal(client.peer, "connected");
+    host.close();
+    while (client.peer === "connected") await soon(client.wait());
+    assert.equal(client.peer, "lost");
   } finally {
     client.close();
     host.close();

@@ -228,6 +228,18 @@ Deno.test("storeFile() writes the state of the moment it was called", async () =
   });
 });
 
+Deno.test("storeFile() refuses a path to which a store is under way", async () => {
+  await inDirectory(async (directory) => {
+    const path = `${directory}/state`;
+    const first = storeFile(small, path);
+    await assert.rejects(storeFile(small, path), {
+      message: `Cannot store to ${path}: another store to it is under way`,
+    });
+    await first;
+    await storeFile(small, path);
+  });
+});
+
 Deno.test("storeFile() says so where the directory is missing, and makes nothing", async () => {
   await inDirectory(async (directory) => {
     const path = `${directory}/missing/state`;

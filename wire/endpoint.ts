@@ -43,6 +43,7 @@ export function address(endpoint: string): string {
   const scheme = /^([a-z]+):\/\/(.*)$/s.exec(endpoint);
   if (scheme && !SCHEMES.includes(scheme[1])) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);
   if (scheme && scheme[2] === "") refuse("nothing follows the scheme");
+  if (endpoint === "ipc://*") refuse("a path is needed, not a wildcard");
   if (!scheme && endpoint.includes("://")) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);
 
   const result = scheme

@@ -23,6 +23,7 @@ const symbols = {
   zmq_close: { parameters: ["pointer"], result: "i32" },
   zmq_bind: { parameters: ["pointer", "buffer"], result: "i32" },
   zmq_connect: { parameters: ["pointer", "buffer"], result: "i32" },
+  zmq_socket_monitor: { parameters: ["pointer", "buffer", "i32"], result: "i32" },
   zmq_setsockopt: { parameters: ["pointer", "i32", "buffer", "usize"], result: "i32" },
   zmq_getsockopt: { parameters: ["pointer", "i32", "buffer", "buffer"], result: "i32" },
   zmq_send: { parameters: ["pointer", "buffer", "usize", "i32"], result: "i32" },
@@ -58,10 +59,11 @@ export const ZMQ = {
   RECONNECT_IVL_MAX: 21,
   MAXMSGSIZE: 22,
   SNDHWM: 23,
-  RCVHWM: 24,
   LAST_ENDPOINT: 32,
-  IMMEDIATE: 39,
   IPV6: 42,
+  /** Events of a monitor. */
+  EVENT_DISCONNECTED: 0x0200,
+  EVENT_HANDSHAKE_SUCCEEDED: 0x1000,
 } as const;
 
 /** A `size_t`. Deno's types ask for a bigint, its calls take a number as well, which costs no allocation. */

@@ -28,8 +28,8 @@ export const MAX_FRAMES = 64;
 export interface SocketOptions {
   /** How long, in milliseconds, unsent messages outlive the socket. */
   linger: number;
-  /** Queue messages only for peers that are connected: with no peer, the socket is not `writable`. */
-  immediate?: boolean;
+  /** Tell of the one peer that the socket connects to, see {@linkcode Socket.peer}. */
+  watchPeer?: boolean;
   /** Milliseconds before the first attempt to connect again. */
   reconnectInterval?: number;
   /** Attempts to connect again double their interval up to this many milliseconds. */
@@ -45,6 +45,7 @@ export class Context {
   readonly #zmq: Libzmq;
   #pointer: Deno.PointerValue;
   readonly #watch: Watch | undefined;
+  #monitors = 0;
 
   /** Use {@linkcode Context.open}. */
   constructor(zmq: Libzmq, ioThreads: number, watch?: Watch) {
@@ -64,7 +65,23 @@ export class Context {
   socket(type: number, options: SocketOptions): Socket {
     const pointer = this.#zmq.zmq_socket(this.#pointer, type);
     if (pointer === null) throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
-    return new Socket(this.#zmq, pointer, options, this.#watch);
+    return new Socket(
+      this.#zmq,
+      pointer,
+      options,
+      this.#watch,
+      options.watchPeer ? this.#monitor(pointer) : undefined,
+    );
+  }
+
+  /** A socket that receives the events of another one's connection. */
+  #monitor(pointer: Deno.PointerValue): Socket {
+    const address = `inproc://monitor-${++this.#monitors}`;
+    const events = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED;
+    this.#zmq.zmq_socket_monitor(pointer, cString(address), events);
+    const monitor = this.socket(ZMQ.PAIR, { linger: 0 });
+    monitor.connect(address);
+    return monitor;
   }
 
   /**
@@ -95,6 +112,8 @@ export class Socket {
   readonly #zmq: Libzmq;
   #pointer: Deno.PointerValue;
   readonly #watch: Watch | undefined;
+  readonly #monitor: Socket | undefined;
+  #peer: "none" | "connected" | "lost" = "none";
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -105,13 +124,19 @@ export class Socket {
   #waiting = false;
 
   /** Use {@linkcode Context.socket}. */
-  constructor(zmq: Libzmq, pointer: Deno.PointerValue, options: SocketOptions, watch?: Watch) {
+  constructor(
+    zmq: Libzmq,
+    pointer: Deno.PointerValue,
+    options: SocketOptions,
+    watch?: Watch,
+    monitor?: Socket,
+  ) {
     this.#zmq = zmq;
     this.#pointer = pointer;
     this.#watch = watch;
+    this.#monitor = monitor;
     zmq.zmq_msg_init(this.#message);
     this.#set(ZMQ.LINGER, options.linger);
-    if (options.immediate) this.#set(ZMQ.IMMEDIATE, 1);
     if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
     if (options.sendHighWaterMark) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
@@ -124,9 +149,24 @@ export class Socket {
     return (this.#state() & ZMQ.POLLIN) !== 0;
   }
 
-  /** A message can be sent; with `immediate`, also: a peer is connected. */
+  /** A message can be sent, or queued for a peer that is not there yet. */
   get writable(): boolean {
     return (this.#state() & ZMQ.POLLOUT) !== 0;
+  }
+
+  /**
+   * With `watchPeer`: no peer is there yet; one is connected; or it was, and what was sent to it may be lost.
+   * (libzmq connects again by itself and tells nobody. Its option `ZMQ_IMMEDIATE`, under which `writable`
+   * tells, drops replies that have come but were not read when the peer goes away.)
+   *
+   * Replies that came before the peer was lost can still be received.
+   */
+  get peer(): "none" | "connected" | "lost" {
+    for (let event; (event = this.#monitor?.receive());) {
+      const disconnected = (event[0][0] | event[0][1] << 8) === ZMQ.EVENT_DISCONNECTED;
+      if (this.#peer !== "lost") this.#peer = disconnected ? "lost" : "connected";
+    }
+    return this.#peer;
   }
 
   /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
@@ -173,12 +213,13 @@ export class Socket {
 
   /** Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}. */
   async wait(): Promise<void> {
-    const told = this.#told;
+    const told = this.#told, peer = this.#peer;
     const state = this.#state();
     // Looking may have swallowed the edge of a change that the caller has not seen.
     if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN || state !== told) return;
+    if (this.peer !== peer) return;
     this.#waiting = true;
-    await this.#watch.wait(this.fd);
+    await this.#watch.wait(this.fd, this.#monitor?.fd);
     this.#waiting = false;
   }
 
@@ -191,6 +232,7 @@ export class Socket {
   close(): void {
     if (this.#pointer === null) return;
     this.wake();
+    this.#monitor?.close();
     this.#zmq.zmq_msg_close(this.#message);
     this.#zmq.zmq_close(this.#pointer);
     this.#pointer = null;
@@ -278,19 +320,25 @@ class Watch {
     await this.#context.close();
   }
 
-  wait(fd: number): Promise<void> {
+  /** Resolves when one of the descriptors tells of something, or at {@linkcode Watch.wake}. */
+  wait(fd: number, other?: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiters.set(fd, resolve);
+    const end = () => {
+      this.#waiters.delete(fd);
+      if (other !== undefined) this.#waiters.delete(other);
+      resolve();
+    };
+    this.#waiters.set(fd, end);
+    if (other !== undefined) this.#waiters.set(other, end);
     if (this.#running) this.#interrupt();
     else this.#running = this.#run();
     return promise;
   }
 
   wake(fd: number): void {
-    const resolve = this.#waiters.get(fd);
-    if (!resolve) return;
-    this.#waiters.delete(fd);
-    resolve();
+    const end = this.#waiters.get(fd);
+    if (!end) return;
+    end();
     this.#interrupt();
   }
 
@@ -314,7 +362,6 @@ class Watch {
       fds.forEach((fd, i) => {
         if (i === 0 || items.getInt16(i * POLL_ITEM + 14, true) === 0) return;
         this.#waiters.get(fd)?.();
-        this.#waiters.delete(fd);
       });
     }
     this.#running = undefined;

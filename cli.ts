@@ -160,7 +160,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     .argument("<command>", `a JSON array: '["get","users","alice"]'`)
     .action((text: string) => run(parseRawCommand(text, raw), program));
   add("endpoint", "Prints the address that a name stands for.")
-    .argument("[name]", `a name, a path or an address (default: ${DEFAULT_ENDPOINT})`)
+    .argument("[name]", `a name, a path or an address (default: ${DEFAULT_ENDPOINT})`, endpoint)
     .configureHelp({ showGlobalOptions: false })
     .action((name?: string) => {
       print(address(name ?? program.opts<RemoteOptions>().endpoint ?? DEFAULT_ENDPOINT));

@@ -21,11 +21,13 @@ import { skip, Writer } from "./wire/msgpack.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { RemoteSet, RemoteTable } from "./views.ts";
 
-/** Messages that may be under way at once. What is called meanwhile gathers for the next. */
+/** Messages of gathered calls that may be under way at once. What is called meanwhile gathers for the next. */
 const WINDOW = 16;
+/** Messages of any kind that may be under way: well below what a host keeps replies for. */
+const MAX_SENT = 1024;
 /** A message takes no more commands than this, so that the host can serve others between two … */
 const MAX_COMMANDS = 1024;
-/** … nor more once it has so many bytes. */
+/** … nor more once it has so many bytes, or its replies will have, going by those that came. */
 const MAX_BYTES = 1 << 20;
 /** What a host takes at most, see `MAX_MESSAGE_BYTES` there. */
 const MAX_MESSAGE_BYTES = 2 ** 29;
@@ -61,7 +63,7 @@ interface Call {
 /** Calls that leave in one message. */
 interface Parcel {
   calls: Call[];
-  /** No call joins or leaves it: a batch, or a call that a host may refuse and with it the whole message. */
+  /** No call joins or leaves it: a batch, or a call that a host may refuse or take long for. */
   sealed: boolean;
 }
 
@@ -92,6 +94,10 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   #queue: Parcel[] = [];
   /** What has left and has no reply yet, by request number. */
   readonly #sent = new Map<number, Parcel>();
+  /** How many of them are gathered calls. */
+  #gathered = 0;
+  /** Bytes of a reply, of late. */
+  #replyBytes = 0;
   #request = 0;
   readonly #payload = new Writer(1 << 14);
   /** Runs while there are calls without a reply; an idle client does nothing. */
@@ -308,16 +314,28 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
 
   /** Sends what is queued, as far as the host is there and the window is open. */
   #send(socket: Socket): void {
-    while (this.#queue.length > 0 && this.#sent.size < WINDOW && socket.peer === "connected") {
+    while (this.#mayLeave(this.#queue[0]) && socket.peer === "connected") {
       const parcel = this.#queue.shift()!;
-      const rest = parcel.sealed ? [] : parcel.calls.splice(howMany(parcel.calls));
-      if (rest.length > 0) this.#queue.unshift({ calls: rest, sealed: false });
+      if (!parcel.sealed) {
+        const rest = parcel.calls.splice(howMany(parcel.calls, this.#replyBytes));
+        if (rest.length > 0) this.#queue.unshift({ calls: rest, sealed: false });
+        this.#gathered++;
+      }
       this.#payload.reset();
       for (const { bytes } of parcel.calls) this.#payload.raw(bytes);
       this.#request = (this.#request + 1) >>> 0;
       this.#sent.set(this.#request, parcel);
       socket.send([NO_BYTES, header(this.#request), this.#payload.written]);
     }
+  }
+
+  #mayLeave(parcel: Parcel | undefined): boolean {
+    return parcel !== undefined && this.#sent.size < MAX_SENT && (parcel.sealed || this.#gathered < WINDOW);
+  }
+
+  #forget(request: number, parcel: Parcel): void {
+    this.#sent.delete(request);
+    if (!parcel.sealed) this.#gathered--;
   }
 
   /** Settles the calls whose replies are there. */
@@ -327,7 +345,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       const parcel = reply && this.#sent.get(reply.request);
       // Without one it is a reply that came too late, or none at all.
       if (!parcel) continue;
-      this.#sent.delete(reply.request);
+      this.#forget(reply.request, parcel);
+      this.#replyBytes = Math.max(reply.payload.length / parcel.calls.length, this.#replyBytes * 0.9);
       try {
         this.#settle(parcel, reply.payload);
       } catch (error) {
@@ -337,7 +356,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   #settle({ calls, sealed }: Parcel, payload: Uint8Array): void {
-    const notRun: Call[] = [];
+    const again: Call[] = [];
     let at = 0;
     for (const call of calls) {
       const end = skip(payload, skip(payload, at));
@@ -345,7 +364,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       if (reply instanceof MemStoreError) {
         // A message that could not be read at all has one reply, whatever it held.
         if (at === 0 && end === payload.length) return calls.forEach((each) => this.#fail(each, reply));
-        if (reply.code === "NOT_RUN") notRun.push(call);
+        // Of a batch, what was refused tells more than what was not run for it.
+        if (reply.code === "NOT_RUN" || !sealed && reply.code === "TOO_LARGE") again.push(call);
         else this.#fail(call, reply);
       } else if (!call.settled) {
         call.settled = true;
@@ -353,10 +373,10 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       }
       at = end;
     }
-    if (sealed) return notRun.forEach((call) => this.#fail(call, notRunError(call.name)));
-    // They only happened to travel with the one that was refused (a key that is nested too deep, say): they
-    // go again, each alone.
-    this.#queue.unshift(...notRun.map((call) => ({ calls: [call], sealed: true })));
+    if (sealed) return again.forEach((call) => this.#fail(call, notRunError(call.name)));
+    // They only happened to travel with one that was refused (a key that is nested too deep, say), or whose
+    // reply left no room for theirs: they go again, each alone.
+    this.#queue.unshift(...again.map((call) => ({ calls: [call], sealed: true })));
   }
 
   /** Gives up what has no reply, and looks for the host again. */
@@ -404,8 +424,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       parcel.calls = parcel.calls.filter((call) => !call.settled);
     }
     this.#queue = this.#queue.filter((parcel) => parcel.calls.length > 0);
-    for (const [request, { calls }] of this.#sent) {
-      if (calls.every((call) => call.settled)) this.#sent.delete(request);
+    for (const [request, parcel] of this.#sent) {
+      if (parcel.calls.every((call) => call.settled)) this.#forget(request, parcel);
     }
     this.#stale = false;
   }
@@ -415,7 +435,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     if (deadline >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
-    const wait = Math.min(deadline - performance.now() + 1, MAX_TIMER_MS);
+    const wait = Math.max(0, Math.min(deadline - performance.now() + 1, MAX_TIMER_MS));
     this.#timer = setTimeout(() => this.#expire(), wait);
     // A process whose calls all have their replies may end.
     Deno.unrefTimer(this.#timer);
@@ -458,8 +478,8 @@ class Batch extends CommandMethods {
   }
 }
 
-/** How many arguments each command takes that every host has. */
-const ARGUMENTS = new Map(commands.map(({ name, args }) => [name, args.length]));
+/** How many arguments each command takes that every host has and does at once. */
+const ARGUMENTS = new Map(commands.filter(({ slow }) => !slow).map(({ name, args }) => [name, args.length]));
 const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -481,10 +501,12 @@ function checkLength(what: string, bytes: number): void {
   throw new MemStoreError("TOO_LARGE", text);
 }
 
-/** How many of the calls one message takes. */
-function howMany(calls: Call[]): number {
+/** How many of the calls one message takes, if each reply has so many bytes. */
+function howMany(calls: Call[], replyBytes: number): number {
   let bytes = 0;
-  const beyond = calls.findIndex((call) => (bytes += call.bytes.length) > MAX_BYTES);
+  const beyond = calls.findIndex((call, i) =>
+    (bytes += call.bytes.length) > MAX_BYTES || (i + 1) * replyBytes > MAX_BYTES
+  );
   return beyond < 0 ? calls.length : Math.max(1, beyond);
 }
 

@@ -145,7 +145,7 @@ export class MemStore implements AsyncDisposable {
           sendHighWaterMark: MAX_REPLIES_WAITING,
         });
         this.#sockets.push(socket);
-        this.#listening.push(await listen(socket, wanted));
+        this.#listening.push(await listen(this.#context, socket, wanted));
       }
     } catch (error) {
       this.#listening.forEach((each) => each.hide());

@@ -30,6 +30,8 @@ export interface Command {
   args: readonly Arg[];
   /** One line, for people. */
   help: string;
+  /** It takes as long as the state is large. */
+  slow?: boolean;
   /** What must be there before the command can run; it may take its time, and nothing waits for it. */
   prepare?(call: Call): Promise<unknown>;
   /**

@@ -65,6 +65,9 @@ export abstract class CommandMethods {
     options?: CallOptions,
   ): Promise<Reply> {
     const [name, ...args] = command;
+    if (typeof name !== "string") {
+      throw new TypeError(`Cannot send a command: it begins with its name: received ${name}`);
+    }
     return this.call(name, args, options);
   }
 

@@ -242,6 +242,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   store: {
     args: [string("path")],
     help: "Stores the state to a file, and the seconds it took.",
+    slow: true,
     run(call) {
       const start = performance.now();
       return storeFile(call.store, call.decode(0) as string).then(() => seconds("stored", start));
@@ -250,6 +251,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   restore: {
     args: [string("path")],
     help: "Replaces the state by that of a file, and the seconds it took.",
+    slow: true,
     async prepare(call) {
       const start = performance.now();
       return { state: await loadFile(call.decode(0) as string), start };

@@ -6,7 +6,7 @@
 
 import { MemStoreClient } from "../client.ts";
 import type { Arg } from "../commands/dispatch.ts";
-import { type Commands, commands } from "../commands/table.ts";
+import { commands } from "../commands/table.ts";
 import { toLine, toText } from "./json.ts";
 
 /** Options that people give with any command. */
@@ -22,8 +22,6 @@ export interface RemoteOptions {
 /** A raw command. */
 export type RawCommand = readonly [name: string, ...args: unknown[]];
 
-/** Commands that take as long as the state is large. */
-const SLOW: readonly string[] = ["store", "restore"] satisfies (keyof Commands)[];
 const TIMEOUT_S = 5;
 const SLOW_TIMEOUT_S = 600;
 
@@ -36,11 +34,15 @@ export function connect({ endpoint }: RemoteOptions): MemStoreClient {
 export async function send(
   client: MemStoreClient,
   command: RawCommand,
-  { timeout = SLOW.includes(command[0]) ? SLOW_TIMEOUT_S : TIMEOUT_S, raw }: RemoteOptions,
+  { timeout = isSlow(command[0]) ? SLOW_TIMEOUT_S : TIMEOUT_S, raw }: RemoteOptions,
   signal?: AbortSignal,
 ): Promise<string> {
   const reply = await client.send(command, { timeout: timeout * 1000, signal });
   return raw ? toLine(reply) : toText(reply);
+}
+
+function isSlow(name: string): boolean {
+  return commands.find((command) => command.name === name)?.slow ?? false;
 }
 
 /** Whether a value is a command in its raw form. */

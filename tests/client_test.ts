@@ -342,6 +342,30 @@ Deno.test("a large value passes whole", async () => {
   assert.deepEqual(await both.client.get("t", "large"), large);
 });
 
+Deno.test("many large values are read at once, and what fits in no message goes alone", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  const bytes = 8 << 20;
+  await client.set("t", "large", new Uint8Array(bytes));
+  const before = (await client.stats()).messages;
+  // In one message their replies would be longer than a message may be.
+  const sizes = await Promise.all(
+    Array.from({ length: 80 }, () => client.get<Uint8Array>("t", "large").then((value) => value?.length)),
+  );
+  assert.deepEqual([...new Set(sizes)], [bytes]);
+  assert.ok((await client.stats()).messages - before < 100);
+});
+
+Deno.test("commands of the application's own that take long hold up nobody", async () => {
+  await using both = await pair();
+  const ended = Promise.withResolvers<void>();
+  both.store.command("slow", { args: [], help: "", run: () => ended.promise });
+  const slow = Array.from({ length: 100 }, () => both.client.send(["slow"]));
+  assert.equal(await both.client.ping({ timeout: 3000 }), "pong");
+  ended.resolve();
+  await Promise.all(slow);
+});
+
 Deno.test("a process with an idle client ends by itself", async () => {
   await using host = await Host.start();
   const code = `

@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { type CommandHost, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
+import { ZMQ } from "../wire/libzmq.ts";
+import { Context } from "../wire/socket.ts";
 import { Host, TempDir } from "./host.ts";
 
 Deno.test("a host serves several endpoints, and one state through all of them", async () => {
@@ -82,6 +84,25 @@ Deno.test("a host takes over the socket file that a crash left", async () => {
   await using next = await Host.start(host.endpoint);
   await using client = new MemStoreClient(next.endpoint);
   assert.equal(await client.ping(), "pong");
+});
+
+Deno.test("a host does not take the socket file of another program's ZeroMQ socket, or of a host without lock", async () => {
+  await using directory = new TempDir();
+  const path = `${directory.path}/socket`;
+  const context = await Context.open();
+  const other = context.socket(ZMQ.ROUTER, { linger: 0 });
+  try {
+    other.bind(`ipc://${path}`);
+    const store = new MemStore(path);
+    await assert.rejects(store.start(), { message: `Cannot serve ipc://${path}: another process serves it` });
+    assert.ok((await Deno.stat(path)).isSocket);
+  } finally {
+    other.close();
+    await context.close();
+  }
+  await using host = await Host.start();
+  await Deno.remove(`${host.endpoint}.lock`);
+  await assert.rejects(new MemStore(host.endpoint).start(), /another process serves it/);
 });
 
 Deno.test("a host does not take a file that is no socket for one", async () => {

@@ -4,13 +4,17 @@
  *
  * While a host serves `<file>`, it holds a lock on `<file>.lock`. The system lets go of the lock when the
  * process ends, however it ends: a lock that can be had means that a socket file found there is a crashed
- * host's, to be taken over.
+ * host's, to be taken over. Others than our hosts (pymemstore's) hold no lock: they are asked.
  *
  * @module
  */
 
 import { socketPath } from "./endpoint.ts";
-import type { Socket } from "./socket.ts";
+import { ZMQ } from "./libzmq.ts";
+import type { Context, Socket } from "./socket.ts";
+
+/** How long whoever lives behind a socket file may take to answer, in milliseconds. */
+const PROBE_MS = 250;
 
 /** An address that is served. */
 export interface Listening {
@@ -27,7 +31,7 @@ export interface Listening {
  *
  * @throws {Error} if a living host serves the address, or it cannot be served.
  */
-export async function listen(socket: Socket, address: string): Promise<Listening> {
+export async function listen(context: Context, socket: Socket, address: string): Promise<Listening> {
   const path = socketPath(address);
   if (path === undefined) return { address: socket.bind(address), hide() {}, release() {} };
   const lock = await takeLock(`${path}.lock`, address);
@@ -39,6 +43,10 @@ export async function listen(socket: Socket, address: string): Promise<Listening
     const found = await Deno.lstat(path).catch(() => undefined);
     if (found && !found.isSocket) {
       throw new Error(`Cannot serve ${address}: a file is there that is no socket`);
+    }
+    // libzmq would take the file from whoever listens there, a program that knows no locks, say.
+    if (found && await answers(address, context)) {
+      throw new Error(`Cannot serve ${address}: another process serves it`);
     }
     socket.bind(address);
     await Deno.chmod(path, 0o600);
@@ -62,6 +70,21 @@ async function takeLock(path: string, address: string): Promise<Deno.FsFile> {
     const found = await Deno.stat(path).catch(() => undefined);
     if (found?.ino === (await lock.stat()).ino) return lock;
     lock.close();
+  }
+}
+
+/** Whether a ZeroMQ socket of a living process is behind a socket file, which a crash may have left. */
+async function answers(address: string, context: Context): Promise<boolean> {
+  const probe = context.socket(ZMQ.DEALER, { linger: 0, watchPeer: true });
+  const end = performance.now() + PROBE_MS;
+  const timer = setTimeout(() => probe.wake(), PROBE_MS);
+  try {
+    probe.connect(address);
+    while (probe.peer === "none" && performance.now() < end) await probe.wait();
+    return probe.peer !== "none";
+  } finally {
+    clearTimeout(timer);
+    probe.close();
   }
 }
 

@@ -1,60 +1,153 @@
 /**
- * What the host holds: tables and sets, two name spaces.
+ * What the host holds: tables and sets, two name spaces, in one {@linkcode Heap}.
  *
- * Names, keys and members are canonical ({@link ./key.ts}); a value is the bytes that a client sent, and
- * belongs to the store once it is there: it is replaced, never changed, so that whoever holds one holds the
- * value of that moment.
- *
- * A table or set is there from the first write to it until it is dropped, also when it is empty.
+ * Names, keys and members are canonical ({@link ./key.ts}); a value is the bytes that a client sent. A set is
+ * a table whose values have no bytes. A table or set is there from the first write to it until it is dropped,
+ * also when it is empty.
  *
  * @module
  */
 
-import type { Key } from "./key.ts";
+import { Expiries } from "./expiry.ts";
+import { type Allocator, Heap } from "./heap.ts";
+import { Entry, type Span, Table, type TableView } from "./table.ts";
+import { latin1 } from "../wire/msgpack.ts";
 
-/** A named map. */
-export type Table = Map<Key, Uint8Array>;
+/** Tables by their names, in the order in which they were made. */
+export class Names {
+  readonly #heap: Heap;
+  readonly #tables = new Map<string, Table>();
+  /** The table that was asked for last: mostly the one that is asked for next. */
+  #last: Table | undefined;
+  readonly #dropped: (table: Table) => void;
 
-/** Tables and sets, by their canonical names. */
-export class Store {
-  tables: Map<Key, Table> = new Map();
-  sets: Map<Key, Set<Key>> = new Map();
+  constructor(heap: Heap, dropped: (table: Table) => void) {
+    this.#heap = heap;
+    this.#dropped = dropped;
+  }
+
+  get size(): number {
+    return this.#tables.size;
+  }
+
+  /** The table of a name. */
+  get(name: Span): Table | undefined {
+    const last = this.#last;
+    if (last && same(last.name, name)) return last;
+    const found = this.#tables.get(latin1(name.bytes, name.from, name.to));
+    if (found) this.#last = found;
+    return found;
+  }
 
   /** The table of a name, made if it is not there. */
-  table(name: Key): Table {
-    let table = this.tables.get(name);
-    if (!table) this.tables.set(name, table = new Map());
-    return table;
+  make(name: Span): Table {
+    return this.get(name) ?? this.#add(name);
   }
 
-  /** The set of a name, made if it is not there. */
-  set(name: Key): Set<Key> {
-    let set = this.sets.get(name);
-    if (!set) this.sets.set(name, set = new Set());
-    return set;
+  #add(name: Span): Table {
+    const table = new Table(this.#heap, name.bytes.slice(name.from, name.to));
+    this.#tables.set(latin1(name.bytes, name.from, name.to), table);
+    return this.#last = table;
   }
 
-  /** Takes over all that another store holds, in place of what was here. */
-  replaceBy(other: Store): void {
-    this.tables = other.tables;
-    this.sets = other.sets;
+  /** Drops a table; whether it was there. */
+  drop(name: Span): boolean {
+    const found = this.get(name);
+    if (!found) return false;
+    this.#tables.delete(latin1(name.bytes, name.from, name.to));
+    this.#last = undefined;
+    this.#dropped(found);
+    return true;
   }
 
-  /** The store as it is now: later changes do not show in it. Values are shared. */
-  snapshot(): Store {
-    const copy = new Store();
-    for (const [name, table] of this.tables) copy.tables.set(name, new Map(table));
-    for (const [name, set] of this.sets) copy.sets.set(name, new Set(set));
-    return copy;
+  /** Empties a table if it is there. */
+  clear(name: Span): void {
+    const found = this.get(name);
+    if (!found || found.size === 0) return;
+    // (Under its name in its old place.)
+    this.#tables.set(latin1(name.bytes, name.from, name.to), this.#last = new Table(this.#heap, found.name));
+    this.#dropped(found);
+  }
+
+  values(): Iterable<Table> {
+    return this.#tables.values();
   }
 
   /** The number of entries in all tables. */
   get entries(): number {
-    return this.tables.values().reduce((sum, table) => sum + table.size, 0);
+    let sum = 0;
+    for (const { size } of this.#tables.values()) sum += size;
+    return sum;
+  }
+}
+
+/** All tables and sets as they were at one moment. Whoever took it releases it. */
+export interface Snapshot extends Disposable {
+  readonly tables: readonly TableView[];
+  readonly sets: readonly TableView[];
+  /** Looks at entries of the snapshot. */
+  readonly entry: Entry;
+}
+
+/** Tables and sets, by their canonical names. */
+export class Store {
+  heap: Heap;
+  tables: Names;
+  sets: Names;
+  expiries: Expiries;
+  /** Looks at entries: one command at a time. */
+  entry: Entry;
+  /** Tables that were dropped and still have blocks. */
+  #dropped: Table[] = [];
+
+  constructor(allocator?: Allocator) {
+    this.heap = new Heap(allocator);
+    this.tables = new Names(this.heap, (table) => void this.#dropped.push(table));
+    this.sets = new Names(this.heap, (table) => void this.#dropped.push(table));
+    this.expiries = new Expiries(this.heap);
+    this.entry = new Entry(this.heap);
   }
 
-  /** The number of members in all sets. */
-  get members(): number {
-    return this.sets.values().reduce((sum, set) => sum + set.size, 0);
+  /** Takes over all that another store holds, which nobody uses any more, in place of what was here. */
+  replaceBy(other: Store): void {
+    const old = this.heap;
+    this.heap = other.heap;
+    this.tables = other.tables;
+    this.sets = other.sets;
+    this.expiries = other.expiries;
+    this.entry = other.entry;
+    this.#dropped = other.#dropped;
+    // A snapshot of what was here may still be read; then the garbage collector ends it.
+    if (!old.frozen) old.close();
   }
+
+  /** The store as it is now: later changes do not show in it. */
+  snapshot(): Snapshot {
+    const heap = this.heap;
+    heap.freeze();
+    let released = false;
+    return {
+      tables: Array.from(this.tables.values(), (table) => table.view()),
+      sets: Array.from(this.sets.values(), (set) => set.view()),
+      entry: new Entry(heap),
+      [Symbol.dispose]() {
+        if (!released) heap.thaw();
+        released = true;
+      },
+    };
+  }
+
+  /** Does a little of what waits for a quiet moment; whether there is more. */
+  tend(): boolean {
+    const dropped = this.#dropped.at(-1);
+    if (!dropped) return this.heap.tidy();
+    if (dropped.dismantle()) this.#dropped.pop();
+    return true;
+  }
+}
+
+function same(name: Uint8Array, { bytes, from, to }: Span): boolean {
+  if (name.length !== to - from) return false;
+  for (let i = 0; i < name.length; i++) if (name[i] !== bytes[from + i]) return false;
+  return true;
 }

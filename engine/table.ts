@@ -1,0 +1,559 @@
+/**
+ * A table: keys and values in a {@linkcode Heap}, found by hash. (A set is a table of empty values.)
+ *
+ * The index is extendible hashing: a directory of pages, of which each holds the entries whose hashes begin
+ * with its prefix. A page that is full is split by one more bit of the hash, and where the directory has too
+ * few bits for that it doubles; so a table grows a page at a time, and no request waits for more than that.
+ *
+ * ```text
+ *  hash  1 0 1 1 0 … … 0 1 1          directory (depth 2)       page (depth 2, prefix 10)
+ *        └─┴ directory      └── slot    00 ─► ┌ page 0 ┐           ┌──────┬─────────┐
+ *                                       01 ─► └ depth 1┘           │ hash │ address │─► entry: key, value
+ *                                       10 ─────────────────────►  │ 0    │ 0       │   (free)
+ *                                       11 ─► …                    └──────┴─────────┘
+ * ```
+ *
+ * Within its page an entry is at the slot that the low bits of its hash say, or the next free one (linear
+ * probing); a deletion moves those behind it up, so there are no tombstones. A page begins with 8 slots,
+ * grows to 256, and is split when 208 are taken; two that are nearly empty become one. The bytes of pages and
+ * entries are laid out in {@link ./heap.ts}; the directory holds addresses alone.
+ *
+ * While the heap is frozen, a page is copied before it is changed, once for each snapshot, and a value is
+ * written to a new place. A snapshot is the directory of its moment.
+ *
+ * @see Fagin, Nievergelt, Pippenger, Strong: Extendible Hashing, ACM TODS 4 (3), 1979
+ * @module
+ */
+
+import { hash } from "./hash.ts";
+import { EXPIRES, type Heap, LONG, type Owner, PAGE, PAGE_HEAD, UNIT_BITS, UNIT_MASK } from "./heap.ts";
+
+/** Bytes of a canonical key, wherever they are. */
+export interface Span {
+  bytes: Uint8Array;
+  from: number;
+  to: number;
+}
+
+/** Bits of the smallest page, and of the largest. */
+const MIN_BITS = 3;
+const MAX_BITS = 8;
+/** How many entries a page takes before it grows or is split. */
+const most = (bits: number) => (13 << bits) >> 4;
+/** Two neighbours that have together so few entries become one page. */
+const FEW = most(MAX_BITS) >> 1;
+
+/** Slots of the page that is being written anew. */
+const scratch = new Int32Array(2 << MAX_BITS);
+
+/** A table as it was at one moment; good until its snapshot is released. */
+export interface TableView {
+  readonly name: Uint8Array;
+  readonly size: number;
+  /** Calls `visit` with the address of every entry of the page at `cursor`; answers the next cursor, or 0. */
+  scan(cursor: number, visit: (address: number) => void): number;
+}
+
+/** A table of a heap. */
+export class Table implements Owner, TableView {
+  /** The canonical bytes of its name. */
+  readonly name: Uint8Array;
+  readonly #heap: Heap;
+  /** Its number in the heap. */
+  readonly id: number;
+  /** Addresses of pages, by the first bits of the hash; 0 while there is no entry. */
+  #directory = new Int32Array(1);
+  /** How many bits of the hash the directory goes by. */
+  #depth = 0;
+  /** The epoch in which the directory became ours alone. */
+  #epoch = 0;
+  #size = 0;
+  /** How much of the directory is gone, see {@linkcode Table.dismantle}. */
+  #dismantled = 0;
+  /** Where {@linkcode Table.#locate} found an entry: its slot, as an index of its page's segment. */
+  #slot = 0;
+
+  constructor(heap: Heap, name: Uint8Array) {
+    this.#heap = heap;
+    this.name = name;
+    this.id = heap.adopt(this);
+  }
+
+  /** How many entries there are. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The address of the entry of a key, or 0. */
+  find(key: Span): number {
+    const entry = this.#locate(hash(key.bytes, key.from, key.to), key);
+    return entry !== 0 && this.#hasExpired(entry) ? 0 : entry;
+  }
+
+  #hasExpired(entry: number): boolean {
+    const words = this.#wordsOf(entry), w = at(entry);
+    return (words[w] & EXPIRES) !== 0 && expiryOf(words, w) <= Date.now();
+  }
+
+  /** Deletes the entries of a hash whose time has come. */
+  sweep(h: number, now: number): void {
+    const page = this.#page(h);
+    if (page === 0) return;
+    const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+    const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
+    for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+      const entry = slots[first + 2 * i + 1];
+      const words = this.#wordsOf(entry), w = at(entry);
+      if (slots[first + 2 * i] !== h || !(words[w] & EXPIRES) || expiryOf(words, w) > now) continue;
+      const from = keyFrom(words, w);
+      const bytes = this.#heap.bytes[entry >>> UNIT_BITS].slice(from, from + keyLengthOf(words, w));
+      this.#delete(h, { bytes, from: 0, to: bytes.length });
+      return this.sweep(h, now);
+    }
+  }
+
+  /**
+   * Sets the value of a key to `bytes[from..to)`. If `expiry` is above 0, the entry is gone at that time, in
+   * milliseconds since 1970; else it stays.
+   *
+   * @throws {OutOfMemory} if there is no room; the table is as it was.
+   */
+  set(key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
+    const heap = this.#heap;
+    const h = hash(key.bytes, key.from, key.to);
+    const keyLength = key.to - key.from, length = to - from;
+    const size = entrySize(keyLength, length, expiry);
+    let old = this.#locate(h, key);
+    if (old !== 0 && !heap.frozen) {
+      const oldSize = heap.blockSize(old);
+      if ((oldSize + 7) >>> 3 === (size + 7) >>> 3) {
+        this.#write(old, key, bytes, from, length, expiry);
+        return;
+      }
+    }
+    const entry = heap.allocate(size);
+    this.#write(entry, key, bytes, from, length, expiry);
+    try {
+      if (old === 0) {
+        this.#insert(h, entry);
+      } else {
+        this.#ownPage(h);
+        // The page may be another one now, and the old entry elsewhere.
+        old = this.#locate(h, key);
+        this.#wordsOf(this.#page(h))[this.#slot + 1] = entry;
+        heap.free(old, heap.blockSize(old));
+      }
+    } catch (error) {
+      heap.free(entry, size);
+      throw error;
+    }
+    heap.tend(size);
+  }
+
+  /** Deletes a key; whether it was there. */
+  delete(key: Span): boolean {
+    const h = hash(key.bytes, key.from, key.to);
+    const entry = this.#locate(h, key);
+    if (entry === 0) return false;
+    const there = !this.#hasExpired(entry);
+    this.#delete(h, key);
+    return there;
+  }
+
+  #delete(h: number, key: Span): void {
+    const heap = this.#heap;
+    this.#ownPage(h);
+    const entry = this.#locate(h, key);
+    this.#remove(h);
+    const size = heap.blockSize(entry);
+    heap.free(entry, size);
+    heap.tend(size);
+  }
+
+  /** The directory is at one moment all there is to know: later changes go to copies. */
+  view(): TableView {
+    const { name, size } = this;
+    const directory = this.#directory, depth = this.#depth;
+    return { name, size, scan: (cursor, visit) => scanPage(this.#heap, directory, depth, cursor, visit) };
+  }
+
+  /**
+   * Visits the entries of one page: those whose hashes begin as the cursor does. The cursor of the first page
+   * is 0; the answer is that of the next, or 0 after the last. Whoever goes through all pages has seen every
+   * entry that was there throughout, whatever changed meanwhile, some of them perhaps twice.
+   */
+  scan(cursor: number, visit: (address: number) => void): number {
+    return scanPage(this.#heap, this.#directory, this.#depth, cursor, visit);
+  }
+
+  /** Visits every entry. */
+  forEach(visit: (address: number) => void): void {
+    let cursor = 0;
+    do cursor = this.scan(cursor, visit); while (cursor !== 0);
+  }
+
+  /**
+   * Frees the blocks of a table that nobody will use again, those of one page at a call. True when all are
+   * freed.
+   */
+  dismantle(): boolean {
+    const heap = this.#heap, directory = this.#directory;
+    const page = directory[this.#dismantled];
+    if (page !== 0) {
+      const end = this.#dismantled + (1 << (this.#depth - depthOf(this.#wordsOf(page)[at(page) + 1])));
+      scanPage(heap, directory, this.#depth, prefixOf(this.#dismantled, this.#depth), (entry) => {
+        heap.free(entry, heap.blockSize(entry));
+      });
+      if (heap.frozen && this.#epoch !== heap.epoch) this.#ownDirectory();
+      this.#directory.fill(0, this.#dismantled, end);
+      this.#dismantled = end;
+      heap.free(page, heap.blockSize(page));
+      if (end < directory.length) return false;
+    }
+    heap.abandon(this.id);
+    return true;
+  }
+
+  /** Moves a block of this table, if it is in use: see {@linkcode Owner}. */
+  move(address: number): void {
+    const heap = this.#heap;
+    const words = this.#wordsOf(address), w = at(address);
+    if (words[w] & PAGE) {
+      const prefix = words[w + 2], depth = depthOf(words[w + 1]);
+      if (depth > this.#depth || this.#page(prefix) !== address) return;
+      this.#direct(prefix, depth, heap.copy(address, heap.blockSize(address)));
+      return;
+    }
+    const bytes = heap.bytes[address >>> UNIT_BITS];
+    const from = keyFrom(words, w);
+    const h = hash(bytes, from, from + keyLengthOf(words, w));
+    const page = this.#page(h);
+    if (page === 0) return;
+    const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+    const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
+    for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+      if (slots[first + 2 * i + 1] !== address) continue;
+      slots[first + 2 * i + 1] = heap.copy(address, heap.blockSize(address));
+      return;
+    }
+  }
+
+  #wordsOf(address: number): Int32Array {
+    return this.#heap.words[address >>> UNIT_BITS];
+  }
+
+  /** The page of a hash, or 0. */
+  #page(h: number): number {
+    return this.#depth === 0 ? this.#directory[0] : this.#directory[h >>> (32 - this.#depth)];
+  }
+
+  /** The entry of a key, or 0; sets {@linkcode Table.#slot} where there is one. */
+  #locate(h: number, key: Span): number {
+    const page = this.#page(h);
+    if (page === 0) return 0;
+    const heap = this.#heap;
+    const slots = heap.words[page >>> UNIT_BITS], head = at(page), first = head + PAGE_HEAD;
+    const mask = (1 << bitsOf(slots[head + 1])) - 1;
+    const { bytes, from, to } = key;
+    const length = to - from;
+    for (let i = h & mask;; i = (i + 1) & mask) {
+      const slot = first + 2 * i;
+      const entry = slots[slot + 1];
+      if (entry === 0) return 0;
+      if (slots[slot] !== h) continue;
+      const words = heap.words[entry >>> UNIT_BITS], w = at(entry);
+      if (keyLengthOf(words, w) !== length) continue;
+      const there = heap.bytes[entry >>> UNIT_BITS];
+      const offset = keyFrom(words, w) - from;
+      let k = from;
+      while (k < to && there[k + offset] === bytes[k]) k++;
+      if (k < to) continue;
+      this.#slot = slot;
+      return entry;
+    }
+  }
+
+  #write(entry: number, key: Span, bytes: Uint8Array, from: number, length: number, expiry: number): void {
+    const heap = this.#heap;
+    const words = heap.words[entry >>> UNIT_BITS], there = heap.bytes[entry >>> UNIT_BITS];
+    const keyLength = key.to - key.from;
+    const long = isLong(keyLength, length);
+    let w = at(entry);
+    words[w] = this.id | (long ? LONG : 0) | (expiry > 0 ? EXPIRES : 0);
+    if (long) {
+      words[w + 1] = keyLength;
+      words[w + 2] = length;
+      words[w + 3] = 0;
+      w += 4;
+    } else {
+      words[w + 1] = keyLength | length << 8;
+      w += 2;
+    }
+    if (expiry > 0) {
+      words[w] = expiry;
+      words[w + 1] = expiry / 2 ** 32;
+      w += 2;
+    }
+    const at8 = w << 2;
+    copyBytes(key.bytes, key.from, there, at8, keyLength);
+    copyBytes(bytes, from, there, at8 + keyLength, length);
+  }
+
+  #insert(h: number, entry: number): void {
+    this.#ownPage(h);
+    let page = this.#page(h);
+    for (;;) {
+      const word = this.#wordsOf(page)[at(page) + 1];
+      if (word >>> 16 < most(bitsOf(word))) break;
+      if (bitsOf(word) < MAX_BITS) this.#grow(h);
+      else this.#split(h);
+      page = this.#page(h);
+    }
+    const words = this.#wordsOf(page), head = at(page);
+    place(words, head, h, entry);
+    words[head + 1] += 1 << 16;
+    this.#size++;
+  }
+
+  /** Takes the entry at {@linkcode Table.#slot} out of its page, which is ours. */
+  #remove(h: number): void {
+    const page = this.#page(h);
+    const words = this.#wordsOf(page), head = at(page), first = head + PAGE_HEAD;
+    const mask = (1 << bitsOf(words[head + 1])) - 1;
+    let hole = (this.#slot - first) >> 1;
+    for (let i = (hole + 1) & mask; words[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+      const home = words[first + 2 * i] & mask;
+      // It may not come before its own slot.
+      if (((i - home) & mask) < ((i - hole) & mask)) continue;
+      words[first + 2 * hole] = words[first + 2 * i];
+      words[first + 2 * hole + 1] = words[first + 2 * i + 1];
+      hole = i;
+    }
+    words[first + 2 * hole + 1] = 0;
+    words[head + 1] -= 1 << 16;
+    this.#size--;
+    if (this.#size === 0) this.#empty();
+    else if (words[head + 1] >>> 16 < FEW >> 1) this.#merge(h);
+  }
+
+  /** Nothing is left: the pages go too. */
+  #empty(): void {
+    const heap = this.#heap, directory = this.#directory;
+    for (let i = 0; i < directory.length;) {
+      const page = directory[i];
+      i += 1 << (this.#depth - depthOf(this.#wordsOf(page)[at(page) + 1]));
+      heap.free(page, heap.blockSize(page));
+    }
+    this.#directory = new Int32Array(1);
+    this.#depth = 0;
+    this.#epoch = this.#heap.epoch;
+  }
+
+  /** Makes sure that the page of a hash is there, and that no snapshot reads it. */
+  #ownPage(h: number): void {
+    const heap = this.#heap;
+    let page = this.#page(h);
+    if (page === 0) {
+      page = this.#newPage(MIN_BITS, 0, 0);
+      this.#direct(0, 0, page);
+    } else if (heap.frozen && this.#wordsOf(page)[at(page) + 3] !== heap.epoch) {
+      const copy = heap.copy(page, heap.blockSize(page));
+      const words = this.#wordsOf(copy), head = at(copy);
+      words[head + 3] = heap.epoch;
+      this.#direct(words[head + 2], depthOf(words[head + 1]), copy);
+    }
+  }
+
+  /** An empty page. */
+  #newPage(bits: number, depth: number, prefix: number): number {
+    const page = this.#heap.allocate((PAGE_HEAD + (2 << bits)) * 4);
+    const words = this.#wordsOf(page), head = at(page);
+    words[head] = this.id | PAGE;
+    words[head + 1] = bits | depth << 8;
+    words[head + 2] = prefix;
+    words[head + 3] = this.#heap.epoch;
+    words.fill(0, head + PAGE_HEAD, head + PAGE_HEAD + (2 << bits));
+    return page;
+  }
+
+  /** Gives the page of a hash twice as many slots. */
+  #grow(h: number): void {
+    const before = this.#page(h);
+    const word = this.#wordsOf(before)[at(before) + 1];
+    const prefix = this.#wordsOf(before)[at(before) + 2];
+    const larger = this.#newPage(bitsOf(word) + 1, depthOf(word), prefix);
+    // (Making room may have moved it.)
+    const page = this.#page(h);
+    const words = this.#wordsOf(larger), head = at(larger);
+    const old = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+    for (let i = first; i < first + (2 << bitsOf(word)); i += 2) {
+      if (old[i + 1] !== 0) place(words, head, old[i], old[i + 1]);
+    }
+    words[head + 1] |= word >>> 16 << 16;
+    this.#direct(prefix, depthOf(word), larger);
+    this.#heap.free(page, this.#heap.blockSize(page));
+  }
+
+  /** Splits the page of a hash, which is ours: it keeps the entries whose next bit is 0. */
+  #split(h: number): void {
+    const before = this.#page(h);
+    const depth = depthOf(this.#wordsOf(before)[at(before) + 1]);
+    const prefix = this.#wordsOf(before)[at(before) + 2];
+    if (depth === this.#depth) this.#double();
+    const bit = 1 << (31 - depth);
+    const right = this.#newPage(MAX_BITS, depth + 1, prefix | bit);
+    // (Making room may have moved it.)
+    const left = this.#page(h);
+    const words = this.#wordsOf(left), head = at(left), first = head + PAGE_HEAD;
+    const others = this.#wordsOf(right), otherHead = at(right);
+    scratch.set(words.subarray(first, first + scratch.length));
+    words.fill(0, first, first + scratch.length);
+    let count = 0, others_ = 0;
+    for (let i = 0; i < scratch.length; i += 2) {
+      if (scratch[i + 1] === 0) continue;
+      if (scratch[i] & bit) place(others, otherHead, scratch[i], scratch[i + 1]), others_++;
+      else place(words, head, scratch[i], scratch[i + 1]), count++;
+    }
+    words[head + 1] = MAX_BITS | (depth + 1) << 8 | count << 16;
+    others[otherHead + 1] |= others_ << 16;
+    this.#direct(prefix | bit, depth + 1, right);
+  }
+
+  /** Makes one page of that of a hash, which is ours, and its neighbour, if both are nearly empty. */
+  #merge(h: number): void {
+    const page = this.#page(h);
+    const words = this.#wordsOf(page), head = at(page);
+    const depth = depthOf(words[head + 1]);
+    if (depth === 0) return;
+    const bit = 1 << (32 - depth);
+    const prefix = words[head + 2];
+    const other = this.#page(prefix ^ bit);
+    const otherWords = this.#wordsOf(other), otherHead = at(other), first = otherHead + PAGE_HEAD;
+    const word = otherWords[otherHead + 1];
+    const count = (word >>> 16) + (words[head + 1] >>> 16);
+    if (depthOf(word) !== depth || count > FEW) return;
+    for (let i = first; i < first + (2 << MAX_BITS); i += 2) {
+      if (otherWords[i + 1] !== 0) place(words, head, otherWords[i], otherWords[i + 1]);
+    }
+    words[head + 1] = MAX_BITS | (depth - 1) << 8 | count << 16;
+    words[head + 2] = prefix & ~bit;
+    this.#direct(prefix & ~bit, depth - 1, page);
+    this.#heap.free(other, this.#heap.blockSize(other));
+  }
+
+  #double(): void {
+    const old = this.#directory;
+    const larger = new Int32Array(old.length * 2);
+    for (let i = 0; i < old.length; i++) larger[2 * i] = larger[2 * i + 1] = old[i];
+    this.#directory = larger;
+    this.#depth++;
+    this.#epoch = this.#heap.epoch;
+  }
+
+  #ownDirectory(): void {
+    this.#directory = this.#directory.slice();
+    this.#epoch = this.#heap.epoch;
+  }
+
+  /** Has all hashes that begin with `depth` bits of a prefix go to a page. */
+  #direct(prefix: number, depth: number, page: number): void {
+    if (this.#heap.frozen && this.#epoch !== this.#heap.epoch) this.#ownDirectory();
+    const from = this.#depth === 0 ? 0 : prefix >>> (32 - this.#depth);
+    this.#directory.fill(page, from, from + (1 << (this.#depth - depth)));
+  }
+}
+
+/** See {@linkcode Table.scan}. */
+function scanPage(
+  heap: Heap,
+  directory: Int32Array,
+  depth: number,
+  cursor: number,
+  visit: (address: number) => void,
+): number {
+  const page = directory[depth === 0 ? 0 : cursor >>> (32 - depth)];
+  if (page === 0) return 0;
+  const words = heap.words[page >>> UNIT_BITS], head = at(page), first = head + PAGE_HEAD;
+  const slots = 2 << bitsOf(words[head + 1]);
+  const pageDepth = depthOf(words[head + 1]);
+  const next = ((words[head + 2] >>> 0) + 2 ** (32 - pageDepth)) % 2 ** 32;
+  for (let i = first; i < first + slots; i += 2) if (words[i + 1] !== 0) visit(words[i + 1]);
+  return next;
+}
+
+/** Puts an entry into the first free slot from its own on. */
+function place(words: Int32Array, head: number, h: number, entry: number): void {
+  const mask = (1 << bitsOf(words[head + 1])) - 1, first = head + PAGE_HEAD;
+  let i = h & mask;
+  while (words[first + 2 * i + 1] !== 0) i = (i + 1) & mask;
+  words[first + 2 * i] = h;
+  words[first + 2 * i + 1] = entry;
+}
+
+/** The first hash of a directory's index. */
+function prefixOf(index: number, depth: number): number {
+  return depth === 0 ? 0 : index << (32 - depth);
+}
+
+const at = (address: number) => (address & UNIT_MASK) << 1;
+const bitsOf = (word: number) => word & 255;
+const depthOf = (word: number) => word >>> 8 & 255;
+const isLong = (keyLength: number, length: number) => keyLength > 255 || length >= 1 << 23;
+
+function entrySize(keyLength: number, length: number, expiry: number): number {
+  return (isLong(keyLength, length) ? 16 : 8) + (expiry > 0 ? 8 : 0) + keyLength + length;
+}
+
+/** The expiry of an entry that has one. */
+function expiryOf(words: Int32Array, w: number): number {
+  const e = w + (words[w] & LONG ? 4 : 2);
+  return words[e + 1] * 2 ** 32 + (words[e] >>> 0);
+}
+
+/** The head of an entry, at word `w`: where its key begins, as a byte of its segment, … */
+function keyFrom(words: Int32Array, w: number): number {
+  return (w << 2) + (words[w] & LONG ? 16 : 8) + (words[w] & EXPIRES ? 8 : 0);
+}
+
+/** … and how long it is. */
+function keyLengthOf(words: Int32Array, w: number): number {
+  return words[w] & LONG ? words[w + 1] : words[w + 1] & 255;
+}
+
+/** An entry of a heap, as spans of its bytes. One object looks at one entry after another. */
+export class Entry {
+  readonly #heap: Heap;
+  bytes: Uint8Array = new Uint8Array(0);
+  keyFrom = 0;
+  /** The key ends and the value begins. */
+  keyTo = 0;
+  valueTo = 0;
+  /** When it is gone, in milliseconds since 1970; 0 if it stays. */
+  expiry = 0;
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  look(address: number): this {
+    const words = this.#heap.words[address >>> UNIT_BITS], w = at(address);
+    this.bytes = this.#heap.bytes[address >>> UNIT_BITS];
+    this.keyFrom = keyFrom(words, w);
+    this.keyTo = this.keyFrom + keyLengthOf(words, w);
+    this.valueTo = this.keyTo + (words[w] & LONG ? words[w + 2] : words[w + 1] >>> 8);
+    this.expiry = words[w] & EXPIRES ? expiryOf(words, w) : 0;
+    return this;
+  }
+}
+
+/** Copies a few bytes; for those a call of `set` takes longer than the bytes do. */
+export function copyBytes(
+  from: Uint8Array,
+  at: number,
+  to: Uint8Array,
+  target: number,
+  length: number,
+): void {
+  if (length > 64) to.set(from.subarray(at, at + length), target);
+  else for (let i = 0; i < length; i++) to[target + i] = from[at + i];
+}

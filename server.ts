@@ -240,7 +240,8 @@ export class MemStore implements AsyncDisposable {
     while (this.#state === "started") {
       if (!this.#answerNext(socket)) {
         sinceTurn = 0;
-        await socket.wait();
+        if (this.#store.tend()) await turn();
+        else await socket.wait();
       } else if (++sinceTurn >= MESSAGES_A_TURN) {
         sinceTurn = 0;
         await turn();
@@ -307,16 +308,16 @@ export class MemStore implements AsyncDisposable {
   }
 
   #stats(): Record<string, unknown> {
-    const { tables, entries, sets, members } = this.#store;
+    const { tables, sets } = this.#store;
     return {
       version: manifest.version,
       pid: Deno.pid,
       uptime: (performance.now() - this.#startedAt) / 1000,
       endpoints: this.endpoints,
       tables: tables.size,
-      entries,
+      entries: tables.entries,
       sets: sets.size,
-      members,
+      members: sets.entries,
       messages: this.#messages,
       memory: Deno.memoryUsage().rss,
     };

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Key, keyAt } from "../engine/key.ts";
+import { Key } from "../engine/key.ts";
 import type { Store } from "../engine/store.ts";
 import { Reader } from "../wire/codec.ts";
 import type { Writer } from "../wire/msgpack.ts";
@@ -33,7 +33,8 @@ export class Call {
   /** How many arguments there are. */
   count = 0;
   #payload!: Uint8Array;
-  #offsets!: number[];
+  #offsets!: Int32Array;
+  readonly #keys: Key[] = [];
   #first = 0;
 
   constructor(host: Host, commands: ReadonlyMap<string, Command>) {
@@ -42,7 +43,7 @@ export class Call {
   }
 
   /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
-  aim(payload: Uint8Array, offsets: number[], first: number, count: number): this {
+  aim(payload: Uint8Array, offsets: Int32Array, first: number, count: number): this {
     this.#payload = payload;
     this.#offsets = offsets;
     this.#first = first;
@@ -54,14 +55,25 @@ export class Call {
     return this.host.store;
   }
 
-  /** An argument as a key: its canonical form. */
-  key(i: number): Key {
-    return keyAt(this.#payload, this.#offsets[this.#first + i]);
+  /** The payload, of which an argument is `payload[from(i)..to(i))`. */
+  get payload(): Uint8Array {
+    return this.#payload;
   }
 
-  /** An argument's bytes, to keep. */
-  value(i: number): Uint8Array {
-    return this.#payload.slice(this.#offsets[this.#first + i], this.#offsets[this.#first + i + 1]);
+  /** Where an argument begins. */
+  from(i: number): number {
+    return this.#offsets[this.#first + i];
+  }
+
+  /** Where an argument ends. */
+  to(i: number): number {
+    return this.#offsets[this.#first + i + 1];
+  }
+
+  /** An argument as a key: its canonical form, good until the next command. */
+  key(i: number): Key {
+    const at = this.#first + i;
+    return (this.#keys[i] ??= new Key()).aim(this.#payload, this.#offsets[at], this.#offsets[at + 1]);
   }
 
   /** An argument as a JavaScript value. */

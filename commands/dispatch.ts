@@ -12,8 +12,9 @@
  * @module
  */
 
+import { OutOfMemory } from "../engine/heap.ts";
 import { MAX_KEY_DEPTH } from "../engine/key.ts";
-import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
+import { head, latin1, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
 
@@ -42,21 +43,67 @@ export interface Command {
   run(call: Call): void | Promise<(reply: Writer) => void>;
 }
 
-/** A payload that was checked: its commands, and where their arguments are. */
+/** A payload that was checked: its commands, and where their arguments are. Used again for the next one. */
 class Plan {
+  /** How many commands there are. */
+  length = 0;
   readonly commands: Command[] = [];
   /** For each command, where its arguments' offsets begin in {@linkcode Plan.offsets}, and how many it has. */
-  readonly firsts: number[] = [];
-  readonly counts: number[] = [];
+  firsts = new Int32Array(64);
+  counts = new Int32Array(64);
   /** Of every argument where it begins, and for each command where the last one ends. */
-  readonly offsets: number[] = [];
+  offsets = new Int32Array(256);
+  #offsets = 0;
   /** The first command that was refused, and why; those that follow it are only counted. */
   refused: { index: number; why: MemStoreError } | undefined;
+  /** One of the commands must be prepared. */
+  prepares = false;
+
+  reset(): void {
+    this.length = this.#offsets = 0;
+    this.commands.length = 0;
+    this.refused = undefined;
+    this.prepares = false;
+  }
+
+  /** Adds a command, whose arguments' offsets follow. */
+  begin(command: Command, count: number): void {
+    const i = this.length++;
+    if (i === this.firsts.length) {
+      this.firsts = larger(this.firsts);
+      this.counts = larger(this.counts);
+    }
+    this.commands[i] = command;
+    this.firsts[i] = this.#offsets;
+    this.counts[i] = count;
+    if (command.prepare) this.prepares = true;
+  }
+
+  offset(at: number): void {
+    if (this.#offsets === this.offsets.length) this.offsets = larger(this.offsets);
+    this.offsets[this.#offsets++] = at;
+  }
+}
+
+function larger(array: Int32Array): Int32Array<ArrayBuffer> {
+  const copy = new Int32Array(array.length * 2);
+  copy.set(array);
+  return copy;
+}
+
+/** A command, and how messages name it: the bytes of its name under the shortest head. */
+interface Known {
+  command: Command;
+  bytes: Uint8Array;
 }
 
 /** Runs payloads against the commands of a host. */
 export class Dispatcher {
   readonly #commands = new Map<string, Command>();
+  readonly #known = new Map<string, Known>();
+  /** The command that was found last: mostly the one that comes next. */
+  #last: Known = { command: NO_COMMAND, bytes: new Uint8Array([0xc1]) };
+  readonly #plan = new Plan();
   readonly #call: Call;
   readonly #reply = new Writer(1 << 16);
   #running = false;
@@ -68,29 +115,43 @@ export class Dispatcher {
 
   /** @throws {TypeError} if there is a command of this name, or it cannot be a name. */
   add(command: Command): void {
-    if (!NAME.test(command.name)) {
+    const { name } = command;
+    if (!NAME.test(name)) {
       const why = `a name has 1 to ${MAX_NAME} characters of ASCII and no spaces`;
-      throw new TypeError(`Cannot add a command: ${why}: received ${command.name}`);
+      throw new TypeError(`Cannot add a command: ${why}: received ${name}`);
     }
-    if (this.#commands.has(command.name)) {
-      throw new TypeError(`Cannot add a command: there is one of this name: received ${command.name}`);
+    if (this.#commands.has(name)) {
+      throw new TypeError(`Cannot add a command: there is one of this name: received ${name}`);
     }
-    this.#commands.set(command.name, command);
+    const bytes = new Writer(16);
+    bytes.str(name);
+    this.#commands.set(name, command);
+    this.#known.set(name, { command, bytes: bytes.written.slice() });
   }
 
   /** The reply to a payload: at once (and good until the next call), or when what it waits for is done. */
   answer(payload: Uint8Array, legacy: boolean): Uint8Array | Promise<Uint8Array> {
-    let plan: Plan;
+    // A command of the host's own may send commands itself: they must not disturb those that run.
+    const plan = this.#running ? new Plan() : this.#plan;
     try {
-      plan = this.#check(payload, legacy);
+      this.#check(payload, legacy, plan);
     } catch (error) {
       return this.refuse(error, legacy);
     }
     if (plan.refused) return this.#refuseAll(plan, legacy);
-    if (plan.commands.some((command) => command.prepare)) {
-      return this.#prepare(payload, plan).then((prepared) => this.#run(payload, plan, legacy, prepared));
-    }
-    return this.#run(payload, plan, legacy, []);
+    return plan.prepares ? this.#prepareAndRun(payload, legacy) : this.#run(payload, plan, legacy, []);
+  }
+
+  /** Others are answered meanwhile, so this payload is checked again into a plan of its own. */
+  async #prepareAndRun(payload: Uint8Array, legacy: boolean): Promise<Uint8Array> {
+    const plan = new Plan();
+    this.#check(payload, legacy, plan);
+    const prepared = await Promise.all(plan.commands.map((command, i) => {
+      const call = this.#newCall().aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      // What went wrong is for `run` to tell.
+      return command.prepare?.(call).catch((error) => error);
+    }));
+    return await this.#run(payload, plan, legacy, prepared);
   }
 
   /** The reply to a message that cannot be understood. */
@@ -104,64 +165,71 @@ export class Dispatcher {
   }
 
   /** @throws {Error} if the payload is no list of items, or too long a one. */
-  #check(payload: Uint8Array, legacy: boolean): Plan {
-    const plan = new Plan();
+  #check(payload: Uint8Array, legacy: boolean, plan: Plan): void {
+    plan.reset();
     let at = 0;
     do {
-      const array = at < payload.length ? head(payload, at) : undefined;
-      const end = skip(payload, at);
-      const index = plan.commands.length;
-      if (index === MAX_COMMANDS) {
+      if (plan.length === MAX_COMMANDS) {
         throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${MAX_COMMANDS} commands`);
       }
-      at = end;
-      if (plan.refused) {
-        plan.commands.push(NO_COMMAND);
-        continue;
-      }
-      plan.firsts.push(plan.offsets.length);
-      try {
-        if (array?.type !== "array" || array.length === 0) {
-          throw new MemStoreError(
-            "BAD_REQUEST",
-            `Cannot read command ${index}: it must be an array, [name, ...args]`,
-          );
-        }
-        let arg = skip(payload, array.body);
-        const command = this.#find(payload, array.body);
-        plan.commands.push(command);
-        for (let i = 1; i < array.length; i++) plan.offsets.push(arg), arg = skip(payload, arg);
-        plan.offsets.push(end);
-        plan.counts.push(array.length - 1);
-        checkArguments(command, payload, plan, index, legacy);
-      } catch (error) {
-        if (!(error instanceof MemStoreError)) throw error;
-        plan.commands[index] ??= NO_COMMAND;
-        plan.refused = { index, why: error };
-      }
+      at = plan.refused ? this.#pass(payload, at, plan) : this.#checkOne(payload, at, legacy, plan);
     } while (at < payload.length);
-    return plan;
+  }
+
+  /** Counts a command that will not run. */
+  #pass(payload: Uint8Array, at: number, plan: Plan): number {
+    plan.begin(NO_COMMAND, 0);
+    return skip(payload, at);
+  }
+
+  #checkOne(payload: Uint8Array, start: number, legacy: boolean, plan: Plan): number {
+    const index = plan.length;
+    try {
+      let at = start + 1;
+      let items = payload[start] - 0x90;
+      // A short array (0x91 to 0x9f) is all that is ever sent; there are longer heads.
+      if (!(items > 0 && items < 16)) {
+        skip(payload, start);
+        const array = head(payload, start);
+        if (array.type !== "array" || array.length === 0) {
+          const why = "it must be an array, [name, ...args]";
+          throw new MemStoreError("BAD_REQUEST", `Cannot read command ${index}: ${why}`);
+        }
+        at = array.body;
+        items = array.length;
+      }
+      const command = this.#find(payload, at);
+      at = skip(payload, at, MAX_DEPTH - 1);
+      plan.begin(command, items - 1);
+      for (let i = 1; i < items; i++) plan.offset(at), at = skip(payload, at, MAX_DEPTH - 1);
+      plan.offset(at);
+      checkArguments(command, payload, plan, index, legacy);
+      return at;
+    } catch (error) {
+      if (!(error instanceof MemStoreError)) throw error;
+      plan.refused = { index, why: error };
+      if (plan.length === index) plan.begin(NO_COMMAND, 0);
+      return skip(payload, start);
+    }
   }
 
   #find(payload: Uint8Array, at: number): Command {
+    const last = this.#last.bytes;
+    let i = 0;
+    while (i < last.length && last[i] === payload[at + i]) i++;
+    if (i === last.length) return this.#last.command;
+    const end = skip(payload, at, MAX_DEPTH - 1);
     const { type, length, body } = head(payload, at);
     if (type !== "str" && type !== "bin") {
       throw new MemStoreError("UNKNOWN_COMMAND", "Cannot find a command: its name must be a string");
     }
-    const name = latin1(payload, body, body + Math.min(length, MAX_NAME));
-    const command = length > MAX_NAME ? undefined : this.#commands.get(name);
-    if (!command) {
+    const name = latin1(payload, body, Math.min(end, body + MAX_NAME));
+    const known = length > MAX_NAME ? undefined : this.#known.get(name);
+    if (!known) {
       throw new MemStoreError("UNKNOWN_COMMAND", `Cannot find a command of this name: received ${name}`);
     }
-    return command;
-  }
-
-  #prepare(payload: Uint8Array, plan: Plan): Promise<unknown[]> {
-    return Promise.all(plan.commands.map((command, i) => {
-      const call = this.#newCall().aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
-      // What went wrong is for `run` to tell.
-      return command.prepare?.(call).catch((error) => error);
-    }));
+    this.#last = known;
+    return known.command;
   }
 
   #run(
@@ -170,7 +238,6 @@ export class Dispatcher {
     legacy: boolean,
     prepared: unknown[],
   ): Uint8Array | Promise<Uint8Array> {
-    // A command of the host's own may send commands itself: they must not write over the outer reply.
     if (this.#running) return this.#runWith(new Writer(64), this.#newCall(), payload, plan, legacy, prepared);
     this.#running = true;
     try {
@@ -193,28 +260,28 @@ export class Dispatcher {
     reply.reset();
     call.legacy = legacy;
     call.reply = reply;
-    plan.commands.forEach((command, i) => {
+    for (let i = 0; i < plan.length; i++) {
       const start = reply.length;
       try {
         call.aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
         if (prepared[i] instanceof Error) throw prepared[i];
         call.prepared = prepared[i];
-        if (!legacy) reply.int(0);
-        const promise = command.run(call);
+        if (!legacy) reply.byte(0);
+        const promise = plan.commands[i].run(call);
         if (reply.length > MAX_REPLY_BYTES) {
           throw new MemStoreError(
             "TOO_LARGE",
             `Cannot reply with more than ${MAX_REPLY_BYTES} bytes at once`,
           );
         }
-        if (!promise) return;
+        if (!promise) continue;
         reply.length = start;
         late.push({ at: start, part: lateReply(promise, legacy) });
       } catch (error) {
         reply.length = start;
         writeRefusal(failure(error), legacy, reply);
       }
-    });
+    }
     return late.length === 0 ? reply.written : splice(reply.written.slice(), late);
   }
 
@@ -224,9 +291,9 @@ export class Dispatcher {
 
   #refuseAll(plan: Plan, legacy: boolean): Uint8Array {
     const reply = new Writer(128);
-    plan.commands.forEach((_, i) =>
-      writeRefusal(plan.refused?.index === i ? plan.refused.why : NOT_RUN, legacy, reply)
-    );
+    for (let i = 0; i < plan.length; i++) {
+      writeRefusal(plan.refused?.index === i ? plan.refused.why : NOT_RUN, legacy, reply);
+    }
     return reply.written;
   }
 }
@@ -261,15 +328,17 @@ function checkArguments(
       `Cannot run ${name}: it takes "${usage}": received ${count} arguments`,
     );
   }
-  args.forEach((arg, i) => {
-    const why = misfit(arg, payload, plan.offsets[plan.firsts[index] + i]);
-    if (why) throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${arg.name} ${why}`);
-  });
+  for (let i = 0; i < args.length; i++) {
+    const why = misfit(args[i].type, payload, plan.offsets[plan.firsts[index] + i]);
+    if (why) throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${args[i].name} ${why}`);
+  }
 }
 
 /** Why the item at `at` cannot be an argument; undefined if it can. */
-function misfit({ type }: Arg, payload: Uint8Array, at: number): string | undefined {
-  if (type === undefined) return undefined;
+function misfit(type: Arg["type"], payload: Uint8Array, at: number): string | undefined {
+  // A short string is whatever is asked for, and a small number any key.
+  const first = payload[at];
+  if (type === undefined || first >= 0xa0 && first < 0xc0 || type === "key" && first < 0x80) return undefined;
   const found = head(payload, at).type;
   if (type === "string") return found === "str" ? undefined : "must be a string";
   if (found !== "array" && found !== "map") return undefined;
@@ -281,7 +350,9 @@ function misfit({ type }: Arg, payload: Uint8Array, at: number): string | undefi
 }
 
 function failure(error: unknown): MemStoreError {
-  return error instanceof MemStoreError ? error : new MemStoreError("FAILED", messageOf(error));
+  if (error instanceof MemStoreError) return error;
+  const code = error instanceof OutOfMemory ? "OUT_OF_MEMORY" : "FAILED";
+  return new MemStoreError(code, messageOf(error));
 }
 
 /** What an error says. Commands of an application may throw anything. */

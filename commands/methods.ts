@@ -113,7 +113,7 @@ export abstract class CommandMethods {
     return this.call("exists", [table, key], options);
   }
 
-  /** The keys of a table, in the order in which they were first set. */
+  /** The keys of a table, in no particular order. */
   keys<Key = unknown>(table: unknown, options?: CallOptions): Promise<Key[]> {
     return this.call("keys", [table], options);
   }
@@ -153,7 +153,7 @@ export abstract class CommandMethods {
     return this.call("in_set", [set, value], options);
   }
 
-  /** The members of a set, in the order in which they were pushed. */
+  /** The members of a set, in no particular order. */
   listSet<Value = unknown>(set: unknown, options?: CallOptions): Promise<Value[]> {
     return this.call("list_set", [set], options);
   }

@@ -9,11 +9,12 @@
  * @module
  */
 
-import { writeKey } from "../engine/key.ts";
+import type { Names, Store } from "../engine/store.ts";
+import type { Table } from "../engine/table.ts";
 import { loadFile, storeFile } from "../state/file.ts";
-import type { Store } from "../engine/store.ts";
 import { encode } from "../wire/codec.ts";
 import type { Writer } from "../wire/msgpack.ts";
+import type { Call } from "./call.ts";
 import type { Arg, Command } from "./dispatch.ts";
 
 /** A command as `commands` tells of it. */
@@ -111,18 +112,16 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     args: [key("table"), key("key")],
     help: "The value of a key, or nil.",
     run(call) {
-      // In pymemstore asking a table for a key made the table, which `all` then shows.
-      const table = call.legacy ? call.store.table(call.key(0)) : call.store.tables.get(call.key(0));
-      const value = table?.get(call.key(1));
-      if (value) call.reply.raw(value);
-      else call.reply.nil();
+      const entry = tableToRead(call)?.find(call.key(1)) ?? 0;
+      if (entry === 0) call.reply.nil();
+      else writeValue(entry, call);
     },
   },
   set: {
     args: [key("table"), key("key"), any("value")],
     help: "Sets the value of a key.",
     run(call) {
-      call.store.table(call.key(0)).set(call.key(1), call.value(2));
+      call.store.tables.make(call.key(0)).set(call.key(1), call.payload, call.from(2), call.to(2));
       call.reply.int(1);
     },
   },
@@ -137,14 +136,14 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     args: [key("table"), key("key")],
     help: "Whether a table has a key.",
     run(call) {
-      call.reply.bool(call.store.tables.get(call.key(0))?.has(call.key(1)) ?? false);
+      call.reply.bool(has(call.store.tables, call));
     },
   },
   keys: {
     args: [key("table")],
     help: "The keys of a table.",
     run(call) {
-      writeKeys(call.store.tables.get(call.key(0)), call.reply);
+      writeKeys(call.store.tables.get(call.key(0)), call);
     },
   },
   size: {
@@ -161,31 +160,31 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
       const table = call.store.tables.get(call.key(0));
       if (!table && call.legacy) return call.reply.int(-1);
       call.reply.mapHead(table?.size ?? 0);
-      for (const [key, value] of table ?? []) {
-        writeKey(key, call.reply);
-        call.reply.raw(value);
-      }
+      table?.forEach((entry) => {
+        writeKey(entry, call);
+        writeValue(entry, call);
+      });
     },
   },
   drop: {
     args: [key("table")],
     help: "Drops a table: 1, or 0 if there was none.",
     run(call) {
-      call.reply.int(call.store.tables.delete(call.key(0)) ? 1 : 0);
+      call.reply.int(call.store.tables.drop(call.key(0)) ? 1 : 0);
     },
   },
   tables: {
     args: [],
     help: "The names of the tables.",
     run(call) {
-      writeKeys(call.store.tables, call.reply);
+      writeNames(call.store.tables, call.reply);
     },
   },
   push: {
     args: [key("set"), key("value")],
     help: "Adds a value to a set.",
     run(call) {
-      call.store.set(call.key(0)).add(call.key(1));
+      call.store.sets.make(call.key(0)).set(call.key(1), call.payload, 0, 0);
       call.reply.int(1);
     },
   },
@@ -200,14 +199,14 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     args: [key("set"), key("value")],
     help: "Whether a value is a member of a set.",
     run(call) {
-      call.reply.bool(call.store.sets.get(call.key(0))?.has(call.key(1)) ?? false);
+      call.reply.bool(has(call.store.sets, call));
     },
   },
   list_set: {
     args: [key("set")],
     help: "The members of a set.",
     run(call) {
-      writeKeys(call.store.sets.get(call.key(0)), call.reply);
+      writeKeys(call.store.sets.get(call.key(0)), call);
     },
   },
   set_size: {
@@ -221,7 +220,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     args: [key("set")],
     help: "Empties a set.",
     run(call) {
-      call.store.sets.get(call.key(0))?.clear();
+      call.store.sets.clear(call.key(0));
       call.reply.int(1);
     },
   },
@@ -229,14 +228,14 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     args: [key("set")],
     help: "Drops a set: 1, or 0 if there was none.",
     run(call) {
-      call.reply.int(call.store.sets.delete(call.key(0)) ? 1 : 0);
+      call.reply.int(call.store.sets.drop(call.key(0)) ? 1 : 0);
     },
   },
   sets: {
     args: [],
     help: "The names of the sets.",
     run(call) {
-      writeKeys(call.store.sets, call.reply);
+      writeNames(call.store.sets, call.reply);
     },
   },
   store: {
@@ -320,8 +319,32 @@ function seconds(word: string, start: number): (reply: Writer) => void {
   };
 }
 
-/** The keys of a map or set as an array. */
-function writeKeys(of: Map<string, unknown> | Set<string> | undefined, reply: Writer): void {
-  reply.arrayHead(of?.size ?? 0);
-  for (const key of of?.keys() ?? []) writeKey(key, reply);
+/** The table that a command reads. In pymemstore asking a table for a key made it, which `all` then shows. */
+function tableToRead(call: Call): Table | undefined {
+  return call.legacy ? call.store.tables.make(call.key(0)) : call.store.tables.get(call.key(0));
+}
+
+function has(names: Names, call: Call): boolean {
+  return (names.get(call.key(0))?.find(call.key(1)) ?? 0) !== 0;
+}
+
+function writeValue(address: number, { store, reply }: Call): void {
+  const { bytes, keyTo, valueTo } = store.entry.look(address);
+  reply.copy(bytes, keyTo, valueTo);
+}
+
+function writeKey(address: number, { store, reply }: Call): void {
+  const { bytes, keyFrom, keyTo } = store.entry.look(address);
+  reply.copy(bytes, keyFrom, keyTo);
+}
+
+/** The keys of a table, or the members of a set, as an array. */
+function writeKeys(of: Table | undefined, call: Call): void {
+  call.reply.arrayHead(of?.size ?? 0);
+  of?.forEach((address) => writeKey(address, call));
+}
+
+function writeNames(names: Names, reply: Writer): void {
+  reply.arrayHead(names.size);
+  for (const { name } of names.values()) reply.raw(name);
 }

@@ -17,30 +17,55 @@
  */
 
 import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
+import type { Span } from "./table.ts";
 
 /** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
 export const MAX_KEY_DEPTH = 16;
 
-/** The canonical bytes of a key, one character a byte (what a `Map` of this engine is keyed by). */
-export type Key = string;
+/** The canonical bytes of a key: where they came from if they were canonical there, else a copy. */
+export class Key implements Span {
+  bytes: Uint8Array = new Uint8Array(0);
+  from = 0;
+  to = 0;
+  readonly #copy = new Writer(64);
 
-const scratch = new Writer();
-
-/** The canonical form of the item at `at`. */
-export function keyAt(bytes: Uint8Array, at: number): Key {
-  const first = bytes[at];
-  // Nearly every key is a short string or a small number, which can be written in no shorter way.
-  if (first >= 0xa0 && first < 0xc0) return latin1(bytes, at, at + 1 + (first & 31));
-  if (first < 0x80 || first >= 0xe0) return String.fromCharCode(first);
-  scratch.reset();
-  canonical(bytes, at, scratch);
-  return latin1(scratch.bytes, 0, scratch.length);
+  /** Points at the canonical form of the item at `at`, which is whole and ends before `end`. */
+  aim(bytes: Uint8Array, at: number, end: number): this {
+    if (isCanonical(bytes, at)) {
+      this.bytes = bytes;
+      this.from = at;
+      this.to = end;
+    } else {
+      this.#copy.reset();
+      canonical(bytes, at, this.#copy);
+      this.bytes = this.#copy.bytes;
+      this.from = 0;
+      this.to = this.#copy.length;
+    }
+    return this;
+  }
 }
 
-/** Writes a key's bytes. */
-export function writeKey(key: Key, to: Writer): void {
-  const at = to.reserve(key.length);
-  for (let i = 0; i < key.length; i++) to.bytes[at + i] = key.charCodeAt(i);
+/** Whether an item is surely in its canonical form: nearly every key is a short string or a small number. */
+function isCanonical(bytes: Uint8Array, at: number): boolean {
+  const first = bytes[at];
+  if (first < 0x80 || first >= 0xa0 && first < 0xc1 || first >= 0xe0) return true;
+  switch (first) {
+    case 0xc2:
+    case 0xc3:
+    case 0xc4:
+      return true;
+    case 0xcc:
+      return bytes[at + 1] >= 0x80;
+    case 0xcd:
+      return bytes[at + 1] > 0;
+    case 0xce:
+      return (bytes[at + 1] | bytes[at + 2]) > 0;
+    case 0xda:
+      return bytes[at + 1] > 0 || bytes[at + 2] >= 32;
+    default:
+      return false;
+  }
 }
 
 /** Writes the canonical form of an item that is whole, and answers where the item ends. */
@@ -84,8 +109,13 @@ function canonicalMap(bytes: Uint8Array, at: number, length: number, to: Writer)
     pairs.set(key, next());
   }
   to.mapHead(pairs.size);
-  for (const key of [...pairs.keys()].sort()) writeKey(key, to), writeKey(pairs.get(key)!, to);
+  for (const key of [...pairs.keys()].sort()) writeLatin1(key, to), writeLatin1(pairs.get(key)!, to);
   return at;
+}
+
+function writeLatin1(text: string, to: Writer): void {
+  const at = to.reserve(text.length);
+  for (let i = 0; i < text.length; i++) to.bytes[at + i] = text.charCodeAt(i);
 }
 
 function canonicalScalar(bytes: Uint8Array, at: number, to: Writer): number {

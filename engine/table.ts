@@ -25,6 +25,7 @@
  * @module
  */
 
+import { copyBytes } from "../wire/msgpack.ts";
 import { hash } from "./hash.ts";
 import { EXPIRES, type Heap, LONG, type Owner, PAGE, PAGE_HEAD, UNIT_BITS, UNIT_MASK } from "./heap.ts";
 
@@ -544,16 +545,4 @@ export class Entry {
     this.expiry = words[w] & EXPIRES ? expiryOf(words, w) : 0;
     return this;
   }
-}
-
-/** Copies a few bytes; for those a call of `set` takes longer than the bytes do. */
-export function copyBytes(
-  from: Uint8Array,
-  at: number,
-  to: Uint8Array,
-  target: number,
-  length: number,
-): void {
-  if (length > 64) to.set(from.subarray(at, at + length), target);
-  else for (let i = 0; i < length; i++) to[target + i] = from[at + i];
 }

@@ -19,9 +19,9 @@
  * @module
  */
 
-import { type Key, keyAt, MAX_KEY_DEPTH, writeKey } from "../engine/key.ts";
-import { Store } from "../engine/store.ts";
-import { head, skip, Writer } from "../wire/msgpack.ts";
+import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
+import { type Snapshot, Store } from "../engine/store.ts";
+import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 import { turn } from "../wire/turn.ts";
 
 /** The version that is written and read. */
@@ -30,7 +30,7 @@ const VERSION = 1;
 const CHUNK = 1 << 18;
 
 /** The bytes of a state file, piece by piece. A piece is good until the next is asked for. */
-export function* encodeState(store: Store): Generator<Uint8Array> {
+export function* encodeState({ tables, sets, entry }: Snapshot): Generator<Uint8Array> {
   const to = new Writer(CHUNK * 2);
   const full = function* () {
     if (to.length < CHUNK) return;
@@ -41,25 +41,32 @@ export function* encodeState(store: Store): Generator<Uint8Array> {
   to.str("version");
   to.int(VERSION);
   to.str("store");
-  to.mapHead(store.tables.size);
-  for (const [name, table] of store.tables) {
-    writeKey(name, to);
+  to.mapHead(tables.length);
+  for (const table of tables) {
+    to.raw(table.name);
     to.mapHead(table.size);
-    for (const [key, value] of table) {
-      writeKey(key, to);
-      to.raw(value);
+    let cursor = 0;
+    do {
+      cursor = table.scan(cursor, (address) => {
+        const { bytes, keyFrom, valueTo } = entry.look(address);
+        to.copy(bytes, keyFrom, valueTo);
+      });
       yield* full();
-    }
+    } while (cursor !== 0);
   }
   to.str("sets");
-  to.mapHead(store.sets.size);
-  for (const [name, members] of store.sets) {
-    writeKey(name, to);
-    to.arrayHead(members.size);
-    for (const member of members) {
-      writeKey(member, to);
+  to.mapHead(sets.length);
+  for (const set of sets) {
+    to.raw(set.name);
+    to.arrayHead(set.size);
+    let cursor = 0;
+    do {
+      cursor = set.scan(cursor, (address) => {
+        const { bytes, keyFrom, keyTo } = entry.look(address);
+        to.copy(bytes, keyFrom, keyTo);
+      });
       yield* full();
-    }
+    } while (cursor !== 0);
   }
   yield to.written;
 }
@@ -81,45 +88,47 @@ export async function decodeState(bytes: Uint8Array): Promise<Store> {
     at = found.body;
     return found.length;
   };
-  const span = () => bytes.subarray(at, at = skip(bytes, at));
-  const key = (): Key => {
+  const key = (to: Key): Key => {
     const from = at;
     at = skip(bytes, at, MAX_KEY_DEPTH);
-    return keyAt(bytes, from);
+    return to.aim(bytes, from, at);
   };
+  const name = new Key(), entry = new Key();
   const rest = async () => {
     if (at - rested < CHUNK) return;
     rested = at;
     await turn();
   };
-  let version: Key | undefined;
-  const seen = new Set<Key>();
+  const seen = new Set<string>();
 
   for (let fields = open("map", "a state file"); fields > 0; fields--) {
     const began = at;
-    const field = key();
+    const { from, to } = key(name);
+    const field = latin1(name.bytes, from, to);
     if (seen.has(field)) throw new Error(`a field is there twice at byte ${began}`);
     seen.add(field);
     if (field === FIELD.version) {
       const value = at;
-      version = key();
-      if (version !== String.fromCharCode(VERSION)) {
+      key(name);
+      if (name.to - name.from !== 1 || name.bytes[name.from] !== VERSION) {
         throw new Error(`version ${VERSION} is needed at byte ${value}`);
       }
     } else if (field === FIELD.store) {
       for (let tables = open("map", '"store"'); tables > 0; tables--) {
-        const table = store.table(key());
+        const table = store.tables.make(key(name));
         for (let entries = open("map", "a table"); entries > 0; entries--) {
-          const entry = key();
-          table.set(entry, new Uint8Array(span()));
+          key(entry);
+          const from = at;
+          at = skip(bytes, at);
+          table.set(entry, bytes, from, at);
           await rest();
         }
       }
     } else if (field === FIELD.sets) {
       for (let sets = open("map", '"sets"'); sets > 0; sets--) {
-        const set = store.set(key());
+        const set = store.sets.make(key(name));
         for (let members = open("array", "a set"); members > 0; members--) {
-          set.add(key());
+          set.set(key(entry), NO_BYTES, 0, 0);
           await rest();
         }
       }
@@ -127,15 +136,16 @@ export async function decodeState(bytes: Uint8Array): Promise<Store> {
       throw new Error(`there is a field that is not known at byte ${began}`);
     }
   }
-  if (version === undefined) throw new Error(`the map ends without a "version" at byte ${at}`);
+  if (!seen.has(FIELD.version)) throw new Error(`the map ends without a "version" at byte ${at}`);
   if (at !== bytes.length) throw new Error(`${bytes.length - at} bytes follow the state at byte ${at}`);
   return store;
 }
 
-const fieldKey = (name: string): Key => {
+const NO_BYTES = new Uint8Array(0);
+const fieldKey = (name: string): string => {
   const to = new Writer(16);
   to.str(name);
-  return keyAt(to.bytes, 0);
+  return latin1(to.bytes, 0, to.length);
 };
 const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fieldKey("sets") };
 
@@ -144,7 +154,7 @@ const underWay = new Set<string>();
 
 /** Writes the state of this moment; changes made meanwhile are not in it. */
 export async function storeFile(store: Store, path: string): Promise<void> {
-  const state = store.snapshot();
+  using state = store.snapshot();
   try {
     const target = await regularFile(path);
     if (underWay.has(target)) throw new Error("another store to it is under way");

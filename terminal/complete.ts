@@ -45,7 +45,9 @@ async function candidates(before: Word[], source: Source): Promise<unknown[]> {
   const ask = async (command: RawCommand) => await source.send(command) as unknown[];
   const askIfCheap = async (count: string, list: string) => {
     const of = valueOf(rest[0]);
-    return (await source.send([count, of]) as number) > CHEAP ? [] : await ask([list, of]);
+    if ((await source.send([count, of]) as number) > CHEAP) return [];
+    // The host has them in no order.
+    return (await ask([list, of])).sort((a, b) => typed(a, "") < typed(b, "") ? -1 : 1);
   };
   switch (args[rest.length]) {
     case "table":

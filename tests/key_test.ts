@@ -4,16 +4,16 @@ import assert from "node:assert/strict";
 import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { canonical, keyAt, writeKey } from "../engine/key.ts";
+import { canonical } from "../engine/key.ts";
 import { skip, Writer } from "../wire/msgpack.ts";
+import { keyAt, keyOf } from "./stores.ts";
 
 const concat = (...parts: ArrayLike<number>[]) => new Uint8Array(parts.flatMap((part) => Array.from(part)));
 const key = (...bytes: number[]) => keyAt(new Uint8Array(bytes), 0);
 const utf8 = new TextEncoder();
 const keyBytes = (bytes: Uint8Array) => {
-  const to = new Writer(1);
-  writeKey(keyAt(bytes, 0), to);
-  return to.written.slice();
+  const key = keyOf(bytes);
+  return key.bytes.slice(key.from, key.to);
 };
 
 /** `size` bytes, big-endian: the low ones of the value. */

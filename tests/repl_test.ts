@@ -226,7 +226,7 @@ Deno.test("Tab proposes commands, tables, sets, keys and members where they belo
     ["get u", ["users", "ulcers"], "u"],
     ["get us", ["users "], "us"],
     ['get "us', ['"users" '], '"us'],
-    ["grow users ", ["alice", '"bob b"', "7"], ""],
+    ["grow users ", ['"bob b"', "7", "alice"], ""],
     ["get users al", ["alice "], "al"],
     ["get  'users' al", ["alice "], "al"],
     ["get users alice ", [], ""],

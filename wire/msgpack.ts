@@ -38,6 +38,19 @@ const following = new Float64Array(MAX_DEPTH);
  * byte c1.
  */
 export function skip(bytes: Uint8Array, at: number, maxDepth = MAX_DEPTH): number {
+  // Nearly all are short.
+  const first = bytes[at];
+  const next = first < 0x80 || first >= 0xe0
+    ? at + 1
+    : first >= 0xa0 && first < 0xc0
+    ? at + 1 + (first & 31)
+    : first === 0xc4
+    ? at + 2 + bytes[at + 1]
+    : Infinity;
+  return next <= bytes.length ? next : walk(bytes, at, maxDepth);
+}
+
+function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
   const end = bytes.length;
   let depth = 0;
   let left = 1;
@@ -117,6 +130,19 @@ function number(bytes: Uint8Array, at: number, size: 1 | 2 | 4): number {
   if (size === 1) return bytes[at];
   if (size === 2) return bytes[at] << 8 | bytes[at + 1];
   return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0;
+}
+
+/** Copies bytes between arrays. */
+export function copyBytes(
+  from: Uint8Array,
+  at: number,
+  to: Uint8Array,
+  target: number,
+  length: number,
+): void {
+  // A few are copied before a view of them would be made.
+  if (length > 64) to.set(from.subarray(at, at + length), target);
+  else for (let i = 0; i < length; i++) to[target + i] = from[at + i];
 }
 
 /** What a head announces: what follows it, how many (items, pairs or bytes), and where that begins. */
@@ -236,6 +262,12 @@ export class Writer {
   raw(bytes: Uint8Array): void {
     const at = this.reserve(bytes.length);
     this.bytes.set(bytes, at);
+  }
+
+  /** `bytes[from..to)` as they are. */
+  copy(bytes: Uint8Array, from: number, to: number): void {
+    const at = this.reserve(to - from);
+    copyBytes(bytes, from, this.bytes, at, to - from);
   }
 
   nil(): void {

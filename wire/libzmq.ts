@@ -45,6 +45,8 @@ export const ZMQ = {
   PAIR: 0,
   DEALER: 5,
   ROUTER: 6,
+  /** An errno: a signal came. */
+  EINTR: 4,
   DONTWAIT: 1,
   SNDMORE: 2,
   POLLIN: 1,

@@ -188,11 +188,11 @@ export class Socket {
   receive(): Frames | undefined {
     const zmq = this.#zmq, message = this.#message;
     if (this.#pointer === null) return undefined;
-    let length = zmq.zmq_msg_recv(message, this.#pointer, ZMQ.DONTWAIT);
+    let length = this.#receiveFrame();
     if (length < 0) return undefined;
     const frames = [this.#frame(length)];
     while (zmq.zmq_msg_more(message) !== 0) {
-      length = zmq.zmq_msg_recv(message, this.#pointer, ZMQ.DONTWAIT);
+      length = this.#receiveFrame();
       if (frames.length < MAX_FRAMES) frames.push(this.#frame(length));
     }
     return frames;
@@ -205,7 +205,10 @@ export class Socket {
     for (let i = 0; i <= last; i++) {
       const frame = frames[i] as Uint8Array<ArrayBuffer>;
       const flags = i < last ? ZMQ.DONTWAIT | ZMQ.SNDMORE : ZMQ.DONTWAIT;
-      if (this.#zmq.zmq_send(this.#pointer, frame, size(frame.length), flags) < 0) return false;
+      while (this.#zmq.zmq_send(this.#pointer, frame, size(frame.length), flags) < 0) {
+        // A signal may interrupt any call of libzmq; half a message must not stay behind.
+        if (this.#zmq.zmq_errno() !== ZMQ.EINTR) return false;
+      }
     }
     if (this.#waiting) this.#state();
     return true;
@@ -238,6 +241,14 @@ export class Socket {
     this.#pointer = null;
   }
 
+  /** Bytes of the frame that is in {@linkcode Socket.#message} now; less than 0 if none has come. */
+  #receiveFrame(): number {
+    for (;;) {
+      const length = this.#zmq.zmq_msg_recv(this.#message, this.#pointer, ZMQ.DONTWAIT);
+      if (length >= 0 || this.#zmq.zmq_errno() !== ZMQ.EINTR) return length;
+    }
+  }
+
   #frame(length: number): Uint8Array {
     if (length <= 0) return EMPTY;
     const bytes = new Uint8Array(length);
@@ -256,7 +267,9 @@ export class Socket {
   #get(name: number): number {
     if (this.#pointer === null) return 0;
     optionSizeView.setUint32(0, 4, true);
-    this.#zmq.zmq_getsockopt(this.#pointer, name, optionValue, optionSize);
+    while (this.#zmq.zmq_getsockopt(this.#pointer, name, optionValue, optionSize) < 0) {
+      if (this.#zmq.zmq_errno() !== ZMQ.EINTR) return 0;
+    }
     return optionView.getInt32(0, true);
   }
 

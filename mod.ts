@@ -20,10 +20,11 @@
  * @module
  */
 
-export { type CommandHost, type CustomCommand, MemStore } from "./server.ts";
+export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
 export { type ClientOptions, MemStoreClient } from "./client.ts";
 export { RemoteSet, RemoteTable } from "./views.ts";
-export { type CallOptions, CommandMethods } from "./commands/methods.ts";
+export { type CallOptions, CommandMethods, type StoreOptions } from "./commands/methods.ts";
+export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
 export { Extension } from "./wire/codec.ts";

@@ -8,10 +8,13 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import type { Call } from "./commands/call.ts";
 import { Dispatcher } from "./commands/dispatch.ts";
 import { type Commands, commands } from "./commands/table.ts";
 import { Store } from "./engine/store.ts";
+import { Keeper } from "./state/keeper.ts";
+import { type Log, Persistence } from "./state/persistence.ts";
 import { address } from "./wire/endpoint.ts";
 import { encode, encoded } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
@@ -35,6 +38,29 @@ const QUIET_MS = 20;
 const DRAIN_MS = 2000;
 /** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
 const CUSTOM_MS = 2000;
+
+/** How a host keeps its data. */
+export interface MemStoreOptions {
+  /**
+   * The directory where the paths of `store` and `restore` begin, and which they may not leave.
+   * @default {"the working directory"}
+   */
+  dataDirectory?: string;
+  /**
+   * Whether the paths of `store` and `restore` may lead out of the data directory.
+   * @default {false}
+   */
+  allowAnyPath?: boolean;
+  /**
+   * Where the state is kept: a path that begins at the data directory. It is loaded at the start if it is
+   * there, and stored at the stop. Left out: the data is gone with the process.
+   */
+  state?: string;
+  /** Milliseconds after which the state is stored again if it was changed; left out: only at the stop. */
+  storeEvery?: number;
+  /** Takes a line for each store and restore; left out: nothing is logged. */
+  log?: Log;
+}
 
 /** A command of an application's own, see {@linkcode MemStore.command}. */
 export interface CustomCommand {
@@ -82,7 +108,11 @@ export class MemStore implements AsyncDisposable {
   readonly #names: string[];
   readonly #store = new Store();
   readonly #dispatcher: Dispatcher;
+  readonly #persistence: Persistence;
+  readonly #options: MemStoreOptions;
   readonly #finished = Promise.withResolvers<void>();
+  #keeper: Keeper | undefined;
+  #storing: Promise<void> | undefined;
   #context: Context | undefined;
   #sockets: Socket[] = [];
   #listening: Listening[] = [];
@@ -100,14 +130,26 @@ export class MemStore implements AsyncDisposable {
    * Makes a host, which serves once it is started.
    *
    * @param endpoints A name, a path or a ZeroMQ address, or several.
+   * @param options How the data is kept.
    * @throws {TypeError} if there is none.
    */
-  constructor(endpoints: string | readonly string[] = "memstore") {
+  constructor(endpoints: string | readonly string[] = "memstore", options: MemStoreOptions = {}) {
     this.#names = [endpoints].flat();
     if (this.#names.length === 0) {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
-    const host = { store: this.#store, stats: () => this.#stats(), stop: () => void this.stop() };
+    const { dataDirectory = ".", allowAnyPath = false, log = () => {} } = options;
+    this.#options = options;
+    // (A relative one stays where it is, wherever the process goes.)
+    const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
+    this.#persistence = new Persistence(this.#store, bounds, log);
+    const host = {
+      store: this.#store,
+      persistence: this.#persistence,
+      stats: () => this.#stats(),
+      // Why it does not stop, if it does not, is in the log.
+      stop: () => void this.stop().catch(() => {}),
+    };
     this.#dispatcher = new Dispatcher(host, commands);
   }
 
@@ -125,7 +167,8 @@ export class MemStore implements AsyncDisposable {
    * Starts to serve. When it resolves, clients can reach every endpoint.
    *
    * @throws {TypeError} if one of the endpoints cannot be one.
-   * @throws {Error} if one cannot be served, for example since a living host serves it. Then none is.
+   * @throws {Error} if one cannot be served, for example since a living host serves it, or if the state
+   * cannot be loaded. Then none is served.
    */
   async start(): Promise<void> {
     if (this.#state !== "new") throw new Error(`Cannot start the host: it is ${this.#state}`);
@@ -147,6 +190,11 @@ export class MemStore implements AsyncDisposable {
         this.#sockets.push(socket);
         this.#listening.push(await listen(this.#context, socket, wanted));
       }
+      const { state, storeEvery } = this.#options;
+      if (state !== undefined) {
+        const place = this.#persistence.own(state);
+        this.#keeper = await Keeper.open(place, this.#store, this.#persistence, storeEvery);
+      }
     } catch (error) {
       this.#listening.forEach((each) => each.hide());
       await this.#close();
@@ -157,29 +205,46 @@ export class MemStore implements AsyncDisposable {
   }
 
   /**
-   * Stops: no more clients are let in, what has arrived is answered, and the socket files are removed.
-   * Resolves when the last reply has left.
+   * Stops: the state is stored if it is kept somewhere, no more clients are let in, what has arrived is
+   * answered, and the socket files are removed. Resolves when the last reply has left.
+   *
+   * @throws {Error} if the state cannot be stored: then the host goes on.
    */
   async stop(): Promise<void> {
     // How the start ended is for whoever started the host.
     await this.#starting?.catch(() => {});
-    if (this.#state === "started") {
-      this.#state = "stopping";
-      // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
-      this.#listening.forEach((each) => each.hide());
-      this.#sockets.forEach((socket) => socket.wake());
-      await Promise.all(this.#serving);
-      await this.#close();
-    } else if (this.#state === "new") {
+    if (this.#state === "new") {
       this.#state = "stopped";
       this.#finished.resolve();
+    } else if (this.#state === "started") {
+      try {
+        await (this.#storing ??= this.#keeper?.save());
+      } finally {
+        this.#storing = undefined;
+      }
+      this.#halt();
     }
     await this.finished;
   }
 
-  /** {@linkcode MemStore.stop}. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
+  /** {@linkcode MemStore.stop}, but stops also if the state cannot be stored. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.stop();
+    } finally {
+      this.#halt();
+      await this.finished;
+    }
+  }
+
+  async #halt(): Promise<void> {
+    if (this.#state !== "started") return;
+    this.#state = "stopping";
+    // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
+    this.#listening.forEach((each) => each.hide());
+    this.#sockets.forEach((socket) => socket.wake());
+    await Promise.all(this.#serving);
+    await this.#close();
   }
 
   /**
@@ -298,13 +363,17 @@ export class MemStore implements AsyncDisposable {
     }, CUSTOM_MS);
     while (this.#late.size > 0) await Promise.allSettled(this.#late);
     clearTimeout(timer);
+    // What was changed since the stop began.
+    const failed = await this.#keeper?.save().then(() => undefined, (error) => error);
+    await this.#keeper?.close();
     this.#sockets.forEach((socket) => socket.close());
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());
     this.#sockets = [];
     this.#listening = [];
     this.#state = "stopped";
-    this.#finished.resolve();
+    if (failed) this.#finished.reject(failed);
+    else this.#finished.resolve();
   }
 
   #stats(): Record<string, unknown> {

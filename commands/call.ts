@@ -6,6 +6,7 @@
 
 import { Key } from "../engine/key.ts";
 import type { Store } from "../engine/store.ts";
+import type { Persistence } from "../state/persistence.ts";
 import { Reader } from "../wire/codec.ts";
 import type { Writer } from "../wire/msgpack.ts";
 import type { Command } from "./dispatch.ts";
@@ -13,6 +14,7 @@ import type { Command } from "./dispatch.ts";
 /** What commands need of the host beside the data. */
 export interface Host {
   readonly store: Store;
+  readonly persistence: Persistence;
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
   /** Stops the host once the replies that are due have left. */

@@ -21,8 +21,13 @@ import { Call, type Host } from "./call.ts";
 /** An argument of a command. */
 export interface Arg {
   name: string;
-  /** What it must be: a string, or a value that can be a key (or a name or member); left out: any value. */
-  type?: "string" | "key";
+  /**
+   * What it must be: a string, true or false, or a value that can be a key (or a name or member); left out:
+   * any value.
+   */
+  type?: "string" | "bool" | "key";
+  /** It may be left out, as may those that follow it. */
+  optional?: true;
 }
 
 /** What {@linkcode Dispatcher} needs to know of a command. */
@@ -308,6 +313,11 @@ const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the
 /** Stands in the place of a command that was not found. */
 const NO_COMMAND: Command = { name: "", args: [], help: "", run: () => {} };
 
+/** A command and its arguments, as people write it. */
+export function usage({ name, args }: Pick<Command, "name" | "args">): string {
+  return [name, ...args.map((arg) => arg.optional ? `[${arg.name}]` : arg.name)].join(" ");
+}
+
 /**
  * Native clients are held to the arguments that a command has. pymemstore did not look at those that follow
  * the last one it needs, so legacy clients may send more.
@@ -321,14 +331,13 @@ function checkArguments(
 ): void {
   const { name, args } = command;
   const count = plan.counts[index];
-  if (count < args.length || (count > args.length && !legacy)) {
-    const usage = [name, ...args.map((arg) => arg.name)].join(" ");
+  if (count < args.length ? !args[count].optional : count > args.length && !legacy) {
     throw new MemStoreError(
       "BAD_ARGUMENT",
-      `Cannot run ${name}: it takes "${usage}": received ${count} arguments`,
+      `Cannot run ${name}: it takes "${usage(command)}": received ${count} arguments`,
     );
   }
-  for (let i = 0; i < args.length; i++) {
+  for (let i = 0; i < args.length && i < count; i++) {
     const why = misfit(args[i].type, payload, plan.offsets[plan.firsts[index] + i]);
     if (why) throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${args[i].name} ${why}`);
   }
@@ -338,7 +347,10 @@ function checkArguments(
 function misfit(type: Arg["type"], payload: Uint8Array, at: number): string | undefined {
   // A short string is whatever is asked for, and a small number any key.
   const first = payload[at];
-  if (type === undefined || first >= 0xa0 && first < 0xc0 || type === "key" && first < 0x80) return undefined;
+  if (type === undefined || type === "key" && (first < 0x80 || first >= 0xa0 && first < 0xc0)) {
+    return undefined;
+  }
+  if (type === "bool") return first === 0xc2 || first === 0xc3 ? undefined : "must be true or false";
   const found = head(payload, at).type;
   if (type === "string") return found === "str" ? undefined : "must be a string";
   if (found !== "array" && found !== "map") return undefined;

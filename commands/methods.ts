@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Transfer } from "../state/persistence.ts";
 import type { CommandInfo, Commands, Stats } from "./table.ts";
 
 /** Options of one call. */
@@ -23,9 +24,18 @@ type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<CamelCase<Tail>>}`
   : Name;
 
-/** The methods that the command table asks for. */
+/** Options of a call of `store`. */
+export interface StoreOptions extends CallOptions {
+  /**
+   * Whether to compress the file with gzip, as is done anyway if its name ends with `.gz`.
+   * @default {false}
+   */
+  compress?: boolean;
+}
+
+/** The methods that the command table asks for. (That of `store` has options of its own.) */
 type Methods = {
-  [Name in keyof Commands as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, "store"> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
   ) => Promise<ReturnType<Commands[Name]>>;
 };
@@ -182,13 +192,18 @@ export abstract class CommandMethods {
    * Stores the state of this moment to a file of the host, and answers how many seconds it took. Give it
    * the time that it takes: `{ timeout: 60_000 }`.
    */
-  store(path: string, options?: CallOptions): Promise<["stored", number]> {
-    return this.call("store", [path], options);
+  store(path: string, options?: StoreOptions): Promise<["stored", number]> {
+    return this.call("store", options?.compress ? [path, true] : [path], options);
   }
 
   /** Replaces the state by that of a file of the host, and answers how many seconds it took. */
   restore(path: string, options?: CallOptions): Promise<["restored", number]> {
     return this.call("restore", [path], options);
+  }
+
+  /** The stores and restores that are under way. */
+  transfers(options?: CallOptions): Promise<Transfer[]> {
+    return this.call("transfers", [], options);
   }
 
   /** Answers `"pong"`. */

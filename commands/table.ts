@@ -11,7 +11,8 @@
 
 import type { Names, Store } from "../engine/store.ts";
 import type { Table } from "../engine/table.ts";
-import { loadFile, storeFile } from "../state/file.ts";
+import type { Persistence, Transfer } from "../state/persistence.ts";
+import type { Place } from "../state/place.ts";
 import { encode } from "../wire/codec.ts";
 import type { Writer } from "../wire/msgpack.ts";
 import type { Call } from "./call.ts";
@@ -88,9 +89,11 @@ export interface Commands {
   /** The names of the sets. */
   sets(): unknown[];
   /** Stores the state to a file, and the seconds it took. */
-  store(path: string): ["stored", number];
+  store(path: string, compress?: boolean): ["stored", number];
   /** Replaces the state by that of a file, and the seconds it took. */
   restore(path: string): ["restored", number];
+  /** The stores and restores that are under way. */
+  transfers(): Transfer[];
   /** Answers pong. */
   ping(): "pong";
   /** The megabytes of memory that the host uses. */
@@ -106,6 +109,8 @@ export interface Commands {
 const key = (name: string): Arg => ({ name, type: "key" });
 const any = (name: string): Arg => ({ name });
 const string = (name: string): Arg => ({ name, type: "string" });
+const bool = (name: string): Arg => ({ name, type: "bool" });
+const optional = (arg: Arg): Arg => ({ ...arg, optional: true });
 
 const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   get: {
@@ -239,26 +244,30 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   store: {
-    args: [string("path")],
+    args: [string("path"), optional(bool("compress"))],
     help: "Stores the state to a file, and the seconds it took.",
     slow: true,
     run(call) {
-      const start = performance.now();
-      return storeFile(call.store, call.decode(0) as string).then(() => seconds("stored", start));
+      const { persistence } = call.host;
+      const compress = call.count > 1 && call.decode(1) === true;
+      return stored(persistence.store(persistence.file(call.decode(0) as string), compress));
     },
   },
   restore: {
     args: [string("path")],
     help: "Replaces the state by that of a file, and the seconds it took.",
     slow: true,
-    async prepare(call) {
-      const start = performance.now();
-      return { state: await loadFile(call.decode(0) as string), start };
+    prepare(call) {
+      const { persistence } = call.host;
+      return loaded(persistence, persistence.file(call.decode(0) as string));
     },
+    run: restored,
+  },
+  transfers: {
+    args: [],
+    help: "The stores and restores that are under way.",
     run(call) {
-      const { state, start } = call.prepared as { state: Store; start: number };
-      call.store.replaceBy(state);
-      seconds("restored", start)(call.reply);
+      encode(call.host.persistence.transfers, call.reply);
     },
   },
   ping: {
@@ -308,6 +317,25 @@ export const commands: Command[] = Object.entries(table).map(([name, rest]) => (
 /** A command as `commands` tells of it. */
 export function commandInfo({ name, args, help }: Command): CommandInfo {
   return { name, args: args.map((arg) => arg.name), help };
+}
+
+/** What answers once a store is done. */
+async function stored(store: Promise<void>): Promise<(reply: Writer) => void> {
+  const start = performance.now();
+  await store;
+  return seconds("stored", start);
+}
+
+/** What `restore` needs before it can run. */
+async function loaded(persistence: Persistence, place: Place): Promise<{ state: Store; start: number }> {
+  const start = performance.now();
+  return { state: await persistence.load(place), start };
+}
+
+function restored(call: Call): void {
+  const { state, start } = call.prepared as { state: Store; start: number };
+  call.store.replaceBy(state);
+  seconds("restored", start)(call.reply);
 }
 
 /** `[word, seconds since start]`, the seconds always as a float, as pymemstore's were. */

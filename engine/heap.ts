@@ -114,6 +114,8 @@ export class Heap {
   #cleaned = 0;
   /** Blocks are being moved. */
   #moving = false;
+  /** How often what the heap holds was changed by its owners. */
+  changes = 0;
   /** Changes whenever blocks were moved: addresses from before must be looked up again. */
   moves = 0;
   /** Units of the heap at most. */
@@ -121,6 +123,13 @@ export class Heap {
 
   constructor(allocator: Allocator = own) {
     this.#allocator = allocator;
+  }
+
+  /** An empty heap of the same memory and the same limit. */
+  sibling(): Heap {
+    const heap = new Heap(this.#allocator);
+    heap.#most = this.#most;
+    return heap;
   }
 
   /** Bytes that the heap has taken. */

@@ -9,7 +9,7 @@
  */
 
 import { Expiries } from "./expiry.ts";
-import { type Allocator, Heap } from "./heap.ts";
+import { Heap } from "./heap.ts";
 import { Entry, type Span, Table, type TableView } from "./table.ts";
 import { latin1 } from "../wire/msgpack.ts";
 
@@ -55,6 +55,7 @@ export class Names {
     const found = this.get(name);
     if (!found) return false;
     this.#tables.delete(latin1(name.bytes, name.from, name.to));
+    this.#heap.changes++;
     this.#last = undefined;
     this.#dropped(found);
     return true;
@@ -100,17 +101,33 @@ export class Store {
   /** Tables that were dropped and still have blocks. */
   #dropped: Table[] = [];
 
-  constructor(allocator?: Allocator) {
-    this.heap = new Heap(allocator);
+  constructor(heap: Heap = new Heap()) {
+    this.heap = heap;
     this.tables = new Names(this.heap, (table) => void this.#dropped.push(table));
     this.sets = new Names(this.heap, (table) => void this.#dropped.push(table));
     this.expiries = new Expiries(this.heap);
     this.entry = new Entry(this.heap);
   }
 
+  /** How often what is here was changed. */
+  get changes(): number {
+    return this.heap.changes;
+  }
+
+  /** An empty store of the same memory. */
+  sibling(): Store {
+    return new Store(this.heap.sibling());
+  }
+
+  /** Gives back the memory of a store that nobody uses any more. */
+  close(): void {
+    this.heap.close();
+  }
+
   /** Takes over all that another store holds, which nobody uses any more, in place of what was here. */
   replaceBy(other: Store): void {
     const old = this.heap;
+    other.heap.changes = Math.max(old.changes, other.heap.changes) + 1;
     this.heap = other.heap;
     this.tables = other.tables;
     this.sets = other.sets;

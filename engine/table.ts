@@ -78,6 +78,7 @@ export class Table implements Owner, TableView {
     this.#heap = heap;
     this.name = name;
     this.id = heap.adopt(this);
+    heap.changes++;
   }
 
   /** How many entries there are. */
@@ -121,6 +122,7 @@ export class Table implements Owner, TableView {
    */
   set(key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
     const heap = this.#heap;
+    heap.changes++;
     const h = hash(key.bytes, key.from, key.to);
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
@@ -163,6 +165,7 @@ export class Table implements Owner, TableView {
 
   #delete(h: number, key: Span): void {
     const heap = this.#heap;
+    heap.changes++;
     this.#ownPage(h);
     const entry = this.#locate(h, key);
     this.#remove(h);
@@ -409,14 +412,14 @@ export class Table implements Owner, TableView {
     const others = this.#wordsOf(right), otherHead = at(right);
     scratch.set(words.subarray(first, first + scratch.length));
     words.fill(0, first, first + scratch.length);
-    let count = 0, others_ = 0;
+    let count = 0, moved = 0;
     for (let i = 0; i < scratch.length; i += 2) {
       if (scratch[i + 1] === 0) continue;
-      if (scratch[i] & bit) place(others, otherHead, scratch[i], scratch[i + 1]), others_++;
+      if (scratch[i] & bit) place(others, otherHead, scratch[i], scratch[i + 1]), moved++;
       else place(words, head, scratch[i], scratch[i + 1]), count++;
     }
     words[head + 1] = MAX_BITS | (depth + 1) << 8 | count << 16;
-    others[otherHead + 1] |= others_ << 16;
+    others[otherHead + 1] |= moved << 16;
     this.#direct(prefix | bit, depth + 1, right);
   }
 

@@ -11,6 +11,7 @@
 
 import { socketPath } from "./endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
+import { removeFile, takeLock } from "./lock.ts";
 import type { Context, Socket } from "./socket.ts";
 
 /** How long whoever lives behind a socket file may take to answer, in milliseconds. */
@@ -34,11 +35,10 @@ export interface Listening {
 export async function listen(context: Context, socket: Socket, address: string): Promise<Listening> {
   const path = socketPath(address);
   if (path === undefined) return { address: socket.bind(address), hide() {}, release() {} };
-  const lock = await takeLock(`${path}.lock`, address);
-  const release = () => {
-    removeFile(`${path}.lock`);
-    lock.close();
-  };
+  const lock = await takeLock(`${path}.lock`).catch((error) => {
+    throw new Error(`Cannot serve ${address}: ${error.message}`);
+  });
+  if (!lock) throw new Error(`Cannot serve ${address}: another host serves it`);
   try {
     const found = await Deno.lstat(path).catch(() => undefined);
     if (found && !found.isSocket) {
@@ -51,26 +51,10 @@ export async function listen(context: Context, socket: Socket, address: string):
     socket.bind(address);
     await Deno.chmod(path, 0o600);
   } catch (error) {
-    release();
+    lock.release();
     throw error;
   }
-  return { address, hide: () => removeFile(path), release };
-}
-
-async function takeLock(path: string, address: string): Promise<Deno.FsFile> {
-  for (;;) {
-    const lock = await Deno.open(path, { write: true, create: true, mode: 0o600 }).catch((error) => {
-      throw new Error(`Cannot serve ${address}: ${error.message}`);
-    });
-    if (!await lock.tryLock(true)) {
-      lock.close();
-      throw new Error(`Cannot serve ${address}: another host serves it`);
-    }
-    // Whoever had the lock may have removed its file since it was opened: a lock on that keeps nobody out.
-    const found = await Deno.stat(path).catch(() => undefined);
-    if (found?.ino === (await lock.stat()).ino) return lock;
-    lock.close();
-  }
+  return { address, hide: () => removeFile(path), release: lock.release };
 }
 
 /** Whether a ZeroMQ socket of a living process is behind a socket file, which a crash may have left. */
@@ -85,13 +69,5 @@ async function answers(address: string, context: Context): Promise<boolean> {
   } finally {
     clearTimeout(timer);
     probe.close();
-  }
-}
-
-function removeFile(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

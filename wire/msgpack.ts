@@ -22,10 +22,30 @@ export const MAX_DEPTH = 512;
 /** Bytes that are not MessagePack, or not within our bounds. */
 export class MalformedError extends Error {
   override name = "MalformedError";
+  /** What is wrong, … */
+  readonly why: string;
+  /** … and where, as an offset in the bytes. */
+  readonly at: number;
+
+  constructor(why: string, at: number) {
+    super(`${why} at byte ${at}`);
+    this.why = why;
+    this.at = at;
+  }
+}
+
+/** Bytes that end within an item: with those that follow they may be fine. */
+export class TruncatedError extends MalformedError {
+  constructor(at: number) {
+    super("the bytes end within an item", at);
+  }
 }
 
 const malformed = (why: string, at: number): never => {
-  throw new MalformedError(`${why} at byte ${at}`);
+  throw new MalformedError(why, at);
+};
+const truncated = (at: number): never => {
+  throw new TruncatedError(at);
 };
 
 /** For each depth of the walk: how many items follow the container that was entered there. */
@@ -55,7 +75,7 @@ function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
   let depth = 0;
   let left = 1;
   for (;;) {
-    if (at >= end) malformed("the bytes end within an item", end);
+    if (at >= end) truncated(end);
     const head = bytes[at];
     let inside = 0;
     if (head < 0x80 || head >= 0xe0) at += 1;
@@ -107,7 +127,7 @@ function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
           at += FIXED_SIZE[head - 0xca];
       }
     }
-    if (at > end) malformed("the bytes end within an item", end);
+    if (at > end) truncated(end);
     left -= 1;
     if (inside > 0) {
       if (depth === maxDepth) malformed(`items are nested deeper than ${maxDepth}`, at);
@@ -126,7 +146,7 @@ const FIXED_SIZE = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18];
 
 /** The big-endian unsigned number in `size` bytes. */
 function number(bytes: Uint8Array, at: number, size: 1 | 2 | 4): number {
-  if (at + size > bytes.length) malformed("the bytes end within an item", bytes.length);
+  if (at + size > bytes.length) truncated(bytes.length);
   if (size === 1) return bytes[at];
   if (size === 2) return bytes[at] << 8 | bytes[at + 1];
   return (bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3]) >>> 0;

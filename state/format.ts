@@ -1,0 +1,248 @@
+/**
+ * The format of a state, version 1: pymemstore's, so that either reads what the other wrote.
+ *
+ * One MessagePack map, whose fields may come in any order:
+ *
+ * ```text
+ * {
+ *   "version": 1,
+ *   "store": { table: { key: value, … }, … },
+ *   "sets":  { name: [member, …], … }
+ * }
+ * ```
+ *
+ * Keys, names and members are written in their canonical form, values as the bytes that a client sent.
+ *
+ * It is written and read as a stream: of a state of any size only a piece, or the one item that is being
+ * read, is in memory beside the data. What is read becomes a store of its own, and is used only once all of it
+ * was understood.
+ *
+ * @module
+ */
+
+import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
+import { type Snapshot, Store } from "../engine/store.ts";
+import type { Entry, TableView } from "../engine/table.ts";
+import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../wire/msgpack.ts";
+import { turn } from "../wire/turn.ts";
+
+/** The version that is written and read. */
+const VERSION = 1;
+/** Bytes that are written or read at once; in between, other work of the process is done. */
+const CHUNK = 1 << 17;
+
+/** How far a store or a restore is. */
+export interface Progress {
+  /** Entries and members that were written or read. */
+  entries: number;
+  /** Bytes of the state that were written or read, before they are compressed. */
+  bytes: number;
+}
+
+/** The bytes of a state, piece by piece. A piece is good until the next is asked for. */
+export function* encodeState(
+  { tables, sets, entry }: Snapshot,
+  progress: Progress = { entries: 0, bytes: 0 },
+): Generator<Uint8Array> {
+  const to = new Writer(CHUNK * 2);
+  const flush = function* () {
+    progress.bytes += to.length;
+    yield to.written;
+    to.length = 0;
+  };
+  const write = function* (of: TableView, end: (entry: Entry) => number) {
+    let cursor = 0;
+    do {
+      cursor = of.scan(cursor, (address) => {
+        entry.look(address);
+        to.copy(entry.bytes, entry.keyFrom, end(entry));
+        progress.entries++;
+      });
+      if (to.length >= CHUNK) yield* flush();
+    } while (cursor !== 0);
+  };
+  to.mapHead(3);
+  to.str("version");
+  to.int(VERSION);
+  to.str("store");
+  to.mapHead(tables.length);
+  for (const table of tables) {
+    to.raw(table.name);
+    to.mapHead(table.size);
+    yield* write(table, ({ valueTo }) => valueTo);
+  }
+  to.str("sets");
+  to.mapHead(sets.length);
+  for (const set of sets) {
+    to.raw(set.name);
+    to.arrayHead(set.size);
+    yield* write(set, ({ keyTo }) => keyTo);
+  }
+  yield* flush();
+}
+
+/**
+ * Reads the bytes of a state. Other work of the process goes on meanwhile.
+ *
+ * @param to Where what is read goes, a store that nobody uses yet.
+ * @throws {MalformedError} that says what is wrong and at which byte.
+ */
+export async function decodeState(
+  pieces: AsyncIterable<Uint8Array>,
+  to: Store = new Store(),
+  progress: Progress = { entries: 0, bytes: 0 },
+): Promise<Store> {
+  const window = new Window();
+  const reading = readState(window, to, progress);
+  const read = () => {
+    try {
+      return reading.next().done;
+    } catch (error) {
+      throw error instanceof MalformedError ? new MalformedError(error.why, window.start + error.at) : error;
+    }
+  };
+  for await (const piece of pieces) {
+    for (let at = 0; at < piece.length; at += CHUNK) {
+      const part = piece.subarray(at, at + CHUNK);
+      progress.bytes += part.length;
+      window.add(part);
+      if (!window.satisfied) continue;
+      read();
+      await turn();
+    }
+  }
+  window.last = true;
+  read();
+  return to;
+}
+
+/** The bytes that were not read yet, as far as they are there. */
+class Window {
+  bytes: Uint8Array = new Uint8Array(0);
+  /** Where in {@linkcode Window.bytes} reading goes on. */
+  at = 0;
+  /** Where in the state the bytes begin. */
+  start = 0;
+  /** Nothing will follow. */
+  last = false;
+  #buffer = new Uint8Array(CHUNK * 2);
+  /** So many bytes must be there before it is worth to look again. */
+  #wanted = 0;
+
+  /** Whether there are enough bytes to go on. */
+  get satisfied(): boolean {
+    return this.bytes.length - this.at >= this.#wanted;
+  }
+
+  add(piece: Uint8Array): void {
+    const rest = this.bytes.subarray(this.at);
+    const length = rest.length + piece.length;
+    if (length > this.#buffer.length) this.#buffer = new Uint8Array(length + (length >> 1));
+    else if (this.#buffer.length > CHUNK * 16 && length < CHUNK) this.#buffer = new Uint8Array(CHUNK * 2);
+    this.#buffer.set(rest);
+    this.#buffer.set(piece, rest.length);
+    this.start += this.at;
+    this.at = 0;
+    this.bytes = this.#buffer.subarray(0, length);
+  }
+
+  /** Where the item at `from` ends, or -1 if more bytes are needed to tell. */
+  end(from: number, maxDepth?: number): number {
+    try {
+      return skip(this.bytes, from, maxDepth);
+    } catch (error) {
+      return this.#more(error);
+    }
+  }
+
+  /** The head of a map or an array, and on to what follows it; -1 if more bytes are needed to tell. */
+  open(type: "map" | "array", what: string): number {
+    try {
+      if (this.at >= this.bytes.length && !this.last) throw new TruncatedError(this.at);
+      const found = this.at < this.bytes.length ? head(this.bytes, this.at) : undefined;
+      if (found?.type !== type) {
+        throw new MalformedError(`${what} must be ${type === "map" ? "a map" : "an array"}`, this.at);
+      }
+      this.at = found.body;
+      return found.length;
+    } catch (error) {
+      return this.#more(error);
+    }
+  }
+
+  #more(error: unknown): -1 {
+    if (this.last || !(error instanceof TruncatedError)) throw error;
+    // Twice as many each time: an item that is long is not walked again for every piece of it.
+    this.#wanted = (this.bytes.length - this.at) * 2;
+    return -1;
+  }
+}
+
+/** Reads what is there, and yields for more. */
+function* readState(window: Window, store: Store, progress: Progress): Generator<void, void> {
+  const open = function* (type: "map" | "array", what: string): Generator<void, number> {
+    let length;
+    while ((length = window.open(type, what)) < 0) yield;
+    return length;
+  };
+  const key = function* (to: Key): Generator<void, Key> {
+    let end;
+    while ((end = window.end(window.at, MAX_KEY_DEPTH)) < 0) yield;
+    to.aim(window.bytes, window.at, end);
+    window.at = end;
+    return to;
+  };
+  const name = new Key(), entry = new Key();
+  const seen = new Set<string>();
+
+  for (let fields = yield* open("map", "a state file"); fields > 0; fields--) {
+    const began = window.start + window.at;
+    const { bytes, from, to } = yield* key(name);
+    const field = latin1(bytes, from, to);
+    const wrong = (why: string) => new MalformedError(why, began - window.start);
+    if (seen.has(field)) throw wrong("a field is there twice");
+    seen.add(field);
+    if (field === FIELD.version) {
+      const value = window.start + window.at;
+      const { bytes, from, to } = yield* key(name);
+      if (to - from !== 1 || bytes[from] !== VERSION) {
+        throw new MalformedError(`version ${VERSION} is needed`, value - window.start);
+      }
+    } else if (field === FIELD.store) {
+      for (let tables = yield* open("map", '"store"'); tables > 0; tables--) {
+        const table = store.tables.make(yield* key(name));
+        for (let entries = yield* open("map", "a table"); entries > 0; entries--) {
+          let from, to;
+          while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) yield;
+          table.set(entry.aim(window.bytes, window.at, from), window.bytes, from, to);
+          window.at = to;
+          progress.entries++;
+        }
+      }
+    } else if (field === FIELD.sets) {
+      for (let sets = yield* open("map", '"sets"'); sets > 0; sets--) {
+        const set = store.sets.make(yield* key(name));
+        for (let members = yield* open("array", "a set"); members > 0; members--) {
+          let to;
+          while ((to = window.end(window.at, MAX_KEY_DEPTH)) < 0) yield;
+          set.set(entry.aim(window.bytes, window.at, to), NO_BYTES, 0, 0);
+          window.at = to;
+          progress.entries++;
+        }
+      }
+    } else {
+      throw wrong("there is a field that is not known");
+    }
+  }
+  if (!seen.has(FIELD.version)) throw new MalformedError('the map ends without a "version"', window.at);
+  while (!window.last && window.at === window.bytes.length) yield;
+  if (window.at < window.bytes.length) throw new MalformedError("more follows after the state", window.at);
+}
+
+const NO_BYTES = new Uint8Array(0);
+const fieldKey = (name: string): string => {
+  const to = new Writer(16);
+  to.str(name);
+  return latin1(to.bytes, 0, to.length);
+};
+const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fieldKey("sets") };

@@ -1,0 +1,177 @@
+/**
+ * Stores a host's data and restores it: at a client's wish, at the start and at the stop, now and then.
+ *
+ * @module
+ */
+
+import type { Store } from "../engine/store.ts";
+import { type Bounds, resolvePath, StateFile } from "./file.ts";
+import { decodeState, encodeState, type Progress } from "./format.ts";
+import { gzip, plain } from "./gzip.ts";
+import type { Place, Stored } from "./place.ts";
+
+/** How much a line of a log matters. */
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/**
+ * Takes a line of a log.
+ *
+ * @param event What happened, in a word: `store`, `restore`.
+ * @param fields What is known of it, as JSON has it.
+ */
+export type Log = (level: LogLevel, event: string, fields: Record<string, unknown>) => void;
+
+/** A store or restore that is under way. */
+export interface Transfer {
+  /** Which of the two. */
+  what: "store" | "restore";
+  /** The path, or `s3://bucket/key`. */
+  where: string;
+  /** Entries and members that were written or read. */
+  entries: number;
+  /** Bytes of the state that were written or read. */
+  bytes: number;
+  /** From 0 to 1, how far it is. */
+  done: number;
+  /** Seconds since it began. */
+  seconds: number;
+}
+
+/** What is known of a transfer while it runs. */
+interface Running extends Progress {
+  what: Transfer["what"];
+  where: string;
+  start: number;
+  /** How far it is, from 0 to 1. */
+  done(): number;
+}
+
+/** Stores and restores one store. */
+export class Persistence {
+  readonly #store: Store;
+  readonly #bounds: Bounds;
+  readonly #log: Log;
+  readonly #running = new Set<Running>();
+
+  constructor(store: Store, bounds: Bounds, log: Log) {
+    this.#store = store;
+    this.#bounds = bounds;
+    this.#log = log;
+  }
+
+  /** A file, of a path that a client gave. */
+  file(path: string): Place {
+    return new StateFile(path, () => resolvePath(path, this.#bounds));
+  }
+
+  /** What the host itself was told to keep its data in: a path that may lead anywhere. */
+  own(where: string): Place {
+    return new StateFile(where, () => resolvePath(where, { ...this.#bounds, anyPath: true }));
+  }
+
+  /** What is under way. */
+  get transfers(): Transfer[] {
+    return Array.from(this.#running, ({ what, where, entries, bytes, start, done }) => ({
+      what,
+      where,
+      entries,
+      bytes,
+      done: done(),
+      seconds: secondsSince(start),
+    }));
+  }
+
+  /**
+   * Stores the state of this moment; changes made meanwhile are not in it. It is compressed if that is asked
+   * for, or the place's name ends with `.gz`.
+   *
+   * @throws {Error} that says what could not be stored where, and why.
+   */
+  async store(place: Place, compress = false): Promise<void> {
+    using state = this.#store.snapshot();
+    const all = [...state.tables, ...state.sets].reduce((sum, { size }) => sum + size, 0);
+    await this.#run("store", place, async (running) => {
+      running.done = () => all === 0 ? 1 : running.entries / all;
+      const pieces = encodeState(state, running);
+      await place.write(compress || place.name.endsWith(".gz") ? gzip(pieces) : pieces);
+    });
+  }
+
+  /**
+   * Reads a state into a store of its own.
+   *
+   * @throws {Error} that says what could not be restored from where, and why.
+   */
+  load(place: Place): Promise<Store> {
+    return this.#run("restore", place, async (running) => {
+      const stored = await place.read();
+      if (!stored) throw new Error("nothing is there");
+      return await this.#read(stored, running);
+    });
+  }
+
+  /** The same; undefined if nothing is there. */
+  loadIfThere(place: Place): Promise<Store | undefined> {
+    return this.#run("restore", place, async (running) => {
+      const stored = await place.read();
+      return stored && await this.#read(stored, running);
+    });
+  }
+
+  async #read({ pieces, size }: Stored, running: Running): Promise<Store> {
+    let read = 0;
+    running.done = () => size === 0 ? 1 : read / size;
+    const counted = pieces.pipeThrough(
+      new TransformStream<Uint8Array, Uint8Array>({
+        transform(piece, controller) {
+          read += piece.length;
+          controller.enqueue(piece);
+        },
+      }),
+    );
+    const store = this.#store.sibling();
+    try {
+      return await decodeState(plain(counted), store, running);
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+  }
+
+  /** Does it, and logs how it ended. */
+  async #run<Result>(
+    what: Transfer["what"],
+    place: Place,
+    run: (running: Running) => Promise<Result>,
+  ): Promise<Result> {
+    const running: Running = {
+      what,
+      where: place.name,
+      entries: 0,
+      bytes: 0,
+      start: performance.now(),
+      done: () => 0,
+    };
+    const log = (level: LogLevel, result: string) => {
+      const { where, entries, bytes, start } = running;
+      this.#log(level, what, { where, entries, bytes, seconds: secondsSince(start), result });
+    };
+    this.#running.add(running);
+    try {
+      const result = await run(running);
+      log("info", "ok");
+      return result;
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      log("error", why);
+      const preposition = what === "store" ? "to" : "from";
+      throw new Error(`Cannot ${what} ${preposition} ${place.name}: ${why}`, { cause: error });
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+}
+
+function secondsSince(start: number): number {
+  return Math.round(performance.now() - start) / 1000;
+}

@@ -10,6 +10,7 @@
 
 import { Expiries } from "./expiry.ts";
 import { Heap } from "./heap.ts";
+import { hash } from "./hash.ts";
 import { Entry, type Span, Table, type TableView } from "./table.ts";
 import { latin1 } from "../wire/msgpack.ts";
 
@@ -122,6 +123,17 @@ export class Store {
   /** Gives back the memory of a store that nobody uses any more. */
   close(): void {
     this.heap.close();
+  }
+
+  /** Has an entry be gone at a time, in milliseconds since 1970; 0 for never. False if it is not there. */
+  expire(table: Table, key: Span, time: number): boolean {
+    const address = table.find(key);
+    if (address === 0) return false;
+    const { bytes, keyTo, valueTo } = this.entry.look(address);
+    // (A copy: to write it may move what is there.)
+    table.set(key, bytes.slice(keyTo, valueTo), 0, valueTo - keyTo, time);
+    if (time > 0) this.expiries.add(time, table, hash(key.bytes, key.from, key.to));
+    return true;
   }
 
   /** Takes over all that another store holds, which nobody uses any more, in place of what was here. */

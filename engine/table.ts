@@ -51,6 +51,8 @@ const scratch = new Int32Array(2 << MAX_BITS);
 export interface TableView {
   readonly name: Uint8Array;
   readonly size: number;
+  /** How many of its entries expire some day. */
+  readonly expiring: number;
   /** Calls `visit` with the address of every entry of the page at `cursor`; answers the next cursor, or 0. */
   scan(cursor: number, visit: (address: number) => void): number;
 }
@@ -69,6 +71,7 @@ export class Table implements Owner, TableView {
   /** The epoch in which the directory became ours alone. */
   #epoch = 0;
   #size = 0;
+  #expiring = 0;
   /** How much of the directory is gone, see {@linkcode Table.dismantle}. */
   #dismantled = 0;
   /** Where {@linkcode Table.#locate} found an entry: its slot, as an index of its page's segment. */
@@ -86,10 +89,19 @@ export class Table implements Owner, TableView {
     return this.#size;
   }
 
+  /** How many of them expire some day. */
+  get expiring(): number {
+    return this.#expiring;
+  }
+
   /** The address of the entry of a key, or 0. */
   find(key: Span): number {
     const entry = this.#locate(hash(key.bytes, key.from, key.to), key);
     return entry !== 0 && this.#hasExpired(entry) ? 0 : entry;
+  }
+
+  #expires(entry: number): boolean {
+    return (this.#wordsOf(entry)[at(entry)] & EXPIRES) !== 0;
   }
 
   #hasExpired(entry: number): boolean {
@@ -127,10 +139,12 @@ export class Table implements Owner, TableView {
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
     let old = this.#locate(h, key);
+    const change = (expiry > 0 ? 1 : 0) - (old !== 0 && this.#expires(old) ? 1 : 0);
     if (old !== 0 && !heap.frozen) {
       const oldSize = heap.blockSize(old);
       if ((oldSize + 7) >>> 3 === (size + 7) >>> 3) {
         this.#write(old, key, bytes, from, length, expiry);
+        this.#expiring += change;
         return;
       }
     }
@@ -150,6 +164,7 @@ export class Table implements Owner, TableView {
       heap.free(entry, size);
       throw error;
     }
+    this.#expiring += change;
     heap.tend(size);
   }
 
@@ -168,6 +183,7 @@ export class Table implements Owner, TableView {
     heap.changes++;
     this.#ownPage(h);
     const entry = this.#locate(h, key);
+    if (this.#expires(entry)) this.#expiring--;
     this.#remove(h);
     const size = heap.blockSize(entry);
     heap.free(entry, size);
@@ -176,9 +192,14 @@ export class Table implements Owner, TableView {
 
   /** The directory is at one moment all there is to know: later changes go to copies. */
   view(): TableView {
-    const { name, size } = this;
+    const { name, size, expiring } = this;
     const directory = this.#directory, depth = this.#depth;
-    return { name, size, scan: (cursor, visit) => scanPage(this.#heap, directory, depth, cursor, visit) };
+    return {
+      name,
+      size,
+      expiring,
+      scan: (cursor, visit) => scanPage(this.#heap, directory, depth, cursor, visit),
+    };
   }
 
   /**

@@ -6,12 +6,16 @@
  * ```text
  * {
  *   "version": 1,
- *   "store": { table: { key: value, … }, … },
- *   "sets":  { name: [member, …], … }
+ *   "store":   { table: { key: value, … }, … },
+ *   "sets":    { name: [member, …], … },
+ *   "expires": { table: { key: milliseconds since 1970, … }, … },
+ *   "crc32":   the CRC-32 (RFC 1952) of all bytes before this field
  * }
  * ```
  *
- * Keys, names and members are written in their canonical form, values as the bytes that a client sent.
+ * Keys, names and members are written in their canonical form, values as the bytes that a client sent. The
+ * last two fields are not pymemstore's, which does not look at them. `expires` is written if there are entries
+ * that expire, and follows `store`. `crc32` comes last: it finds what is damaged and still can be read.
  *
  * It is written and read as a stream: of a state of any size only a piece, or the one item that is being
  * read, is in memory beside the data. What is read becomes a store of its own, and is used only once all of it
@@ -20,9 +24,11 @@
  * @module
  */
 
+import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
 import { type Snapshot, Store } from "../engine/store.ts";
-import type { Entry, TableView } from "../engine/table.ts";
+import type { TableView } from "../engine/table.ts";
+import { Reader } from "../wire/codec.ts";
 import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../wire/msgpack.ts";
 import { turn } from "../wire/turn.ts";
 
@@ -45,23 +51,26 @@ export function* encodeState(
   progress: Progress = { entries: 0, bytes: 0 },
 ): Generator<Uint8Array> {
   const to = new Writer(CHUNK * 2);
+  let crc = 0;
   const flush = function* () {
-    progress.bytes += to.length;
-    yield to.written;
+    const piece = to.written;
+    progress.bytes += piece.length;
+    crc = crc32(piece, crc);
+    yield piece;
     to.length = 0;
   };
-  const write = function* (of: TableView, end: (entry: Entry) => number) {
+  const write = function* (of: TableView, each: () => void) {
     let cursor = 0;
     do {
       cursor = of.scan(cursor, (address) => {
         entry.look(address);
-        to.copy(entry.bytes, entry.keyFrom, end(entry));
-        progress.entries++;
+        each();
       });
       if (to.length >= CHUNK) yield* flush();
     } while (cursor !== 0);
   };
-  to.mapHead(3);
+  const expiring = tables.filter((table) => table.expiring > 0);
+  to.mapHead(expiring.length > 0 ? 5 : 4);
   to.str("version");
   to.int(VERSION);
   to.str("store");
@@ -69,16 +78,39 @@ export function* encodeState(
   for (const table of tables) {
     to.raw(table.name);
     to.mapHead(table.size);
-    yield* write(table, ({ valueTo }) => valueTo);
+    yield* write(table, () => {
+      to.copy(entry.bytes, entry.keyFrom, entry.valueTo);
+      progress.entries++;
+    });
   }
   to.str("sets");
   to.mapHead(sets.length);
   for (const set of sets) {
     to.raw(set.name);
     to.arrayHead(set.size);
-    yield* write(set, ({ keyTo }) => keyTo);
+    yield* write(set, () => {
+      to.copy(entry.bytes, entry.keyFrom, entry.keyTo);
+      progress.entries++;
+    });
+  }
+  if (expiring.length > 0) {
+    to.str("expires");
+    to.mapHead(expiring.length);
+    for (const table of expiring) {
+      to.raw(table.name);
+      to.mapHead(table.expiring);
+      yield* write(table, () => {
+        if (entry.expiry === 0) return;
+        to.copy(entry.bytes, entry.keyFrom, entry.keyTo);
+        to.int(entry.expiry);
+      });
+    }
   }
   yield* flush();
+  to.str("crc32");
+  to.int(crc);
+  progress.bytes += to.length;
+  yield to.written;
 }
 
 /**
@@ -93,7 +125,7 @@ export async function decodeState(
   progress: Progress = { entries: 0, bytes: 0 },
 ): Promise<Store> {
   const window = new Window();
-  const reading = readState(window, to, progress);
+  const reading = new StateReader(window, to, progress).read();
   const read = () => {
     try {
       return reading.next().done;
@@ -128,6 +160,9 @@ class Window {
   #buffer = new Uint8Array(CHUNK * 2);
   /** So many bytes must be there before it is worth to look again. */
   #wanted = 0;
+  /** The CRC-32 of the bytes before an offset. */
+  #crc = 0;
+  #summed = 0;
 
   /** Whether there are enough bytes to go on. */
   get satisfied(): boolean {
@@ -135,6 +170,7 @@ class Window {
   }
 
   add(piece: Uint8Array): void {
+    this.crcOf(this.start + this.at);
     const rest = this.bytes.subarray(this.at);
     const length = rest.length + piece.length;
     if (length > this.#buffer.length) this.#buffer = new Uint8Array(length + (length >> 1));
@@ -144,6 +180,13 @@ class Window {
     this.start += this.at;
     this.at = 0;
     this.bytes = this.#buffer.subarray(0, length);
+  }
+
+  /** The CRC-32 of all bytes before an offset in the state, which is not before those that were asked for. */
+  crcOf(end: number): number {
+    this.#crc = crc32(this.bytes.subarray(this.#summed - this.start, end - this.start), this.#crc);
+    this.#summed = end;
+    return this.#crc;
   }
 
   /** Where the item at `from` ends, or -1 if more bytes are needed to tell. */
@@ -179,64 +222,117 @@ class Window {
 }
 
 /** Reads what is there, and yields for more. */
-function* readState(window: Window, store: Store, progress: Progress): Generator<void, void> {
-  const open = function* (type: "map" | "array", what: string): Generator<void, number> {
+class StateReader {
+  readonly #window: Window;
+  readonly #store: Store;
+  readonly #progress: Progress;
+  readonly #name = new Key();
+  readonly #key = new Key();
+
+  constructor(window: Window, store: Store, progress: Progress) {
+    this.#window = window;
+    this.#store = store;
+    this.#progress = progress;
+  }
+
+  *read(): Generator<void, void> {
+    const window = this.#window;
+    const seen = new Set<string>();
+    for (let fields = yield* this.#open("map", "a state file"); fields > 0; fields--) {
+      const began = window.start + window.at;
+      const { bytes, from, to } = yield* this.#readKey(this.#name);
+      const field = latin1(bytes, from, to);
+      const wrong = (why: string) => new MalformedError(why, began - window.start);
+      if (seen.has(field)) throw wrong("a field is there twice");
+      seen.add(field);
+      if (field === FIELD.version) yield* this.#readVersion();
+      else if (field === FIELD.store) yield* this.#readTables();
+      else if (field === FIELD.sets) yield* this.#readSets();
+      else if (field === FIELD.expires) {
+        if (!seen.has(FIELD.store)) throw wrong('"expires" must follow "store"');
+        yield* this.#readExpiries();
+      } else if (field === FIELD.crc32) {
+        if (fields > 1) throw wrong('"crc32" must be the last field');
+        const sum = window.crcOf(began);
+        if ((yield* this.#readNumber()) !== sum) throw wrong("the checksum does not fit what is there");
+      } else throw wrong("there is a field that is not known");
+    }
+    if (!seen.has(FIELD.version)) throw new MalformedError('the map ends without a "version"', window.at);
+    while (!window.last && window.at === window.bytes.length) yield;
+    if (window.at < window.bytes.length) throw new MalformedError("more follows after the state", window.at);
+  }
+
+  *#readVersion(): Generator<void, void> {
+    const began = this.#window.start + this.#window.at;
+    if ((yield* this.#readNumber()) !== VERSION) {
+      throw new MalformedError(`version ${VERSION} is needed`, began - this.#window.start);
+    }
+  }
+
+  *#readTables(): Generator<void, void> {
+    for (let tables = yield* this.#open("map", '"store"'); tables > 0; tables--) {
+      const table = this.#store.tables.make(yield* this.#readKey(this.#name));
+      yield* this.#readPairs((key, bytes, from, to) => {
+        table.set(key, bytes, from, to);
+        this.#progress.entries++;
+      });
+    }
+  }
+
+  *#readSets(): Generator<void, void> {
+    for (let sets = yield* this.#open("map", '"sets"'); sets > 0; sets--) {
+      const set = this.#store.sets.make(yield* this.#readKey(this.#name));
+      for (let members = yield* this.#open("array", "a set"); members > 0; members--) {
+        set.set(yield* this.#readKey(this.#key), NO_BYTES, 0, 0);
+        this.#progress.entries++;
+      }
+    }
+  }
+
+  *#readExpiries(): Generator<void, void> {
+    for (let tables = yield* this.#open("map", '"expires"'); tables > 0; tables--) {
+      const table = this.#store.tables.make(yield* this.#readKey(this.#name));
+      yield* this.#readPairs((key, bytes, from) => {
+        const time = new Reader(bytes, from).value();
+        if (typeof time !== "number" || !(time > 0)) throw new MalformedError("a time is needed", from);
+        if (!this.#store.expire(table, key, time)) {
+          throw new MalformedError("an entry that is not there expires", from);
+        }
+      });
+    }
+  }
+
+  /** Reads the pairs of a table. */
+  *#readPairs(each: (key: Key, bytes: Uint8Array, from: number, to: number) => void): Generator<void, void> {
+    const window = this.#window;
+    for (let pairs = yield* this.#open("map", "a table"); pairs > 0; pairs--) {
+      let from, to;
+      while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) yield;
+      each(this.#key.aim(window.bytes, window.at, from), window.bytes, from, to);
+      window.at = to;
+    }
+  }
+
+  *#open(type: "map" | "array", what: string): Generator<void, number> {
     let length;
-    while ((length = window.open(type, what)) < 0) yield;
+    while ((length = this.#window.open(type, what)) < 0) yield;
     return length;
-  };
-  const key = function* (to: Key): Generator<void, Key> {
+  }
+
+  /** Reads a key, or a name or member. It is good until the next `yield`. */
+  *#readKey(to: Key): Generator<void, Key> {
+    const window = this.#window;
     let end;
     while ((end = window.end(window.at, MAX_KEY_DEPTH)) < 0) yield;
     to.aim(window.bytes, window.at, end);
     window.at = end;
     return to;
-  };
-  const name = new Key(), entry = new Key();
-  const seen = new Set<string>();
-
-  for (let fields = yield* open("map", "a state file"); fields > 0; fields--) {
-    const began = window.start + window.at;
-    const { bytes, from, to } = yield* key(name);
-    const field = latin1(bytes, from, to);
-    const wrong = (why: string) => new MalformedError(why, began - window.start);
-    if (seen.has(field)) throw wrong("a field is there twice");
-    seen.add(field);
-    if (field === FIELD.version) {
-      const value = window.start + window.at;
-      const { bytes, from, to } = yield* key(name);
-      if (to - from !== 1 || bytes[from] !== VERSION) {
-        throw new MalformedError(`version ${VERSION} is needed`, value - window.start);
-      }
-    } else if (field === FIELD.store) {
-      for (let tables = yield* open("map", '"store"'); tables > 0; tables--) {
-        const table = store.tables.make(yield* key(name));
-        for (let entries = yield* open("map", "a table"); entries > 0; entries--) {
-          let from, to;
-          while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) yield;
-          table.set(entry.aim(window.bytes, window.at, from), window.bytes, from, to);
-          window.at = to;
-          progress.entries++;
-        }
-      }
-    } else if (field === FIELD.sets) {
-      for (let sets = yield* open("map", '"sets"'); sets > 0; sets--) {
-        const set = store.sets.make(yield* key(name));
-        for (let members = yield* open("array", "a set"); members > 0; members--) {
-          let to;
-          while ((to = window.end(window.at, MAX_KEY_DEPTH)) < 0) yield;
-          set.set(entry.aim(window.bytes, window.at, to), NO_BYTES, 0, 0);
-          window.at = to;
-          progress.entries++;
-        }
-      }
-    } else {
-      throw wrong("there is a field that is not known");
-    }
   }
-  if (!seen.has(FIELD.version)) throw new MalformedError('the map ends without a "version"', window.at);
-  while (!window.last && window.at === window.bytes.length) yield;
-  if (window.at < window.bytes.length) throw new MalformedError("more follows after the state", window.at);
+
+  *#readNumber(): Generator<void, unknown> {
+    const { bytes, from } = yield* this.#readKey(this.#key);
+    return new Reader(bytes, from).value();
+  }
 }
 
 const NO_BYTES = new Uint8Array(0);
@@ -245,4 +341,10 @@ const fieldKey = (name: string): string => {
   to.str(name);
   return latin1(to.bytes, 0, to.length);
 };
-const FIELD = { version: fieldKey("version"), store: fieldKey("store"), sets: fieldKey("sets") };
+const FIELD = {
+  version: fieldKey("version"),
+  store: fieldKey("store"),
+  sets: fieldKey("sets"),
+  expires: fieldKey("expires"),
+  crc32: fieldKey("crc32"),
+};

@@ -85,10 +85,11 @@ Deno.test("decodeState() gives back any store that encodeState() wrote", async (
 Deno.test("another library decodes what encodeState() wrote", () => {
   const store = storeOf({ tables: [["t", [["k", [1]], ["l", "é"]]], ["u", []]], sets: [["s", [1, "a"]]] });
   const expected = { version: 1, store: { t: { k: [1], l: "é" }, u: {} }, sets: { s: [1, "a"] } };
-  const state = decode(stateOf(store)) as { sets: { s: unknown[] } };
+  const { crc32, ...state } = decode(stateOf(store)) as { crc32: number; sets: { s: unknown[] } };
   state.sets.s.sort();
   assert.deepEqual(state, expected);
-  assert.deepEqual(decode(stateOf(new Store())), { version: 1, store: {}, sets: {} });
+  assert.equal(typeof crc32, "number");
+  assert.deepEqual(decode(stateOf(new Store())), { version: 1, store: {}, sets: {}, crc32: 0xce7696d1 });
 });
 
 Deno.test("a value is stored and restored byte for byte, whatever form it has", async () => {
@@ -174,6 +175,27 @@ for (
     ["with a byte after it", concat(state("version"), [0]), "more follows after the state at byte 12"],
     ["twice", concat(state("version"), state("version")), "more follows after the state at byte 12"],
     ["of a claimed length", [0xdf, 255, 255, 255, 255], "the bytes end within an item at byte 5"],
+    [
+      "whose checksum is not last",
+      encode({ crc32: 1, version: 1 }),
+      '"crc32" must be the last field at byte 1',
+    ],
+    [
+      "of a wrong checksum",
+      encode({ version: 1, crc32: 1 }),
+      "the checksum does not fit what is there at byte 10",
+    ],
+    ["that expires first", encode({ expires: {}, store: {} }), '"expires" must follow "store" at byte 1'],
+    [
+      "in which nothing expires",
+      encode({ store: { t: {} }, expires: { t: { k: 5 } } }),
+      "an entry that is not there expires at byte 25",
+    ],
+    [
+      "that expires at no time",
+      encode({ store: { t: { k: 1 } }, expires: { t: { k: -5 } } }),
+      "a time is needed at byte 28",
+    ],
     ["cut within a head", [0xde, 0], "the bytes end within an item at byte 2"],
   ] as const
 ) {
@@ -190,8 +212,17 @@ Deno.test("decodeState() refuses a state that is cut short, wherever that is", a
   }
 });
 
-Deno.test("decodeState() reads or refuses a state in which any bit was flipped", async () => {
+Deno.test("decodeState() refuses a state in which any bit was flipped", async () => {
   const whole = stateOf(small);
+  for (let bit = 0; bit < whole.length * 8; bit++) {
+    const flipped = whole.slice();
+    flipped[bit >> 3] ^= 1 << (bit & 7);
+    await assert.rejects(read(flipped, 50), { message: BYTE }, `bit ${bit}`);
+  }
+});
+
+Deno.test("decodeState() reads or refuses a state without a checksum in which any bit was flipped", async () => {
+  const whole = state("version", "store", "sets");
   let refused = 0;
   for (let bit = 0; bit < whole.length * 8; bit++) {
     const flipped = whole.slice();
@@ -199,12 +230,33 @@ Deno.test("decodeState() reads or refuses a state in which any bit was flipped",
     try {
       assert(await read(flipped) instanceof Store);
     } catch (error) {
-      assert(error instanceof Error && ["Error", "MalformedError"].includes(error.name), String(error));
+      assert(error instanceof Error && error.name === "MalformedError", String(error));
       assert.match(error.message, BYTE);
       refused++;
     }
   }
   assert(refused > 0);
+});
+
+Deno.test("entries that expire do so at their time after a restore, and are gone if it has passed", async () => {
+  const store = storeOf({ tables: [["t", [["soon", 1], ["late", 2], ["gone", 3], ["stays", 4]]]], sets: [] });
+  const table = store.tables.get(key("t"))!;
+  const later = Date.now() + 1e6;
+  store.expire(table, key("late"), later);
+  store.expire(table, key("soon"), Date.now() + 50);
+  store.expire(table, key("gone"), 1);
+  assert.equal(table.expiring, 3);
+  const restored = await read(stateOf(store));
+  const there = restored.tables.get(key("t"))!;
+  const expiryOf = (name: string) => restored.entry.look(there.find(key(name))).expiry;
+  assert.equal(expiryOf("late"), later);
+  assert.equal(expiryOf("stays"), 0);
+  assert.equal(there.find(key("gone")), 0);
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  assert.equal(there.find(key("soon")), 0);
+  while (restored.expiries.sweep(Date.now()));
+  assert.equal(there.size, 2);
+  assert.equal(there.expiring, 1);
 });
 
 Deno.test("decodeState() refuses bytes that are no state", async () => {
@@ -303,6 +355,7 @@ Deno.test("storeFile() that fails in mid-write leaves the old file whole, and no
         const failing = {
           name: encode("s"),
           size: 1,
+          expiring: 0,
           scan() {
             assert.equal(list(directory).length, 2);
             throw new Error("the disk is full");

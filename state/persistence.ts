@@ -159,7 +159,7 @@ export class Persistence {
     this.#running.add(running);
     try {
       const result = await run(running);
-      log("info", "ok");
+      log("info", what === "restore" && result === undefined ? "nothing is there" : "ok");
       return result;
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);

@@ -28,7 +28,7 @@ Arguments are JSON where they parse as JSON, and strings where not: 31 is a numb
 '"31"' and alice are strings. After -- nothing is an option.`;
 
 const PATH_HELP = `
-The path is the host's: a relative one is relative to the directory the host was started in.`;
+The path is the host's: it begins at the host's data directory and may not lead out of it.`;
 
 const SERVE_HELP = `
 An endpoint is a name, a path (with a /) or a ZeroMQ address (ipc://…, tcp://…).
@@ -182,14 +182,16 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
   const command = withUsageErrors(
     program.command(name).description(help).helpGroup(group(name, args[0]?.name)),
   );
-  for (const arg of args) command.argument(`<${arg.name}>`);
+  const operands = args.filter(({ type }) => type !== "bool");
+  const switches = args.filter(({ type }) => type === "bool");
+  for (const { name, optional } of operands) command.argument(optional ? `[${name}]` : `<${name}>`);
+  for (const { name, help } of switches) command.option(`--${name}`, help);
   if (args[0]?.name === "path") command.addHelpText("after", PATH_HELP);
   else if (args.length > 0) command.addHelpText("after", ARGUMENTS_HELP);
   command.action(() => {
-    const values = args.map(({ type }, i) =>
-      type === "string" ? command.args[i] : parseArgument(command.args[i])
-    );
-    return run([name, ...values], program);
+    const values = command.args.map((text, i) => operands[i].type === "string" ? text : parseArgument(text));
+    const chosen = switches.filter(({ name }) => command.opts()[name]).map(() => true);
+    return run([name, ...values, ...chosen], program);
   });
 }
 

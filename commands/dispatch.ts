@@ -26,6 +26,8 @@ export interface Arg {
    * any value.
    */
   type?: "string" | "bool" | "key";
+  /** What is left to say of it, for people: where its name does not say it. */
+  help?: string;
   /** It may be left out, as may those that follow it. */
   optional?: true;
 }

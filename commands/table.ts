@@ -109,7 +109,7 @@ export interface Commands {
 const key = (name: string): Arg => ({ name, type: "key" });
 const any = (name: string): Arg => ({ name });
 const string = (name: string): Arg => ({ name, type: "string" });
-const bool = (name: string): Arg => ({ name, type: "bool" });
+const bool = (name: string, help: string): Arg => ({ name, type: "bool", help });
 const optional = (arg: Arg): Arg => ({ ...arg, optional: true });
 
 const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
@@ -244,7 +244,10 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     },
   },
   store: {
-    args: [string("path"), optional(bool("compress"))],
+    args: [
+      string("path"),
+      optional(bool("compress", "compress it with gzip, as is done anyway if the path ends with .gz")),
+    ],
     help: "Stores the state to a file, and the seconds it took.",
     slow: true,
     run(call) {

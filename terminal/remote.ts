@@ -7,6 +7,8 @@
 import { MemStoreClient } from "../client.ts";
 import type { Arg } from "../commands/dispatch.ts";
 import { commands } from "../commands/table.ts";
+import type { Transfer } from "../state/persistence.ts";
+import { withProgress } from "./progress.ts";
 import { toLine, toText } from "./json.ts";
 
 /** Options that people give with any command. */
@@ -37,9 +39,14 @@ export async function send(
   { timeout = isSlow(command[0]) ? SLOW_TIMEOUT_S : TIMEOUT_S, raw }: RemoteOptions,
   signal?: AbortSignal,
 ): Promise<string> {
-  const reply = await client.send(command, { timeout: timeout * 1000, signal });
+  const work = client.send(command, { timeout: timeout * 1000, signal });
+  const what = TRANSFERS[command[0]];
+  const reply = what ? await withProgress(client, what, work) : await work;
   return raw ? toLine(reply) : toText(reply);
 }
+
+/** Commands that show how far they are. */
+const TRANSFERS: Record<string, Transfer["what"]> = { store: "store", restore: "restore" };
 
 function isSlow(name: string): boolean {
   return commands.find((command) => command.name === name)?.slow ?? false;

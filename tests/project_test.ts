@@ -49,7 +49,7 @@ const BELOW: Record<string, string[]> = {
   "client.ts": ["views.ts", "commands/", "wire/"],
   "server.ts": ["commands/", "state/", "engine/", "wire/", "deno.json"],
   "mod.ts": ["server.ts", "client.ts", "views.ts", "commands/", "state/", "wire/"],
-  "terminal/": ["client.ts", "commands/", "wire/"],
+  "terminal/": ["client.ts", "commands/", "state/", "wire/"],
   "cli.ts": ["terminal/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
 };
 

@@ -1,0 +1,78 @@
+/**
+ * Shows how far a store or a restore of the host is, to people: a line on stderr, if that is a terminal.
+ *
+ * The host does the work, so it is asked now and then (`transfers`).
+ *
+ * @module
+ */
+
+import process from "node:process";
+import type { MemStoreClient } from "../client.ts";
+import type { Transfer } from "../state/persistence.ts";
+
+/** How often the host is asked, in milliseconds. */
+const INTERVAL_MS = 100;
+/** What takes less than this shows nothing. */
+const QUICK_MS = 300;
+const FORMAT =
+  "{what} {where} {bar} {percentage} % · {entries} entries · {megabytes} MB · {rate} MB/s · {left}";
+
+/** Shows the progress of a command until its reply is there. */
+export async function withProgress<Reply>(
+  client: MemStoreClient,
+  what: Transfer["what"],
+  work: Promise<Reply>,
+): Promise<Reply> {
+  if (!Deno.stderr.isTerminal()) return await work;
+  let done = false;
+  const end = () => void (done = true);
+  work.then(end, end);
+  // (Imported only where it is shown.)
+  // @ts-types="npm:@types/cli-progress@3.11.6"
+  const { default: progress } = await import("cli-progress");
+  const bar = new progress.SingleBar({
+    stream: process.stderr,
+    format: FORMAT,
+    clearOnComplete: true,
+    hideCursor: true,
+    barsize: 20,
+    barCompleteChar: "━",
+    barIncompleteChar: " ",
+  });
+  let shown = false;
+  await pause(QUICK_MS, work);
+  while (!done) {
+    // (A host that is too busy to tell shows nothing.)
+    const transfers = await client.transfers({ timeout: 1000 }).catch(() => []);
+    const transfer = transfers.findLast((each) => each.what === what);
+    if (transfer && !done) {
+      if (!shown) bar.start(1, transfer.done, figures(transfer));
+      shown = true;
+      bar.update(transfer.done, figures(transfer));
+    }
+    await pause(INTERVAL_MS, work);
+  }
+  if (shown) bar.stop();
+  return await work;
+}
+
+/** Waits so long, or until the work is done. */
+async function pause(milliseconds: number, work: Promise<unknown>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, milliseconds);
+  work.then(() => resolve(), () => resolve());
+  await promise;
+  clearTimeout(timer);
+}
+
+function figures({ what, where, entries, bytes, done, seconds }: Transfer): Record<string, string> {
+  const left = done > 0 && seconds > 0 ? `${Math.ceil(seconds / done - seconds)} s left` : "";
+  return {
+    what,
+    where,
+    entries: entries.toLocaleString("en"),
+    megabytes: (bytes / 1e6).toFixed(1),
+    rate: (seconds > 0 ? bytes / 1e6 / seconds : 0).toFixed(0),
+    left,
+  };
+}

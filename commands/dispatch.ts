@@ -12,8 +12,10 @@
  * @module
  */
 
+import { hash } from "../engine/hash.ts";
 import { OutOfMemory } from "../engine/heap.ts";
 import { MAX_KEY_DEPTH } from "../engine/key.ts";
+import type { Table } from "../engine/table.ts";
 import { head, latin1, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
@@ -40,6 +42,8 @@ export interface Command {
   help: string;
   /** It takes as long as the state is large. */
   slow?: boolean;
+  /** Its first argument names a table or a set, in which it finds its second. */
+  finds?: "tables" | "sets";
   /** What must be there before the command can run; it may take its time, and nothing waits for it. */
   prepare?(call: Call): Promise<unknown>;
   /**
@@ -66,8 +70,11 @@ class Plan {
   /** One of the commands must be prepared. */
   prepares = false;
 
+  /** How many of the commands find a key. */
+  finds = 0;
+
   reset(): void {
-    this.length = this.#offsets = 0;
+    this.length = this.#offsets = this.finds = 0;
     this.commands.length = 0;
     this.refused = undefined;
     this.prepares = false;
@@ -84,6 +91,7 @@ class Plan {
     this.firsts[i] = this.#offsets;
     this.counts[i] = count;
     if (command.prepare) this.prepares = true;
+    if (command.finds) this.finds++;
   }
 
   offset(at: number): void {
@@ -114,6 +122,8 @@ export class Dispatcher {
   readonly #call: Call;
   readonly #reply = new Writer(1 << 16);
   #running = false;
+  /** See {@linkcode Table.touch}. */
+  #touched = 0;
 
   constructor(host: Host, commands: Iterable<Command>) {
     this.#call = this.#newCall(host);
@@ -267,6 +277,7 @@ export class Dispatcher {
     reply.reset();
     call.legacy = legacy;
     call.reply = reply;
+    if (plan.finds >= MANY && call.store.heap.live > CACHED) this.#touch(call, payload, plan);
     for (let i = 0; i < plan.length; i++) {
       const start = reply.length;
       try {
@@ -292,6 +303,27 @@ export class Dispatcher {
     return late.length === 0 ? reply.written : splice(reply.written.slice(), late);
   }
 
+  /** Has the keys of a message brought into the processor's caches all at once: see {@linkcode Table.touch}. */
+  #touch(call: Call, payload: Uint8Array, plan: Plan): void {
+    const { store } = call;
+    let table: Table | undefined;
+    let count = 0;
+    for (let i = 0; i < plan.length; i++) {
+      const { finds } = plan.commands[i];
+      if (!finds) continue;
+      call.aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      const next = store[finds].get(call.key(0));
+      if (next !== table || count === hashes.length) {
+        this.#touched ^= table?.touch(hashes, count) ?? 0;
+        table = next;
+        count = 0;
+      }
+      const { bytes, from, to } = call.key(1);
+      hashes[count++] = hash(bytes, from, to);
+    }
+    this.#touched ^= table?.touch(hashes, count) ?? 0;
+  }
+
   #newCall(host = this.#call.host): Call {
     return new Call(host, this.#commands);
   }
@@ -305,6 +337,12 @@ export class Dispatcher {
   }
 }
 
+/** From so many keys on in a message, it is worth to bring them into the caches together, … */
+const MANY = 4;
+/** … if the data has more bytes than those hold. */
+const CACHED = 1 << 20;
+/** Hashes of keys that are brought in together. */
+const hashes = new Int32Array(256);
 /** A message that holds more commands is refused. */
 const MAX_COMMANDS = 2 ** 16;
 /** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */

@@ -116,6 +116,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   get: {
     args: [key("table"), key("key")],
     help: "The value of a key, or nil.",
+    finds: "tables",
     run(call) {
       const entry = tableToRead(call)?.find(call.key(1)) ?? 0;
       if (entry === 0) call.reply.nil();
@@ -125,6 +126,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   set: {
     args: [key("table"), key("key"), any("value")],
     help: "Sets the value of a key.",
+    finds: "tables",
     run(call) {
       call.store.tables.make(call.key(0)).set(call.key(1), call.payload, call.from(2), call.to(2));
       call.reply.int(1);
@@ -133,6 +135,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   del: {
     args: [key("table"), key("key")],
     help: "Deletes a key: 1, or 0 if it was not there.",
+    finds: "tables",
     run(call) {
       call.reply.int(call.store.tables.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
     },
@@ -140,6 +143,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   exists: {
     args: [key("table"), key("key")],
     help: "Whether a table has a key.",
+    finds: "tables",
     run(call) {
       call.reply.bool(has(call.store.tables, call));
     },
@@ -188,6 +192,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   push: {
     args: [key("set"), key("value")],
     help: "Adds a value to a set.",
+    finds: "sets",
     run(call) {
       call.store.sets.make(call.key(0)).set(call.key(1), call.payload, 0, 0);
       call.reply.int(1);
@@ -196,6 +201,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   pull: {
     args: [key("set"), key("value")],
     help: "Removes a value from a set: 1, or 0 if it was not a member.",
+    finds: "sets",
     run(call) {
       call.reply.int(call.store.sets.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
     },
@@ -203,6 +209,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   in_set: {
     args: [key("set"), key("value")],
     help: "Whether a value is a member of a set.",
+    finds: "sets",
     run(call) {
       call.reply.bool(has(call.store.sets, call));
     },

@@ -27,4 +27,5 @@ export { type CallOptions, CommandMethods, type StoreOptions } from "./commands/
 export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
+export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
 export { Extension } from "./wire/codec.ts";

@@ -15,6 +15,7 @@ import { type Commands, commands } from "./commands/table.ts";
 import { Store } from "./engine/store.ts";
 import { Keeper } from "./state/keeper.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
+import type { S3Options } from "./state/s3.ts";
 import { address } from "./wire/endpoint.ts";
 import { encode, encoded } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
@@ -52,12 +53,14 @@ export interface MemStoreOptions {
    */
   allowAnyPath?: boolean;
   /**
-   * Where the state is kept: a path that begins at the data directory. It is loaded at the start if it is
+   * Where the state is kept: a path that begins at the data directory, or `s3://bucket/key`. It is loaded at the start if it is
    * there, and stored at the stop. Left out: the data is gone with the process.
    */
   state?: string;
   /** Milliseconds after which the state is stored again if it was changed; left out: only at the stop. */
   storeEvery?: number;
+  /** How S3 is reached. */
+  s3?: S3Options;
   /** Takes a line for each store and restore; left out: nothing is logged. */
   log?: Log;
 }
@@ -138,11 +141,11 @@ export class MemStore implements AsyncDisposable {
     if (this.#names.length === 0) {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
-    const { dataDirectory = ".", allowAnyPath = false, log = () => {} } = options;
+    const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {} } = options;
     this.#options = options;
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
-    this.#persistence = new Persistence(this.#store, bounds, log);
+    this.#persistence = new Persistence(this.#store, bounds, s3, log);
     const host = {
       store: this.#store,
       persistence: this.#persistence,

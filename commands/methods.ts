@@ -201,6 +201,16 @@ export abstract class CommandMethods {
     return this.call("restore", [path], options);
   }
 
+  /** Stores the state of this moment to an object in S3, as {@linkcode CommandMethods.store} does to a file. */
+  s3store(bucket: string, key: string, options?: CallOptions): Promise<["stored", number]> {
+    return this.call("s3store", [bucket, key], options);
+  }
+
+  /** Replaces the state by that of an object in S3, and answers how many seconds it took. */
+  s3restore(bucket: string, key: string, options?: CallOptions): Promise<["restored", number]> {
+    return this.call("s3restore", [bucket, key], options);
+  }
+
   /** The stores and restores that are under way. */
   transfers(options?: CallOptions): Promise<Transfer[]> {
     return this.call("transfers", [], options);

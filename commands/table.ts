@@ -92,6 +92,10 @@ export interface Commands {
   store(path: string, compress?: boolean): ["stored", number];
   /** Replaces the state by that of a file, and the seconds it took. */
   restore(path: string): ["restored", number];
+  /** Stores the state to an object in S3, and the seconds it took. */
+  s3store(bucket: string, key: string): ["stored", number];
+  /** Replaces the state by that of an object in S3, and the seconds it took. */
+  s3restore(bucket: string, key: string): ["restored", number];
   /** The stores and restores that are under way. */
   transfers(): Transfer[];
   /** Answers pong. */
@@ -270,6 +274,27 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
     prepare(call) {
       const { persistence } = call.host;
       return loaded(persistence, persistence.file(call.decode(0) as string));
+    },
+    run: restored,
+  },
+  s3store: {
+    args: [string("bucket"), string("key")],
+    help: "Stores the state to an object in S3, and the seconds it took.",
+    slow: true,
+    run(call) {
+      const { persistence } = call.host;
+      return stored(
+        persistence.store(persistence.object(call.decode(0) as string, call.decode(1) as string)),
+      );
+    },
+  },
+  s3restore: {
+    args: [string("bucket"), string("key")],
+    help: "Replaces the state by that of an object in S3, and the seconds it took.",
+    slow: true,
+    prepare(call) {
+      const { persistence } = call.host;
+      return loaded(persistence, persistence.object(call.decode(0) as string, call.decode(1) as string));
     },
     run: restored,
   },

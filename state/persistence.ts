@@ -9,6 +9,7 @@ import { type Bounds, resolvePath, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
 import { gzip, plain } from "./gzip.ts";
 import type { Place, Stored } from "./place.ts";
+import { parseS3, S3Object, type S3Options } from "./s3.ts";
 
 /** How much a line of a log matters. */
 export type LogLevel = "debug" | "info" | "warning" | "error";
@@ -50,12 +51,14 @@ interface Running extends Progress {
 export class Persistence {
   readonly #store: Store;
   readonly #bounds: Bounds;
+  readonly #s3: S3Options;
   readonly #log: Log;
   readonly #running = new Set<Running>();
 
-  constructor(store: Store, bounds: Bounds, log: Log) {
+  constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log) {
     this.#store = store;
     this.#bounds = bounds;
+    this.#s3 = s3;
     this.#log = log;
   }
 
@@ -64,8 +67,18 @@ export class Persistence {
     return new StateFile(path, () => resolvePath(path, this.#bounds));
   }
 
-  /** What the host itself was told to keep its data in: a path that may lead anywhere. */
+  /** An object in S3. */
+  object(bucket: string, key: string): Place {
+    return new S3Object(bucket, key, this.#s3);
+  }
+
+  /** What the host itself was told to keep its data in: `s3://bucket/key`, or a path that may lead anywhere. */
   own(where: string): Place {
+    const s3 = parseS3(where);
+    if (s3) return this.object(s3.bucket, s3.key);
+    if (where.startsWith("s3:")) {
+      throw new TypeError(`Cannot keep the state: it must be s3://bucket/key: received ${where}`);
+    }
     return new StateFile(where, () => resolvePath(where, { ...this.#bounds, anyPath: true }));
   }
 

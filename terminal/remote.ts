@@ -46,7 +46,12 @@ export async function send(
 }
 
 /** Commands that show how far they are. */
-const TRANSFERS: Record<string, Transfer["what"]> = { store: "store", restore: "restore" };
+const TRANSFERS: Record<string, Transfer["what"]> = {
+  store: "store",
+  restore: "restore",
+  s3store: "store",
+  s3restore: "restore",
+};
 
 function isSlow(name: string): boolean {
   return commands.find((command) => command.name === name)?.slow ?? false;

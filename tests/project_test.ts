@@ -48,7 +48,8 @@ const BELOW: Record<string, string[]> = {
   "views.ts": ["commands/"],
   "client.ts": ["views.ts", "commands/", "wire/"],
   "server.ts": ["commands/", "state/", "engine/", "wire/", "deno.json"],
-  "mod.ts": ["server.ts", "client.ts", "views.ts", "commands/", "state/", "wire/"],
+  "s3.ts": ["server.ts", "state/"],
+  "mod.ts": ["s3.ts", "server.ts", "client.ts", "views.ts", "commands/", "state/", "wire/"],
   "terminal/": ["client.ts", "commands/", "state/", "wire/"],
   "cli.ts": ["terminal/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
 };

@@ -30,7 +30,7 @@ function read(bytes: ArrayLike<number>, size = 7): Promise<Store> {
 }
 
 function persistenceOf(store: Store, directory: string): Persistence {
-  return new Persistence(store, { directory, anyPath: false }, () => {});
+  return new Persistence(store, { directory, anyPath: false }, {}, () => {});
 }
 function storeFile(store: Store, path: string): Promise<void> {
   const persistence = persistenceOf(store, dirname(path));

@@ -58,6 +58,18 @@ export interface MemStoreOptions {
   state?: string;
   /** Milliseconds after which the state is stored again if it was changed; left out: only at the stop. */
   storeEvery?: number;
+  /** How many bytes of memory the data may take; left out: as many as there are. */
+  maxMemory?: number;
+  /** How S3 is reached. */
+  s3?: {
+    endpoint?: string;
+    region?: string;
+    forcePathStyle?: boolean;
+    profile?: string;
+    accessKeyId?: string;
+    secretAccessKey?: string;
+    sessionToken?: string;
+  };
   /** Takes a line for each store and restore; left out: nothing is logged. */
   log?: Log;
 }

@@ -49,8 +49,9 @@ const BELOW: Record<string, string[]> = {
   "client.ts": ["views.ts", "commands/", "wire/"],
   "server.ts": ["commands/", "state/", "engine/", "wire/", "deno.json"],
   "mod.ts": ["server.ts", "client.ts", "views.ts", "commands/", "state/", "wire/"],
-  "terminal/": ["client.ts", "commands/", "wire/"],
-  "cli.ts": ["terminal/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
+  "settings/": ["wire/"],
+  "terminal/": ["client.ts", "settings/", "state/", "commands/", "wire/"],
+  "cli.ts": ["terminal/", "settings/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
 };
 
 const isOurs = (specifier: string) => /\.(ts|json)$/.test(specifier);

@@ -36,7 +36,11 @@ The path is the host's: a relative one is relative to the directory the host was
 const SERVE_HELP = `
 An endpoint is a name, a path (with a /) or a ZeroMQ address (ipc://…, tcp://…).
 Prints "memstore ready on <address>" for each when it can be reached. Ctrl-C, SIGTERM
-and the command done stop it.`;
+and the command done stop it.
+
+Each option is a setting of the file and an environment variable as well, and secrets are
+only there: "memstore config init" explains all. A flag wins over the file, the file over
+the environment. The log goes to stderr.`;
 
 /** A line that cannot be understood, and how it is written. */
 class UsageError extends Error {
@@ -154,6 +158,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     });
   addFlags(host);
   const config = withUsageErrors(program.command("config").description("Checks and writes settings files."))
+    .helpCommand(false)
     .configureHelp({ showGlobalOptions: false });
   withUsageErrors(config.command("check").description("Tells all that is wrong with a settings file."))
     .argument("<file>")

@@ -22,7 +22,7 @@ export function givenFlags(command: Command): Map<string, unknown> {
   for (const [key, { flag }] of settings) {
     if (flag === undefined) continue;
     const value = flag.startsWith("[")
-      ? command.processedArgs[0]
+      ? command.args.length > 0 ? command.processedArgs[0] : undefined
       : command.getOptionValue(new Option(flag).attributeName());
     if (value !== undefined) given.set(key, value);
   }

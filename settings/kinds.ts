@@ -69,7 +69,7 @@ export const duration: Kind<number> = {
 export const bytes: Kind<number> = {
   types: ["string", "number"],
   parse(written) {
-    const [, number, unit = "B"] = /^(\d+(?:\.\d+)?) *([KMGT]?i?B)?$/i.exec(String(written)) ?? [];
+    const [, number, unit = "B"] = /^(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B)?$/i.exec(String(written)) ?? [];
     const power = UNITS.indexOf(unit.toUpperCase().replace("I", ""));
     const size = Math.floor(Number(number) * 1024 ** power);
     if (!Number.isSafeInteger(size) || size < 1) {

@@ -58,9 +58,9 @@ export const table = {
     flag: "[endpoints...]",
     env: "MEMSTORE_ENDPOINT",
   }),
-  dataDir: setting(path, {
-    default: ".",
-    help: "The directory where the paths of store and restore begin.",
+  dataDir: optional(path, {
+    example: "data",
+    help: "The directory where the paths of store and restore begin; left out: the working directory.",
     flag: "--data-dir <directory>",
     env: "MEMSTORE_DATA_DIR",
   }),

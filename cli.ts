@@ -15,6 +15,9 @@ import { commands } from "./commands/table.ts";
 import type { Command as StoreCommand } from "./commands/dispatch.ts";
 import { address } from "./wire/endpoint.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
+import { addFlags, givenFlags } from "./settings/flags.ts";
+import { SettingsError } from "./settings/error.ts";
+import { CONFIG_ENV, type Read, readSettings } from "./settings/read.ts";
 import { complain, print, write } from "./terminal/output.ts";
 import { connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./terminal/remote.ts";
 import manifest from "./deno.json" with { type: "json" };
@@ -33,7 +36,11 @@ The path is the host's: it begins at the host's data directory and may not lead 
 const SERVE_HELP = `
 An endpoint is a name, a path (with a /) or a ZeroMQ address (ipc://…, tcp://…).
 Prints "memstore ready on <address>" for each when it can be reached. Ctrl-C, SIGTERM
-and the command done stop it.`;
+and the command done stop it.
+
+Each option is a setting of the file and an environment variable as well, and secrets are
+only there: "memstore config init" explains all. A flag wins over the file, the file over
+the environment. The log goes to stderr.`;
 
 /** A line that cannot be understood, and how it is written. */
 class UsageError extends Error {
@@ -64,7 +71,8 @@ function exitCode(error: unknown): number {
   if (error instanceof Deno.errors.BrokenPipe) return 0;
   // Help or the version was printed; if that was instead of what should have been done, it is an error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  complain(error);
+  if (error instanceof SettingsError) error.problems.forEach(complain);
+  else complain(error);
   if (!(error instanceof UsageError)) return 1;
   write(Deno.stderr, `usage: ${error.usage}\n`);
   return 2;
@@ -118,11 +126,6 @@ function endpoint(text: string): string {
   return text;
 }
 
-/** Gathers endpoints. */
-function endpoints(text: string, before: string[] = []): string[] {
-  return [...before, endpoint(text)];
-}
-
 function helpWidth(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : HELP_WIDTH;
 }
@@ -143,14 +146,26 @@ function withUsageErrors(command: Command): Command {
 function addProgramCommands(program: Command, fails: (code: number) => void): void {
   const add = (name: string, help: string) => withUsageErrors(program.command(name).description(help));
   program.commandsGroup("Program:");
-  add("serve", "Serves one or several endpoints until it is stopped.")
-    .argument("[endpoints...]", `what to serve (default: ${DEFAULT_ENDPOINT})`, endpoints)
+  const host = add("serve", "Serves one or several endpoints until it is stopped.")
+    .option("--config <file>", `the settings file (default: what ${CONFIG_ENV} names, if anything)`)
     .configureHelp({ showGlobalOptions: false })
     .addHelpText("after", SERVE_HELP)
-    .action(async (endpoints: string[]) => {
-      const { endpoint = DEFAULT_ENDPOINT } = program.opts<RemoteOptions>();
-      await serve(endpoints.length > 0 ? endpoints : [endpoint]);
+    .action(async () => {
+      const flags = givenFlags(host);
+      const { endpoint } = program.opts<RemoteOptions>();
+      if (endpoint !== undefined && !flags.has("endpoints")) flags.set("endpoints", [endpoint]);
+      await serve(await readSettings(flags, host.opts<{ config?: string }>().config));
     });
+  addFlags(host);
+  const config = withUsageErrors(program.command("config").description("Checks and writes settings files."))
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: false });
+  withUsageErrors(config.command("check").description("Tells all that is wrong with a settings file."))
+    .argument("<file>")
+    .action(async (file: string) => (await import("./terminal/config.ts")).check(file));
+  withUsageErrors(config.command("init").description("Prints an example of all settings, or writes it."))
+    .argument("[file]", "a new file")
+    .action(async (file?: string) => (await import("./terminal/config.ts")).init(file));
   add("repl", "Opens a prompt; reads commands line by line where stdin is no terminal.")
     .action(async () => {
       const { repl } = await import("./terminal/repl.ts");
@@ -220,15 +235,19 @@ async function run(command: RawCommand, program: Command): Promise<void> {
 }
 
 /** Serves until it is told to stop. */
-async function serve(endpoints: string[]): Promise<void> {
-  const { MemStore } = await import("./server.ts");
-  await using store = new MemStore(endpoints);
+async function serve({ settings, warnings }: Read): Promise<void> {
+  const [{ MemStore }, { makeLog }] = await Promise.all([import("./server.ts"), import("./terminal/log.ts")]);
+  const { endpoints, dataDir: dataDirectory, logLevel, ...options } = settings;
+  const log = makeLog(logLevel);
+  for (const why of warnings) log("warning", "settings", { why });
+  await using store = new MemStore(endpoints, { ...options, dataDirectory, log });
   let told = false;
   const stop = () => {
     // Whoever says so twice does not want to wait for the last replies.
     if (told) Deno.exit(1);
     told = true;
-    store.stop();
+    // Why it does not stop, if it does not, is in the log.
+    store.stop().catch(() => {});
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);

@@ -59,6 +59,11 @@ export interface MemStoreOptions {
   state?: string;
   /** Milliseconds after which the state is stored again if it was changed; left out: only at the stop. */
   storeEvery?: number;
+  /**
+   * How many bytes of memory the data may take: what would need more is refused with `OUT_OF_MEMORY`. Left out:
+   * as many as there are.
+   */
+  maxMemory?: number;
   /** How S3 is reached. */
   s3?: S3Options;
   /** Takes a line for each store and restore; left out: nothing is logged. */
@@ -141,8 +146,9 @@ export class MemStore implements AsyncDisposable {
     if (this.#names.length === 0) {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
-    const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {} } = options;
+    const { dataDirectory = ".", allowAnyPath = false, maxMemory, s3 = {}, log = () => {} } = options;
     this.#options = options;
+    if (maxMemory !== undefined) this.#store.heap.limit = maxMemory;
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
     this.#persistence = new Persistence(this.#store, bounds, s3, log);

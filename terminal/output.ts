@@ -21,9 +21,14 @@ export function write(to: { writeSync(bytes: Uint8Array): number }, text: string
   for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
 }
 
+/** A text without line ends and other orders to the terminal: it may be a host's or a client's. */
+export function oneLine(text: string): string {
+  // deno-lint-ignore no-control-regex -- these are what must not get through
+  return text.replace(/[\0-\x1f\x7f-\x9f]+/g, " ");
+}
+
 /** Tells on stderr, in one line, what went wrong. */
 export function complain(error: unknown): void {
   const text = error instanceof Error ? error.message : String(error);
-  // deno-lint-ignore no-control-regex -- a host's text must not give orders to the terminal
-  write(Deno.stderr, `memstore: ${text.replace(/[\0-\x1f\x7f-\x9f]+/g, " ")}\n`);
+  write(Deno.stderr, `memstore: ${oneLine(text)}\n`);
 }

@@ -50,8 +50,9 @@ const BELOW: Record<string, string[]> = {
   "server.ts": ["commands/", "state/", "engine/", "wire/", "deno.json"],
   "s3.ts": ["server.ts", "state/"],
   "mod.ts": ["s3.ts", "server.ts", "client.ts", "views.ts", "commands/", "state/", "wire/"],
-  "terminal/": ["client.ts", "commands/", "state/", "wire/"],
-  "cli.ts": ["terminal/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
+  "settings/": ["wire/"],
+  "terminal/": ["client.ts", "settings/", "commands/", "state/", "wire/"],
+  "cli.ts": ["terminal/", "settings/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
 };
 
 const isOurs = (specifier: string) => /\.(ts|json)$/.test(specifier);

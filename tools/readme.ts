@@ -1,39 +1,61 @@
 /**
- * Writes the README's command reference, between its two markers, from the command table: `deno task docs`.
+ * Writes the README's references, each between its two markers, from the tables of the commands and of the
+ * settings: `deno task docs`.
  *
- * Names, arguments and help are those that the host uses. The reply is the return type that the `Commands`
- * interface declares, taken from its text, since types are gone when the program runs.
+ * Names, arguments and help are those that the host uses. The reply of a command is the return type that the
+ * `Commands` interface declares, taken from its text, since types are gone when the program runs.
  *
  * @module
  */
 
+import { usage } from "../commands/dispatch.ts";
 import { commands } from "../commands/table.ts";
+import { settings } from "../settings/table.ts";
 
 const ROOT = new URL("..", import.meta.url);
-const BEGIN = "<!-- commands: written by `deno task docs` -->";
-const END = "<!-- /commands -->";
 
 /**
- * A README with its command reference brought up to date.
+ * A README with its references brought up to date.
  *
  * @throws {Error} if a marker is missing, or a command has no line in `Commands`.
  */
 export function render(readme: string, tableSource: string): string {
-  const begin = readme.indexOf(BEGIN), end = readme.indexOf(END);
-  if (begin < 0 || end < begin) {
-    throw new Error(`Cannot write the reference: README.md needs the lines ${BEGIN} and ${END}`);
-  }
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${reference(tableSource)}\n${readme.slice(end)}`;
+  return insert(insert(readme, "commands", commandReference(tableSource)), "settings", settingReference());
 }
 
-function reference(tableSource: string): string {
-  const rows = commands.map(({ name, args, help }) => {
-    const names = args.map((arg) => arg.name);
+function insert(readme: string, name: string, reference: string): string {
+  const opening = `<!-- ${name}: written by \`deno task docs\` -->`, closing = `<!-- /${name} -->`;
+  const begin = readme.indexOf(opening), end = readme.indexOf(closing);
+  if (begin < 0 || end < begin) {
+    throw new Error(`Cannot write the reference: README.md needs the lines ${opening} and ${closing}`);
+  }
+  return `${readme.slice(0, begin + opening.length)}\n\n${reference}\n${readme.slice(end)}`;
+}
+
+function commandReference(tableSource: string): string {
+  const rows = commands.map((command) => {
+    const { name, args, help } = command;
+    // (What is on or off is an option of the method.)
+    const names = args.map((arg) => arg.type === "bool" ? `{ ${arg.name} }` : arg.name);
     const method = `${camelCase(name)}(${names.join(", ")})`;
-    return [code([name, ...names].join(" ")), help, code(method), code(replyType(name, tableSource))];
+    return [code(usage(command)), help, code(method), code(replyType(name, tableSource))];
   });
-  const head = ["Command", "What it does", "TypeScript", "Reply"];
-  // Aligned as `deno fmt` would.
+  return aligned(["Command", "What it does", "TypeScript", "Reply"], rows);
+}
+
+function settingReference(): string {
+  const rows = Array.from(settings, ([key, { flag, env, help, default: standard }]) => [
+    code(key),
+    flag === undefined ? "" : code(flag),
+    code(env),
+    standard === undefined ? "" : code(String(standard)),
+    help,
+  ]);
+  return aligned(["Setting", "Flag", "Environment", "Default", "What it is"], rows);
+}
+
+/** A table, aligned as `deno fmt` would. */
+function aligned(head: string[], rows: string[][]): string {
   const widths = head.map((title, i) =>
     Math.max(...[title, ...rows.map((row) => row[i])].map((text) => text.length))
   );

@@ -1,0 +1,54 @@
+/**
+ * The settings as flags of a command.
+ *
+ * @module
+ */
+
+import { Argument, type Command, InvalidArgumentError, Option } from "commander";
+import { parse, SettingsError } from "./error.ts";
+import { type Setting, settings } from "./table.ts";
+
+/** Adds a flag for each setting that has one. */
+export function addFlags(command: Command): void {
+  for (const [key, setting] of settings) {
+    if (setting.flag?.startsWith("[")) command.addArgument(argument(key, setting));
+    else if (setting.flag !== undefined) options(key, setting).forEach((each) => command.addOption(each));
+  }
+}
+
+/** What was given as flags, by the whole keys of the settings. */
+export function givenFlags(command: Command): Map<string, unknown> {
+  const given = new Map<string, unknown>();
+  for (const [key, { flag }] of settings) {
+    if (flag === undefined) continue;
+    const value = flag.startsWith("[")
+      ? command.args.length > 0 ? command.processedArgs[0] : undefined
+      : command.getOptionValue(new Option(flag).attributeName());
+    if (value !== undefined) given.set(key, value);
+  }
+  return given;
+}
+
+function argument(key: string, setting: Setting<unknown>): Argument {
+  return new Argument(setting.flag!, helpOf(setting))
+    .argParser((text, before: unknown[] = []) => [...before, ...parseFlag(key, setting, text) as unknown[]]);
+}
+
+function options(key: string, setting: Setting<unknown>): Option[] {
+  const option = new Option(setting.flag!, helpOf(setting));
+  if (option.required) return [option.argParser((text) => parseFlag(key, setting, text))];
+  // What a file switches on can be switched off.
+  return [option, new Option(`--no-${option.name()}`).hideHelp()];
+}
+
+function helpOf({ help, default: standard }: Setting<unknown>): string {
+  return standard === undefined ? help : `${help} (default: ${standard})`;
+}
+
+function parseFlag(key: string, setting: Setting<unknown>, text: string): unknown {
+  try {
+    return parse(key, setting, text, Deno.cwd());
+  } catch (error) {
+    throw error instanceof SettingsError ? new InvalidArgumentError(`${error.message}.`) : error;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * The settings of a host. From this one table come the flags of `memstore serve`, what a settings file may
+ * say, the environment variables, the text of `memstore config init` and the README's reference: a new
+ * setting is a new entry here.
+ *
+ * @module
+ */
+
+import {
+  bytes,
+  duration,
+  endpoints,
+  flag,
+  type Kind,
+  oneOf,
+  path,
+  text,
+  url,
+  type Written,
+} from "./kinds.ts";
+
+/** A setting. */
+export interface Setting<Value> {
+  readonly kind: Kind<Value>;
+  /** One line that says what it is. */
+  readonly help: string;
+  /** The long flag, and the name of its value in angle brackets if it has one. */
+  readonly flag?: string;
+  readonly env: string;
+  /** What holds where nothing is said; left out: nothing. */
+  readonly default?: Written;
+  /** How it could be written, where there is no default. */
+  readonly example?: Written;
+  /** Is never shown. It has no flag, since everybody on the machine can read a command line. */
+  readonly secret?: true;
+}
+
+type Details = Omit<Setting<unknown>, "kind" | "default" | "example">;
+
+/** A setting that has a value in any case. */
+function setting<Value>(kind: Kind<Value>, details: Details & { default: Written }): Setting<Value> {
+  return { kind, ...details };
+}
+
+/** A setting that may be left out. */
+function optional<Value>(
+  kind: Kind<Value>,
+  details: Details & { example: Written },
+): Setting<Value | undefined> {
+  return { kind, ...details };
+}
+
+/** The settings, by their keys in a settings file. */
+export const table = {
+  endpoints: setting(endpoints, {
+    default: "memstore",
+    help: "What to serve: a name, a path, a ZeroMQ address, or an array of them.",
+    flag: "[endpoints...]",
+    env: "MEMSTORE_ENDPOINT",
+  }),
+  dataDir: optional(path, {
+    example: "data",
+    help: "The directory where the paths of store and restore begin; left out: the working directory.",
+    flag: "--data-dir <directory>",
+    env: "MEMSTORE_DATA_DIR",
+  }),
+  allowAnyPath: setting(flag, {
+    default: false,
+    help: "Whether the paths of store and restore may lead out of the data directory.",
+    flag: "--allow-any-path",
+    env: "MEMSTORE_ALLOW_ANY_PATH",
+  }),
+  state: optional(text, {
+    example: "state.msgpack",
+    help:
+      "Where the state is kept from stop to start: a path that begins at the data directory, or s3://bucket/key.",
+    flag: "--state <place>",
+    env: "MEMSTORE_STATE",
+  }),
+  storeEvery: optional(duration, {
+    example: "30s",
+    help: "How often a changed state is stored (500ms, 30s, 5m, 1h), besides at a clean stop.",
+    flag: "--store-every <duration>",
+    env: "MEMSTORE_STORE_EVERY",
+  }),
+  maxMemory: optional(bytes, {
+    example: "512MB",
+    help: "How much memory the data may take: bytes, or a size such as 512MB (1 KB is 1024 bytes).",
+    flag: "--max-memory <size>",
+    env: "MEMSTORE_MAX_MEMORY",
+  }),
+  logLevel: setting(oneOf("debug", "info", "warning", "error"), {
+    default: "info",
+    help: "What is logged: debug, info, warning or error, and what matters more.",
+    flag: "--log-level <level>",
+    env: "MEMSTORE_LOG_LEVEL",
+  }),
+  s3: {
+    endpoint: optional(url, {
+      example: "https://s3.example.com",
+      help: "The address of the S3 server; left out: Amazon's.",
+      flag: "--s3-endpoint <url>",
+      env: "MEMSTORE_S3_ENDPOINT",
+    }),
+    region: optional(text, {
+      example: "eu-central-1",
+      help: "The region of the bucket.",
+      flag: "--s3-region <region>",
+      env: "MEMSTORE_S3_REGION",
+    }),
+    forcePathStyle: optional(flag, {
+      example: true,
+      help: "Whether the bucket is named in the path and not in the host's name, as many S3 servers need.",
+      flag: "--s3-force-path-style",
+      env: "MEMSTORE_S3_FORCE_PATH_STYLE",
+    }),
+    profile: optional(text, {
+      example: "default",
+      help: "The profile of the AWS settings files that has the credentials.",
+      flag: "--s3-profile <name>",
+      env: "MEMSTORE_S3_PROFILE",
+    }),
+    accessKeyId: optional(text, {
+      example: "AKIAEXAMPLE",
+      help: "The name of the access key.",
+      flag: "--s3-access-key-id <id>",
+      env: "MEMSTORE_S3_ACCESS_KEY_ID",
+    }),
+    secretAccessKey: optional(text, {
+      example: "the secret of the access key",
+      help: "The secret of the access key. It has no flag: everybody on the machine can read a command line.",
+      env: "MEMSTORE_S3_SECRET_ACCESS_KEY",
+      secret: true,
+    }),
+    sessionToken: optional(text, {
+      example: "the token of temporary credentials",
+      help: "The token of temporary credentials. It has no flag either.",
+      env: "MEMSTORE_S3_SESSION_TOKEN",
+      secret: true,
+    }),
+  },
+} as const;
+
+type ValuesOf<Table> = {
+  [Key in keyof Table]: Table[Key] extends Setting<infer Value> ? Value : ValuesOf<Table[Key]>;
+};
+
+/** The values of all settings, as the table nests them. */
+export type Settings = ValuesOf<typeof table>;
+
+/** Some settings, or some names of them, that stand under one key. */
+export interface Group {
+  readonly [key: string]: Setting<unknown> | Group;
+}
+
+/** Whether an entry of the table is a setting, and not a group of them. */
+export function isSetting(entry: Setting<unknown> | Group): entry is Setting<unknown> {
+  return "kind" in entry;
+}
+
+/** The settings with their whole keys: `s3.region`. */
+export const settings: ReadonlyMap<string, Setting<unknown>> = new Map(flatten(table, ""));
+
+function* flatten(group: Group, prefix: string): Generator<[string, Setting<unknown>]> {
+  for (const [key, entry] of Object.entries(group)) {
+    if (isSetting(entry)) yield [prefix + key, entry];
+    else yield* flatten(entry, `${prefix}${key}.`);
+  }
+}

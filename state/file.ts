@@ -18,24 +18,24 @@ const NEW_MS = 10_000;
 /** A file in the host's file system. */
 export class StateFile implements Place {
   readonly name: string;
-  readonly #path: () => Promise<string>;
+  readonly #path: () => string;
 
   /**
    * @param name How people know it.
    * @param path Finds its path, when it is asked for.
    */
-  constructor(name: string, path: () => Promise<string>) {
+  constructor(name: string, path: () => string) {
     this.name = name;
     this.#path = path;
   }
 
   async write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
-    const path = await this.#path();
+    const path = this.#path();
     await alone(path, () => replaceFile(path, pieces));
   }
 
   async read(): Promise<Stored | undefined> {
-    const file = await Deno.open(await this.#path()).catch((error) => {
+    const file = await Deno.open(this.#path()).catch((error) => {
       if (error instanceof Deno.errors.NotFound) return undefined;
       throw error;
     });
@@ -44,7 +44,7 @@ export class StateFile implements Place {
 
   /** Locks `<path>.lock`. */
   async lock(): Promise<Lock> {
-    const lock = await takeLock(`${await this.#path()}.lock`).catch((error) => {
+    const lock = await takeLock(`${this.#path()}.lock`).catch((error) => {
       throw new Error(`Cannot keep the state in ${this.name}: ${error.message}`);
     });
     if (!lock) throw new Error(`Cannot keep the state in ${this.name}: another host does`);
@@ -66,29 +66,36 @@ export interface Bounds {
  *
  * @throws {Error} if it leads out of the directory, to what is no regular file, or nowhere.
  */
-export async function resolvePath(path: string, { directory, anyPath }: Bounds): Promise<string> {
+export function resolvePath(path: string, { directory, anyPath }: Bounds): string {
   if (path === "" || path.includes("\0")) throw new Error("it is no path");
   if (path.endsWith("/")) throw new Error("it is the path of a directory");
   const whole = resolve(directory, path);
-  const realDirectory = await Deno.realPath(directory);
+  const realDirectory = Deno.realPathSync(directory);
   if (!anyPath && !within(whole, directory) && !within(whole, realDirectory)) {
     throw new Error("it leads out of the host's data directory");
   }
-  let real = join(await Deno.realPath(dirname(whole)), basename(whole));
-  const found = await Deno.lstat(real).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  });
+  let real = join(Deno.realPathSync(dirname(whole)), basename(whole));
+  const found = ifThere(() => Deno.lstatSync(real));
   if (found?.isSymlink) {
-    real = await Deno.realPath(real).catch(() => {
-      throw new Error("it is a link that leads nowhere");
-    });
+    const target = ifThere(() => Deno.realPathSync(real));
+    if (target === undefined) throw new Error("it is a link that leads nowhere");
+    real = target;
   }
   if (!anyPath && !within(real, realDirectory)) {
     throw new Error("it leads out of the host's data directory through a link");
   }
-  if (found && !(await Deno.stat(real)).isFile) throw new Error("it is no regular file");
+  if (found && !Deno.statSync(real).isFile) throw new Error("it is no regular file");
   return real;
+}
+
+/** What is found, or undefined where nothing is. */
+function ifThere<Found>(find: () => Found): Found | undefined {
+  try {
+    return find();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
 }
 
 function within(path: string, directory: string): boolean {

@@ -144,7 +144,7 @@ async function hosted(
 ): Promise<void> {
   await using dir = new TempDir();
   const path = `${dir.path}/a.sock`;
-  await using store = new MemStore(path);
+  await using store = new MemStore(path, { dataDirectory: dir.path });
   store.command("rename", { args: ["table", "from", "to"], help: "Renames.", run: (_, ...args) => args });
   await store.start();
   await body((...args) => printed("-e", path, ...args), path, store);
@@ -246,7 +246,9 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   const help = await printed("--help");
   assert.deepEqual(await printed("help"), help);
   for (const { name, args, help: line } of commands) {
-    const usage = [name, ...args.map((arg) => `<${arg.name}>`)].join(" ");
+    const operands = args.filter(({ type }) => type !== "bool");
+    const options = operands.length < args.length ? ["[options]"] : [];
+    const usage = [name, ...options, ...operands.map((arg) => `<${arg.name}>`)].join(" ");
     assert.ok(help.split("\n").some((each) => each.startsWith(`  ${usage} `) && each.endsWith(line)), usage);
   }
   assert.match(

@@ -94,7 +94,7 @@ export interface Commands {
   restore(path: string): ["restored", number];
   /** Stores the state to an object in S3, and the seconds it took. */
   s3store(bucket: string, key: string): ["stored", number];
-  /** Replaces the state by that of an object in S3, and the seconds it took. */
+  /** Replaces the state by an object in S3, and the seconds it took. */
   s3restore(bucket: string, key: string): ["restored", number];
   /** The stores and restores that are under way. */
   transfers(): Transfer[];
@@ -290,7 +290,7 @@ const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
   },
   s3restore: {
     args: [string("bucket"), string("key")],
-    help: "Replaces the state by that of an object in S3, and the seconds it took.",
+    help: "Replaces the state by an object in S3, and the seconds it took.",
     slow: true,
     prepare(call) {
       const { persistence } = call.host;

@@ -34,6 +34,8 @@ const symbols = {
   zmq_msg_close: { parameters: ["buffer"], result: "i32" },
   zmq_errno: { parameters: [], result: "i32" },
   zmq_strerror: { parameters: ["i32"], result: "pointer" },
+  /** POSIX's, which the binary reaches as well. */
+  sched_yield: { parameters: [], result: "i32", optional: true },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
 } as const;
 

@@ -182,13 +182,11 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
   const command = withUsageErrors(
     program.command(name).description(help).helpGroup(group(name, args[0]?.name)),
   );
-  for (const arg of args) command.argument(`<${arg.name}>`);
+  for (const arg of args) command.argument(arg.optional ? `[${arg.name}]` : `<${arg.name}>`);
   if (args[0]?.name === "path") command.addHelpText("after", PATH_HELP);
   else if (args.length > 0) command.addHelpText("after", ARGUMENTS_HELP);
   command.action(() => {
-    const values = args.map(({ type }, i) =>
-      type === "string" ? command.args[i] : parseArgument(command.args[i])
-    );
+    const values = command.args.map((text, i) => args[i].type === "string" ? text : parseArgument(text));
     return run([name, ...values], program);
   });
 }
@@ -196,7 +194,7 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
 /** The heading under which help lists a command: by what it is about. */
 function group(name: string, firstArgument: string | undefined): string {
   if (name === "tables" || firstArgument === "table") return "Tables:";
-  if (name === "sets" || firstArgument === "set") return "Sets:";
+  if (name === "sets" || firstArgument === "set" || firstArgument === "sets") return "Sets:";
   return firstArgument === undefined ? "Host:" : "State:";
 }
 

@@ -246,7 +246,9 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   const help = await printed("--help");
   assert.deepEqual(await printed("help"), help);
   for (const { name, args, help: line } of commands) {
-    const usage = [name, ...args.map((arg) => `<${arg.name}>`)].join(" ");
+    const usage = [name, ...args.map((arg) => arg.optional ? `[${arg.name}]` : `<${arg.name}>`)].join(
+      " ",
+    );
     assert.ok(help.split("\n").some((each) => each.startsWith(`  ${usage} `) && each.endsWith(line)), usage);
   }
   assert.match(

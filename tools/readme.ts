@@ -7,6 +7,7 @@
  * @module
  */
 
+import { usage } from "../commands/dispatch.ts";
 import { commands } from "../commands/table.ts";
 
 const ROOT = new URL("..", import.meta.url);
@@ -27,10 +28,10 @@ export function render(readme: string, tableSource: string): string {
 }
 
 function reference(tableSource: string): string {
-  const rows = commands.map(({ name, args, help }) => {
-    const names = args.map((arg) => arg.name);
-    const method = `${camelCase(name)}(${names.join(", ")})`;
-    return [code([name, ...names].join(" ")), help, code(method), code(replyType(name, tableSource))];
+  const rows = commands.map((command) => {
+    const { name, args, help } = command;
+    const method = `${camelCase(name)}(${args.map((arg) => arg.name).join(", ")})`;
+    return [code(usage(command)), help, code(method), code(replyType(name, tableSource))];
   });
   const head = ["Command", "What it does", "TypeScript", "Reply"];
   // Aligned as `deno fmt` would.
@@ -44,7 +45,7 @@ function reference(tableSource: string): string {
 /** The return type of a command: `  name(table: unknown): 0 | 1;` in the interface `Commands`. */
 function replyType(name: string, tableSource: string): string {
   const body = /export interface Commands \{(.*?)^\}/ms.exec(tableSource)?.[1] ?? "";
-  const found = new RegExp(`^ {2}${name}\\(.*?\\): (.+);$`, "m").exec(body);
+  const found = new RegExp(`^ {2}${name}\\([^;]*?\\): (.+);$`, "m").exec(body);
   if (!found) throw new Error(`Cannot write the reference: Commands has no line for ${name}`);
   return found[1];
 }

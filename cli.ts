@@ -21,7 +21,7 @@ import manifest from "./deno.json" with { type: "json" };
 
 const DEFAULT_ENDPOINT = "memstore";
 /** Help is as wide as the terminal, or this where there is none. */
-const HELP_WIDTH = 100;
+const HELP_WIDTH = 110;
 
 const ARGUMENTS_HELP = `
 Arguments are JSON where they parse as JSON, and strings where not: 31 is a number,

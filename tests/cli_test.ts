@@ -174,6 +174,16 @@ Deno.test("memstore takes negative numbers, and after -- strings that begin with
     assert.deepEqual(await run("get", "t", "-1500"), '"-x"\n');
   }));
 
+Deno.test("memstore takes arguments that may be left out, and arrays and maps as JSON", () =>
+  hosted(async (run) => {
+    assert.deepEqual(await run("incr", "t", "n"), "1\n");
+    assert.deepEqual(await run("incr", "t", "n", "-5"), "-4\n");
+    assert.deepEqual(await run("set_many", "t", '{"a": [1], "n": 2}'), "1\n");
+    assert.deepEqual(await run("get_many", "t", '["n", "a", "b"]'), "[2, [1], null]\n");
+    assert.deepEqual(await run("ttl", "t", "n"), '"Infinity"\n');
+    assert.match(await run("help", "incr"), /memstore incr \[options\] <table> <key> \[by\]/);
+  }));
+
 Deno.test("memstore keeps every digit of an integer", () =>
   hosted(async (run) => {
     await run("set", "t", "k", "[18446744073709551615,-9223372036854775808]");

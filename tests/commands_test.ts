@@ -27,6 +27,8 @@ Deno.test("incr counts exactly over all integers of 64 bits, and refuses what is
   hosted(async (client) => {
     assert.equal(await client.incr("t", "new"), 1);
     assert.equal(await client.incr("t", "new", -5), -4);
+    await client.set("t", "n", 2 ** 53 - 1);
+    assert.equal(await client.incr("t", "n", 2), 2n ** 53n + 1n);
     const integer = fc.oneof(
       fc.bigInt({ min: MIN, max: MAX }),
       fc.bigInt({ min: -300n, max: 300n }),
@@ -221,6 +223,32 @@ Deno.test("an entry is gone at its time for every command, and not before", asyn
   assert.equal((await client.stats()).entries, 2);
 });
 
+Deno.test("an entry whose time has come is not there, also before it is swept", async () => {
+  await using directory = new TempDir();
+  await using store = new MemStore(`${directory.path}/store.sock`);
+  store.command("look", {
+    args: [],
+    help: "Looks at a table after a while in which nothing else can run.",
+    run(host) {
+      host.send("expire", "t", "goes", 0.02);
+      for (const end = Date.now() + 30; Date.now() < end;);
+      return [
+        host.send("size", "t"),
+        host.send("keys", "t"),
+        host.send("all", "t"),
+        host.send("scan", "t", 0)[1],
+        host.send("get_many", "t", ["goes", "stays"]),
+        host.send("set_new", "t", "goes", 2),
+        host.send("size", "t"),
+      ];
+    },
+  });
+  await store.start();
+  await using client = new MemStoreClient(store.endpoints[0]);
+  await client.setMany("t", { stays: 1, goes: 1 });
+  assert.deepEqual(await client.send(["look"]), [1, ["stays"], { stays: 1 }, { stays: 1 }, [null, 1], 1, 2]);
+});
+
 Deno.test("a value that is set anew stays; an expiry of 0 or less is at once", () =>
   hosted(async (client) => {
     await client.setMany("t", { a: 1, b: 1, c: 1 });
@@ -320,8 +348,8 @@ Deno.test("a scan's reply is of bounded size, and a table is iterated in many me
     assert.deepEqual(keys.sort((a, b) => a - b), Array.from({ length: 40 }, (_, i) => i));
     assert.ok((await client.stats()).messages - before > 9);
     const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
-    await client.set("deep", "k", nest(510));
-    for await (const [, value] of client.table("deep")) assert.deepEqual(value, nest(510));
+    await client.set("deep", "k", nest(511));
+    for await (const [, value] of client.table("deep")) assert.deepEqual(value, nest(511));
   }));
 
 Deno.test("a legacy client uses the new commands, optional arguments too", async () => {
@@ -368,8 +396,11 @@ Deno.test("a host at its limit refuses growth, serves reads and deletes, and gro
     await fill();
     assert.ok(count >= 11_000);
     // In one message: what was dropped makes room at once.
-    const again = await client.batch((batch) => [batch.drop("t"), batch.setMany("u", thousand(0))]);
-    assert.deepEqual(again, [1, 1000]);
+    const again = await client.batch((batch) => [
+      batch.drop("t"),
+      ...Array.from({ length: 8 }, (_, i) => batch.setMany("u", thousand(i * 1000))),
+    ]);
+    assert.deepEqual(again, [1, ...Array(8).fill(1000)]);
   }, { maxMemory: 2 ** 24 }));
 
 Deno.test("values that set_many overwrote are back if there was no room for all", () =>

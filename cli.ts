@@ -24,7 +24,7 @@ import manifest from "./deno.json" with { type: "json" };
 
 const DEFAULT_ENDPOINT = "memstore";
 /** Help is as wide as the terminal, or this where there is none. */
-const HELP_WIDTH = 100;
+const HELP_WIDTH = 110;
 
 const ARGUMENTS_HELP = `
 Arguments are JSON where they parse as JSON, and strings where not: 31 is a number,
@@ -213,7 +213,7 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
 /** The heading under which help lists a command: by what it is about. */
 function group(name: string, firstArgument: string | undefined): string {
   if (name === "tables" || firstArgument === "table") return "Tables:";
-  if (name === "sets" || firstArgument === "set") return "Sets:";
+  if (name === "sets" || firstArgument === "set" || firstArgument === "sets") return "Sets:";
   return firstArgument === undefined ? "Host:" : "State:";
 }
 

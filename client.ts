@@ -17,7 +17,7 @@ import { encode } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { header, MemStoreError, parseReply, readReply } from "./wire/message.ts";
-import { skip, Writer } from "./wire/msgpack.ts";
+import { MAX_REPLY_DEPTH, skip, Writer } from "./wire/msgpack.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { RemoteSet, RemoteTable } from "./views.ts";
 
@@ -239,7 +239,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   /** Queues a loose call: it joins the parcel that is being gathered. */
   protected async call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
     const last = this.#queue.at(-1);
-    const sealed = ARGUMENTS.get(name) !== args.length;
+    const sealed = !isQuick(name, args.length);
     const joins = last !== undefined && !sealed && !last.sealed && last.calls.length < MAX_COMMANDS;
     const parcel = joins ? last : { calls: [], sealed };
     const reply = this.#add(parcel, name, args, options);
@@ -359,7 +359,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     const again: Call[] = [];
     let at = 0;
     for (const call of calls) {
-      const end = skip(payload, skip(payload, at));
+      const end = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
       const reply = call.settled ? undefined : readReply(call.name, payload, at);
       if (reply instanceof MemStoreError) {
         // A message that could not be read at all has one reply, whatever it held.
@@ -478,8 +478,19 @@ class Batch extends CommandMethods {
   }
 }
 
-/** How many arguments each command takes that every host has and does at once. */
-const ARGUMENTS = new Map(commands.filter(({ slow }) => !slow).map(({ name, args }) => [name, args.length]));
+/** Of each command that every host has and does at once: how many arguments it takes, at least and at most. */
+const ARGUMENTS = new Map(
+  commands.filter(({ slow }) => !slow).map(({ name, args }) =>
+    [name, [args.filter(({ optional }) => !optional).length, args.length]] as const
+  ),
+);
+
+/** Whether every host does a command of so many arguments, and at once. */
+function isQuick(name: string, count: number): boolean {
+  const range = ARGUMENTS.get(name);
+  return range !== undefined && count >= range[0] && count <= range[1];
+}
+
 const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -2,7 +2,7 @@
  * The host: one process that holds tables and sets, and serves them to all others.
  *
  * A message's way through it: {@link ./wire/socket.ts | socket} → {@link ./wire/message.ts | message} →
- * {@link ./commands/dispatch.ts | dispatch} → {@link ./commands/table.ts | command} →
+ * {@link ./commands/dispatch.ts | dispatch} → {@link ./commands/tables.ts | command} →
  * {@link ./engine/store.ts | store}, and back as the reply.
  *
  * @module
@@ -12,7 +12,9 @@ import { resolve } from "node:path";
 import type { Call } from "./commands/call.ts";
 import { Dispatcher } from "./commands/dispatch.ts";
 import { type Commands, commands } from "./commands/table.ts";
+import { Heap } from "./engine/heap.ts";
 import { Store } from "./engine/store.ts";
+import { Sweeper } from "./engine/sweeper.ts";
 import { Keeper } from "./state/keeper.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
@@ -40,6 +42,9 @@ const DRAIN_MS = 2000;
 /** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
 const CUSTOM_MS = 2000;
 
+/** The least that tables and sets can be held to: memory is taken in pieces of 1 MiB. */
+const MIN_MEMORY = 2 ** 23;
+
 /** How a host keeps its data. */
 export interface MemStoreOptions {
   /**
@@ -60,8 +65,8 @@ export interface MemStoreOptions {
   /** Milliseconds after which the state is stored again if it was changed; left out: only at the stop. */
   storeEvery?: number;
   /**
-   * How many bytes of memory the data may take: what would need more is refused with `OUT_OF_MEMORY`. Left out:
-   * as many as there are.
+   * How many bytes tables and sets may take: beyond, what would make them grow is refused with
+   * `OUT_OF_MEMORY`. 8 MiB at least; left out: 32 GiB, which is all that they can take.
    */
   maxMemory?: number;
   /** How S3 is reached. */
@@ -114,12 +119,13 @@ export interface CommandHost {
  */
 export class MemStore implements AsyncDisposable {
   readonly #names: string[];
-  readonly #store = new Store();
+  readonly #store: Store;
   readonly #dispatcher: Dispatcher;
   readonly #persistence: Persistence;
   readonly #options: MemStoreOptions;
   readonly #finished = Promise.withResolvers<void>();
   #keeper: Keeper | undefined;
+  #sweeper: Sweeper | undefined;
   #storing: Promise<void> | undefined;
   #context: Context | undefined;
   #sockets: Socket[] = [];
@@ -140,15 +146,16 @@ export class MemStore implements AsyncDisposable {
    * @param endpoints A name, a path or a ZeroMQ address, or several.
    * @param options How the data is kept.
    * @throws {TypeError} if there is none.
+   * @throws {RangeError} if `maxMemory` is less than 8 MiB.
    */
   constructor(endpoints: string | readonly string[] = "memstore", options: MemStoreOptions = {}) {
     this.#names = [endpoints].flat();
     if (this.#names.length === 0) {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
-    const { dataDirectory = ".", allowAnyPath = false, maxMemory, s3 = {}, log = () => {} } = options;
+    const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {} } = options;
     this.#options = options;
-    if (maxMemory !== undefined) this.#store.heap.limit = maxMemory;
+    this.#store = new Store(heapOf(options.maxMemory));
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
     this.#persistence = new Persistence(this.#store, bounds, s3, log);
@@ -204,6 +211,7 @@ export class MemStore implements AsyncDisposable {
         const place = this.#persistence.own(state);
         this.#keeper = await Keeper.open(place, this.#store, this.#persistence, storeEvery);
       }
+      this.#sweeper = new Sweeper(this.#store);
     } catch (error) {
       this.#listening.forEach((each) => each.hide());
       await this.#close();
@@ -375,6 +383,7 @@ export class MemStore implements AsyncDisposable {
     // What was changed since the stop began.
     const failed = await this.#keeper?.save().then(() => undefined, (error) => error);
     await this.#keeper?.close();
+    await this.#sweeper?.close();
     this.#sockets.forEach((socket) => socket.close());
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());
@@ -386,7 +395,7 @@ export class MemStore implements AsyncDisposable {
   }
 
   #stats(): Record<string, unknown> {
-    const { tables, sets } = this.#store;
+    const { tables, sets, heap } = this.#store;
     return {
       version: manifest.version,
       pid: Deno.pid,
@@ -397,9 +406,25 @@ export class MemStore implements AsyncDisposable {
       sets: sets.size,
       members: sets.entries,
       messages: this.#messages,
+      expiring: tables.expiring,
       memory: Deno.memoryUsage().rss,
+      heap: heap.size,
+      heap_live: heap.live,
+      max_memory: this.#options.maxMemory ?? null,
     };
   }
+}
+
+/** Memory for tables and sets. */
+function heapOf(maxMemory: number | undefined): Heap {
+  const heap = new Heap();
+  if (maxMemory === undefined) return heap;
+  if (!(maxMemory >= MIN_MEMORY)) {
+    const why = `maxMemory must be ${MIN_MEMORY} bytes at least`;
+    throw new RangeError(`Cannot make a host: ${why}: received ${maxMemory}`);
+  }
+  heap.limit = maxMemory;
+  return heap;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -7,10 +7,14 @@
 
 import type { CallOptions, CommandMethods } from "./commands/methods.ts";
 
+/** How many entries or members one message of an iteration asks for. */
+const COUNT = 1000;
+
 /**
  * One table, with the methods of a `Map` as promises. Made by {@linkcode MemStoreClient.table}.
  *
- * Iterating reads the table as it was at the first step.
+ * Iterating reads a part of the table at a time. An entry that is there throughout is seen once, whatever
+ * changes meanwhile; one that comes or goes is seen or not.
  */
 export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterable<[Key, Value]> {
   readonly #client: CommandMethods;
@@ -58,12 +62,17 @@ export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterabl
 
   /** Key and value of every entry. */
   async *entries(): AsyncIterableIterator<[Key, Value]> {
-    yield* await this.#client.all<Value, Key>(this.name, this.#options);
+    let cursor = 0;
+    do {
+      const [next, entries] = await this.#client.scan<Value, Key>(this.name, cursor, COUNT, this.#options);
+      yield* entries;
+      cursor = next;
+    } while (cursor !== 0);
   }
 
   /** Every key. */
   async *keys(): AsyncIterableIterator<Key> {
-    yield* await this.#client.keys<Key>(this.name, this.#options);
+    for await (const [key] of this.entries()) yield key;
   }
 
   /** Every value. */
@@ -80,7 +89,8 @@ export class RemoteTable<Value = unknown, Key = unknown> implements AsyncIterabl
 /**
  * One named set, with the methods of a `Set` as promises. Made by {@linkcode MemStoreClient.namedSet}.
  *
- * Iterating reads the set as it was at the first step.
+ * Iterating reads a part of the set at a time. A member that is there throughout is seen once, whatever
+ * changes meanwhile; one that comes or goes is seen or not.
  */
 export class RemoteSet<Value = unknown> implements AsyncIterable<Value> {
   readonly #client: CommandMethods;
@@ -123,7 +133,12 @@ export class RemoteSet<Value = unknown> implements AsyncIterable<Value> {
 
   /** Every member. */
   async *values(): AsyncIterableIterator<Value> {
-    yield* await this.#client.listSet<Value>(this.name, this.#options);
+    let cursor = 0;
+    do {
+      const [next, members] = await this.#client.scanSet<Value>(this.name, cursor, COUNT, this.#options);
+      yield* members;
+      cursor = next;
+    } while (cursor !== 0);
   }
 
   /** {@linkcode RemoteSet.values}, for `for await`. */

@@ -8,8 +8,12 @@ import { Key } from "../engine/key.ts";
 import type { Store } from "../engine/store.ts";
 import type { Persistence } from "../state/persistence.ts";
 import { Reader } from "../wire/codec.ts";
+import { MemStoreError } from "../wire/message.ts";
 import type { Writer } from "../wire/msgpack.ts";
 import type { Command } from "./dispatch.ts";
+
+/** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */
+const MAX_REPLY_BYTES = 2 ** 29;
 
 /** What commands need of the host beside the data. */
 export interface Host {
@@ -81,5 +85,15 @@ export class Call {
   /** An argument as a JavaScript value. */
   decode(i: number): unknown {
     return new Reader(this.#payload, this.#offsets[this.#first + i]).value();
+  }
+
+  /**
+   * Call it while a long reply is written.
+   *
+   * @throws {MemStoreError} if the replies have too many bytes.
+   */
+  checkReply(): void {
+    if (this.reply.length <= MAX_REPLY_BYTES) return;
+    throw new MemStoreError("TOO_LARGE", `Cannot reply with more than ${MAX_REPLY_BYTES} bytes at once`);
   }
 }

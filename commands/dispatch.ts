@@ -19,15 +19,28 @@ import type { Table } from "../engine/table.ts";
 import { head, latin1, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
+import { numberAt } from "./number.ts";
+
+/**
+ * What an argument must be.
+ *
+ * | type | |
+ * |---|---|
+ * | `string`, `bool` | a string; true or false |
+ * | `key` | a value that can be a key, or a name or member |
+ * | `keys` | an array of such values |
+ * | `entries` | a map whose keys are such values |
+ * | `number` | an integer, or a float that is finite |
+ * | `seconds` | a number that is no more than {@linkcode MAX_SECONDS} |
+ * | `uint32` | an integer of 0 to 2³² - 1 |
+ */
+export type ArgType = "string" | "bool" | "key" | "keys" | "entries" | "number" | "seconds" | "uint32";
 
 /** An argument of a command. */
 export interface Arg {
   name: string;
-  /**
-   * What it must be: a string, true or false, or a value that can be a key (or a name or member); left out:
-   * any value.
-   */
-  type?: "string" | "bool" | "key";
+  /** What it must be; left out: any value. */
+  type?: ArgType;
   /** What is left to say of it, for people: where its name does not say it. */
   help?: string;
   /** It may be left out, as may those that follow it. */
@@ -286,12 +299,7 @@ export class Dispatcher {
         call.prepared = prepared[i];
         if (!legacy) reply.byte(0);
         const promise = plan.commands[i].run(call);
-        if (reply.length > MAX_REPLY_BYTES) {
-          throw new MemStoreError(
-            "TOO_LARGE",
-            `Cannot reply with more than ${MAX_REPLY_BYTES} bytes at once`,
-          );
-        }
+        call.checkReply();
         if (!promise) continue;
         reply.length = start;
         late.push({ at: start, part: lateReply(promise, legacy) });
@@ -345,8 +353,10 @@ const CACHED = 1 << 20;
 const hashes = new Int32Array(256);
 /** A message that holds more commands is refused. */
 const MAX_COMMANDS = 2 ** 16;
-/** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */
-const MAX_REPLY_BYTES = 2 ** 29;
+/** An array or a map that a command goes through in one go may have so many items or pairs. */
+const MAX_ITEMS = 2 ** 18;
+/** Seconds until an entry expires, at most: some thirty thousand years. */
+const MAX_SECONDS = 1e12;
 const MAX_NAME = 64;
 const NAME = /^[\x21-\x7e]{1,64}$/;
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");
@@ -390,15 +400,58 @@ function misfit(type: Arg["type"], payload: Uint8Array, at: number): string | un
   if (type === undefined || type === "key" && (first < 0x80 || first >= 0xa0 && first < 0xc0)) {
     return undefined;
   }
-  if (type === "bool") return first === 0xc2 || first === 0xc3 ? undefined : "must be true or false";
-  const found = head(payload, at).type;
-  if (type === "string") return found === "str" ? undefined : "must be a string";
-  if (found !== "array" && found !== "map") return undefined;
+  switch (type) {
+    case "key":
+      return isKey(payload, at) ? undefined : `is ${TOO_DEEP}`;
+    case "keys":
+      return misfitItems(payload, at, "array");
+    case "entries":
+      return misfitItems(payload, at, "map");
+    case "string":
+      return head(payload, at).type === "str" ? undefined : "must be a string";
+    case "bool":
+      return first === 0xc2 || first === 0xc3 ? undefined : "must be true or false";
+    default:
+      return misfitNumber(type, payload, at);
+  }
+}
+
+const TOO_DEEP = `nested deeper than ${MAX_KEY_DEPTH}, as no key may be`;
+
+function isKey(payload: Uint8Array, at: number): boolean {
   try {
     skip(payload, at, MAX_KEY_DEPTH);
+    return true;
   } catch {
-    return `is nested deeper than ${MAX_KEY_DEPTH}, as no key may be`;
+    return false;
   }
+}
+
+/** The same for an array of keys, or a map of them. */
+function misfitItems(payload: Uint8Array, at: number, wanted: "array" | "map"): string | undefined {
+  const { type, length, body } = head(payload, at);
+  if (type !== wanted) return `must be ${wanted === "array" ? "an array" : "a map"}`;
+  if (length > MAX_ITEMS) return `may have ${MAX_ITEMS} items: received ${length}`;
+  let next = body;
+  for (let i = 0; i < length; i++) {
+    if (!isKey(payload, next)) return `has a key or member ${TOO_DEEP}`;
+    next = skip(payload, next, MAX_KEY_DEPTH);
+    if (wanted === "map") next = skip(payload, next);
+  }
+}
+
+function misfitNumber(
+  type: "number" | "seconds" | "uint32",
+  payload: Uint8Array,
+  at: number,
+): string | undefined {
+  const value = numberAt(payload, at);
+  if (type === "uint32") {
+    if (typeof value === "number" && value >>> 0 === value) return undefined;
+    return "must be an integer of 0 to 4294967295";
+  }
+  if (value === undefined || typeof value === "number" && !Number.isFinite(value)) return "must be a number";
+  if (type === "seconds" && value > MAX_SECONDS) return `must be ${MAX_SECONDS} or less: received ${value}`;
 }
 
 function failure(error: unknown): MemStoreError {

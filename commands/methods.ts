@@ -113,6 +113,61 @@ export abstract class CommandMethods {
     return this.call("set", [table, key, value], options);
   }
 
+  /** Sets the value of a key if it is not there: 1, or 0 if it is. */
+  setNew(table: unknown, key: unknown, value: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("set_new", [table, key, value], options);
+  }
+
+  /**
+   * Compares and sets: sets the value of a key if that it has is the expected one: 1, or 0 if not. Their bytes
+   * are compared: objects fit if they have the same keys in the same order. A key that is not there has the
+   * value `null`. As with `set`, the entry then stays.
+   */
+  cas(
+    table: unknown,
+    key: unknown,
+    expected: unknown,
+    value: unknown,
+    options?: CallOptions,
+  ): Promise<0 | 1> {
+    return this.call("cas", [table, key, expected, value], options);
+  }
+
+  /**
+   * Adds to a number, which is 0 if the key is not there: the sum. Integers are exact within 64 bits, and a
+   * sum beyond that is refused; a sum with a float is a float. An entry that expires still does.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * console.assert((await client.incr("visits", "home")) === 1);
+   * console.assert((await client.incr("visits", "home", 10)) === 11);
+   * ```
+   */
+  incr(
+    table: unknown,
+    key: unknown,
+    by?: number | bigint,
+    options?: CallOptions,
+  ): Promise<number | bigint> {
+    return this.call("incr", by === undefined ? [table, key] : [table, key, by], options);
+  }
+
+  /** Deletes a key: its value, or `undefined` if it was not there. */
+  async pop<Value = unknown>(
+    table: unknown,
+    key: unknown,
+    options?: CallOptions,
+  ): Promise<Value | undefined> {
+    return await this.call<Value | null>("pop", [table, key], options) ?? undefined;
+  }
+
   /** Deletes a key: 1, or 0 if it was not there. */
   del(table: unknown, key: unknown, options?: CallOptions): Promise<0 | 1> {
     return this.call("del", [table, key], options);
@@ -121,6 +176,59 @@ export abstract class CommandMethods {
   /** Whether a table has a key. */
   exists(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("exists", [table, key], options);
+  }
+
+  /** The values of several keys, in the keys' order; `null` for each that is not there. */
+  getMany<Value = unknown>(
+    table: unknown,
+    keys: readonly unknown[],
+    options?: CallOptions,
+  ): Promise<(Value | null)[]> {
+    return this.call("get_many", [table, keys], options);
+  }
+
+  /** Sets the values of several keys, all or none: how many of them are new. */
+  setMany(
+    table: unknown,
+    entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
+    options?: CallOptions,
+  ): Promise<number> {
+    return this.call("set_many", [table, entries], options);
+  }
+
+  /**
+   * Has a key be gone after so many seconds, at once if they are not above 0: 1, or 0 if it is not there. A
+   * value that is set anew stays.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * await using client = new MemStoreClient(endpoint);
+   *
+   * await client.batch((batch) => [
+   *   batch.set("sessions", "4711", { user: "alice" }),
+   *   batch.expire("sessions", "4711", 3600),
+   * ]);
+   * const left = await client.ttl("sessions", "4711");
+   * console.assert(left !== null && left > 3500 && left <= 3600);
+   * ```
+   */
+  expire(table: unknown, key: unknown, seconds: number, options?: CallOptions): Promise<0 | 1> {
+    return this.call("expire", [table, key, seconds], options);
+  }
+
+  /** Has a key stay that would be gone some day: 1, or 0 if there is none. */
+  persist(table: unknown, key: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("persist", [table, key], options);
+  }
+
+  /** The seconds that a key has left: `Infinity` if it stays, `null` if it is not there. */
+  ttl(table: unknown, key: unknown, options?: CallOptions): Promise<number | null> {
+    return this.call("ttl", [table, key], options);
   }
 
   /** The keys of a table, in no particular order. */
@@ -138,6 +246,21 @@ export abstract class CommandMethods {
     return this.call("all", [table], options);
   }
 
+  /**
+   * Some entries of a table, about `count` of them, and the cursor with which to ask for those that follow.
+   * The first cursor is 0, and 0 is the answer after the last; a cursor is good as long as the host lives.
+   * Whatever changes meanwhile, an entry that is there throughout is seen once. Few entries, or none, do not
+   * mean that no more follow: a reply has a mebibyte or a little more.
+   */
+  scan<Value = unknown, Key = unknown>(
+    table: unknown,
+    cursor: number,
+    count?: number,
+    options?: CallOptions,
+  ): Promise<[cursor: number, entries: Map<Key, Value>]> {
+    return this.call("scan", count === undefined ? [table, cursor] : [table, cursor, count], options);
+  }
+
   /** Drops a table: 1, or 0 if there was none. */
   drop(table: unknown, options?: CallOptions): Promise<0 | 1> {
     return this.call("drop", [table], options);
@@ -153,6 +276,11 @@ export abstract class CommandMethods {
     return this.call("push", [set, value], options);
   }
 
+  /** Adds several values to a set, all or none: how many of them are new. */
+  pushMany(set: unknown, values: readonly unknown[], options?: CallOptions): Promise<number> {
+    return this.call("push_many", [set, values], options);
+  }
+
   /** Removes a value from a set: 1, or 0 if it was not a member. */
   pull(set: unknown, value: unknown, options?: CallOptions): Promise<0 | 1> {
     return this.call("pull", [set, value], options);
@@ -166,6 +294,31 @@ export abstract class CommandMethods {
   /** The members of a set, in no particular order. */
   listSet<Value = unknown>(set: unknown, options?: CallOptions): Promise<Value[]> {
     return this.call("list_set", [set], options);
+  }
+
+  /** Some members of a set, and where to go on: as {@linkcode CommandMethods.scan}. */
+  scanSet<Value = unknown>(
+    set: unknown,
+    cursor: number,
+    count?: number,
+    options?: CallOptions,
+  ): Promise<[cursor: number, members: Value[]]> {
+    return this.call("scan_set", count === undefined ? [set, cursor] : [set, cursor, count], options);
+  }
+
+  /** What is in any of several sets. */
+  union<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
+    return this.call("union", [sets], options);
+  }
+
+  /** What is in all of several sets. */
+  inter<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
+    return this.call("inter", [sets], options);
+  }
+
+  /** What is in the first of several sets and in none of the others. */
+  diff<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
+    return this.call("diff", [sets], options);
   }
 
   /** How many members a set has. */

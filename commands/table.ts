@@ -1,22 +1,25 @@
 /**
  * The commands: what each takes, answers and does. This is the one place where they are listed; the
  * dispatcher, the client's types, the `commands` command, the command line's help and the README's reference
- * come from here.
+ * come from here. What those on tables and sets do is in {@link ./tables.ts} and {@link ./sets.ts}, what the
+ * others do is here.
  *
- * To add one: a line in {@linkcode Commands} (its types), an entry in `table` (its arguments, its help, what
- * it does), and the method that the compiler then asks for in `methods.ts`.
+ * To add one: a line in {@linkcode Commands} (its types), an entry in `table` or in one of the two (its
+ * arguments, its help, what it does), and the method that the compiler then asks for in `methods.ts`.
  *
  * @module
  */
 
-import type { Names, Store } from "../engine/store.ts";
-import type { Table } from "../engine/table.ts";
+import type { Store } from "../engine/store.ts";
 import type { Persistence, Transfer } from "../state/persistence.ts";
 import type { Place } from "../state/place.ts";
 import { encode } from "../wire/codec.ts";
 import type { Writer } from "../wire/msgpack.ts";
+import { bool, type CommandEntry, optional, string } from "./args.ts";
 import type { Call } from "./call.ts";
-import type { Arg, Command } from "./dispatch.ts";
+import type { Command } from "./dispatch.ts";
+import { setCommands } from "./sets.ts";
+import { tableCommands } from "./tables.ts";
 
 /** A command as `commands` tells of it. */
 export interface CommandInfo {
@@ -24,6 +27,8 @@ export interface CommandInfo {
   name: string;
   /** The names of its arguments. */
   args: string[];
+  /** How many of them, the last ones, may be left out; not there if none may. */
+  optional?: number;
   /** One line that says what it does. */
   help: string;
 }
@@ -48,8 +53,16 @@ export interface Stats {
   members: number;
   /** Messages that were answered since the start. */
   messages: number;
+  /** How many entries expire some day. */
+  expiring: number;
   /** Bytes of memory that the host's process uses. */
   memory: number;
+  /** Bytes that tables and sets have taken, … */
+  heap: number;
+  /** … and how many of those are in use. */
+  heap_live: number;
+  /** How many they may take, or nil where nobody has set a limit. */
+  max_memory: number | null;
 }
 
 /** Every command with its arguments and its reply, as JavaScript values. */
@@ -62,24 +75,57 @@ export interface Commands {
   del(table: unknown, key: unknown): 0 | 1;
   /** Whether a table has a key. */
   exists(table: unknown, key: unknown): boolean;
+  /** Sets the value of a key if it is not there: 1, or 0 if it is. */
+  set_new(table: unknown, key: unknown, value: unknown): 0 | 1;
+  /** Sets the value of a key if the bytes of the old one are those expected: 1, or 0 if not. */
+  cas(table: unknown, key: unknown, expected: unknown, value: unknown): 0 | 1;
+  /** Adds to a number. */
+  incr(table: unknown, key: unknown, by?: number | bigint): number | bigint;
+  /** Deletes a key: its value, or nil. */
+  pop(table: unknown, key: unknown): unknown;
+  /** The values of several keys. */
+  get_many(table: unknown, keys: readonly unknown[]): unknown[];
+  /** Sets the values of several keys: how many of them are new. */
+  set_many(
+    table: unknown,
+    entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
+  ): number;
+  /** Has a key be gone after so many seconds: 1, or 0 if it is not there. */
+  expire(table: unknown, key: unknown, seconds: number): 0 | 1;
+  /** Has a key stay that would be gone some day: 1, or 0 if there is none. */
+  persist(table: unknown, key: unknown): 0 | 1;
+  /** The seconds that a key has left: Infinity if it stays, nil if it is not there. */
+  ttl(table: unknown, key: unknown): number | null;
   /** The keys of a table. */
   keys(table: unknown): unknown[];
   /** How many entries a table has. */
   size(table: unknown): number;
   /** A table as a map. */
   all(table: unknown): Map<unknown, unknown>;
+  /** Some entries of a table, and where to go on. */
+  scan(table: unknown, cursor: number, count?: number): [cursor: number, entries: Map<unknown, unknown>];
   /** Drops a table: 1, or 0 if there was none. */
   drop(table: unknown): 0 | 1;
   /** The names of the tables. */
   tables(): unknown[];
   /** Adds a value to a set. */
   push(set: unknown, value: unknown): 1;
+  /** Adds several values to a set: how many of them are new. */
+  push_many(set: unknown, values: readonly unknown[]): number;
   /** Removes a value from a set: 1, or 0 if it was not a member. */
   pull(set: unknown, value: unknown): 0 | 1;
   /** Whether a value is a member of a set. */
   in_set(set: unknown, value: unknown): boolean;
   /** The members of a set. */
   list_set(set: unknown): unknown[];
+  /** Some members of a set, and where to go on. */
+  scan_set(set: unknown, cursor: number, count?: number): [cursor: number, members: unknown[]];
+  /** What is in any of several sets. */
+  union(sets: readonly unknown[]): unknown[];
+  /** What is in all of several sets. */
+  inter(sets: readonly unknown[]): unknown[];
+  /** What is in the first of several sets and in none of the others. */
+  diff(sets: readonly unknown[]): unknown[];
   /** How many members a set has. */
   set_size(set: unknown): number;
   /** Empties a set. */
@@ -110,150 +156,9 @@ export interface Commands {
   done(): ["ok"];
 }
 
-const key = (name: string): Arg => ({ name, type: "key" });
-const any = (name: string): Arg => ({ name });
-const string = (name: string): Arg => ({ name, type: "string" });
-const bool = (name: string, help: string): Arg => ({ name, type: "bool", help });
-const optional = (arg: Arg): Arg => ({ ...arg, optional: true });
-
-const table: { [name in keyof Commands]: Omit<Command, "name"> } = {
-  get: {
-    args: [key("table"), key("key")],
-    help: "The value of a key, or nil.",
-    finds: "tables",
-    run(call) {
-      const entry = tableToRead(call)?.find(call.key(1)) ?? 0;
-      if (entry === 0) call.reply.nil();
-      else writeValue(entry, call);
-    },
-  },
-  set: {
-    args: [key("table"), key("key"), any("value")],
-    help: "Sets the value of a key.",
-    finds: "tables",
-    run(call) {
-      call.store.tables.make(call.key(0)).set(call.key(1), call.payload, call.from(2), call.to(2));
-      call.reply.int(1);
-    },
-  },
-  del: {
-    args: [key("table"), key("key")],
-    help: "Deletes a key: 1, or 0 if it was not there.",
-    finds: "tables",
-    run(call) {
-      call.reply.int(call.store.tables.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
-    },
-  },
-  exists: {
-    args: [key("table"), key("key")],
-    help: "Whether a table has a key.",
-    finds: "tables",
-    run(call) {
-      call.reply.bool(has(call.store.tables, call));
-    },
-  },
-  keys: {
-    args: [key("table")],
-    help: "The keys of a table.",
-    run(call) {
-      writeKeys(call.store.tables.get(call.key(0)), call);
-    },
-  },
-  size: {
-    args: [key("table")],
-    help: "How many entries a table has.",
-    run(call) {
-      call.reply.int(call.store.tables.get(call.key(0))?.size ?? 0);
-    },
-  },
-  all: {
-    args: [key("table")],
-    help: "A table as a map.",
-    run(call) {
-      const table = call.store.tables.get(call.key(0));
-      if (!table && call.legacy) return call.reply.int(-1);
-      call.reply.mapHead(table?.size ?? 0);
-      table?.forEach((entry) => {
-        writeKey(entry, call);
-        writeValue(entry, call);
-      });
-    },
-  },
-  drop: {
-    args: [key("table")],
-    help: "Drops a table: 1, or 0 if there was none.",
-    run(call) {
-      call.reply.int(call.store.tables.drop(call.key(0)) ? 1 : 0);
-    },
-  },
-  tables: {
-    args: [],
-    help: "The names of the tables.",
-    run(call) {
-      writeNames(call.store.tables, call.reply);
-    },
-  },
-  push: {
-    args: [key("set"), key("value")],
-    help: "Adds a value to a set.",
-    finds: "sets",
-    run(call) {
-      call.store.sets.make(call.key(0)).set(call.key(1), call.payload, 0, 0);
-      call.reply.int(1);
-    },
-  },
-  pull: {
-    args: [key("set"), key("value")],
-    help: "Removes a value from a set: 1, or 0 if it was not a member.",
-    finds: "sets",
-    run(call) {
-      call.reply.int(call.store.sets.get(call.key(0))?.delete(call.key(1)) ? 1 : 0);
-    },
-  },
-  in_set: {
-    args: [key("set"), key("value")],
-    help: "Whether a value is a member of a set.",
-    finds: "sets",
-    run(call) {
-      call.reply.bool(has(call.store.sets, call));
-    },
-  },
-  list_set: {
-    args: [key("set")],
-    help: "The members of a set.",
-    run(call) {
-      writeKeys(call.store.sets.get(call.key(0)), call);
-    },
-  },
-  set_size: {
-    args: [key("set")],
-    help: "How many members a set has.",
-    run(call) {
-      call.reply.int(call.store.sets.get(call.key(0))?.size ?? 0);
-    },
-  },
-  clear_set: {
-    args: [key("set")],
-    help: "Empties a set.",
-    run(call) {
-      call.store.sets.clear(call.key(0));
-      call.reply.int(1);
-    },
-  },
-  drop_set: {
-    args: [key("set")],
-    help: "Drops a set: 1, or 0 if there was none.",
-    run(call) {
-      call.reply.int(call.store.sets.drop(call.key(0)) ? 1 : 0);
-    },
-  },
-  sets: {
-    args: [],
-    help: "The names of the sets.",
-    run(call) {
-      writeNames(call.store.sets, call.reply);
-    },
-  },
+const table: { [name in keyof Commands]: CommandEntry } = {
+  ...tableCommands,
+  ...setCommands,
   store: {
     args: [
       string("path"),
@@ -351,7 +256,8 @@ export const commands: Command[] = Object.entries(table).map(([name, rest]) => (
 
 /** A command as `commands` tells of it. */
 export function commandInfo({ name, args, help }: Command): CommandInfo {
-  return { name, args: args.map((arg) => arg.name), help };
+  const optional = args.filter((arg) => arg.optional).length;
+  return { name, args: args.map((arg) => arg.name), ...(optional > 0 && { optional }), help };
 }
 
 /** What answers once a store is done. */
@@ -380,34 +286,4 @@ function seconds(word: string, start: number): (reply: Writer) => void {
     reply.str(word);
     reply.float((performance.now() - start) / 1000);
   };
-}
-
-/** The table that a command reads. In pymemstore asking a table for a key made it, which `all` then shows. */
-function tableToRead(call: Call): Table | undefined {
-  return call.legacy ? call.store.tables.make(call.key(0)) : call.store.tables.get(call.key(0));
-}
-
-function has(names: Names, call: Call): boolean {
-  return (names.get(call.key(0))?.find(call.key(1)) ?? 0) !== 0;
-}
-
-function writeValue(address: number, { store, reply }: Call): void {
-  const { bytes, keyTo, valueTo } = store.entry.look(address);
-  reply.copy(bytes, keyTo, valueTo);
-}
-
-function writeKey(address: number, { store, reply }: Call): void {
-  const { bytes, keyFrom, keyTo } = store.entry.look(address);
-  reply.copy(bytes, keyFrom, keyTo);
-}
-
-/** The keys of a table, or the members of a set, as an array. */
-function writeKeys(of: Table | undefined, call: Call): void {
-  call.reply.arrayHead(of?.size ?? 0);
-  of?.forEach((address) => writeKey(address, call));
-}
-
-function writeNames(names: Names, reply: Writer): void {
-  reply.arrayHead(names.size);
-  for (const { name } of names.values()) reply.raw(name);
 }

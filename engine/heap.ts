@@ -112,14 +112,16 @@ export class Heap {
   /** The segment that is being cleaned, and how far it is. */
   #cleaning = -1;
   #cleaned = 0;
-  /** Blocks are being moved. */
-  #moving = false;
+  /** What is written now may go beyond the limit: blocks that are moved, for example. */
+  #beyond = false;
   /** How often what the heap holds was changed by its owners. */
   changes = 0;
   /** Changes whenever blocks were moved: addresses from before must be looked up again. */
   moves = 0;
   /** Units of the heap at most. */
   #most = SEGMENTS * SEGMENT_UNITS;
+  /** Frees something that is not in use any more, where the memory is full; whether there was something. */
+  relieve: (() => boolean) | undefined;
 
   constructor(allocator: Allocator = own) {
     this.#allocator = allocator;
@@ -200,17 +202,24 @@ export class Heap {
 
   /** Copies a block of so many bytes to the end of the log and frees it. */
   copy(address: number, bytes: number): number {
-    // What is copied is not more than there was: it may go beyond the limit.
-    const moving = this.#moving;
-    this.#moving = true;
-    const to = this.allocate(bytes);
-    this.#moving = moving;
+    const to = this.beyondLimit(() => this.allocate(bytes));
     const from = (address & UNIT_MASK) << 1, target = (to & UNIT_MASK) << 1;
     const source = this.words[address >>> UNIT_BITS], words = this.words[to >>> UNIT_BITS];
     const count = (bytes + 7) >>> 3 << 1;
     for (let i = 0; i < count; i++) words[target + i] = source[from + i];
     this.free(address, bytes);
     return to;
+  }
+
+  /** Does what may go beyond the limit, since there is no more afterwards than there was. */
+  beyondLimit<Result>(run: () => Result): Result {
+    const before = this.#beyond;
+    this.#beyond = true;
+    try {
+      return run();
+    } finally {
+      this.#beyond = before;
+    }
   }
 
   /** Keeps all that is there as it is, until {@linkcode Heap.thaw}. */
@@ -320,15 +329,10 @@ export class Heap {
     const segment = this.#cleaning;
     const end = Math.min(this.#cleaned + units, this.#written[segment]);
     this.moves++;
-    this.#moving = true;
-    try {
-      while (this.#cleaned < end && this.#cleaning === segment) {
-        const at = this.#cleaned;
-        this.#cleaned = at + ((this.blockSize(segment << UNIT_BITS | at) + 7) >>> 3);
-        this.#owners[this.words[segment][at << 1] & OWNER]?.move(segment << UNIT_BITS | at);
-      }
-    } finally {
-      this.#moving = false;
+    while (this.#cleaned < end && this.#cleaning === segment) {
+      const at = this.#cleaned;
+      this.#cleaned = at + ((this.blockSize(segment << UNIT_BITS | at) + 7) >>> 3);
+      this.#owners[this.words[segment][at << 1] & OWNER]?.move(segment << UNIT_BITS | at);
     }
     if (this.#cleaning === segment && this.#cleaned >= this.#written[segment]) this.#cleaning = -1;
     return true;
@@ -352,9 +356,10 @@ export class Heap {
    * Answers whether it has cleaned. What moves may go beyond the limit: it makes more room than it takes.
    */
   #makeRoom(units: number): boolean {
-    if (this.#moving || this.#units + units <= this.#most) return false;
+    if (this.#beyond || this.#units + units <= this.#most) return false;
     while (this.#units + units > this.#most) {
       if (this.#units - this.#liveUnits < 2 * SEGMENT_UNITS || !this.#clean(SEGMENT_UNITS)) {
+        if (this.#frozen === 0 && this.relieve?.()) continue;
         throw new OutOfMemory(`the memory is full: it may have ${this.#most * 8} bytes`);
       }
     }

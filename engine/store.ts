@@ -45,6 +45,25 @@ export class Names {
     return this.get(name) ?? this.#add(name);
   }
 
+  /** {@linkcode Table.set} in the table of a name. One that was made for it goes if there is no room. */
+  set(name: Span, key: Span, bytes: Uint8Array, from: number, to: number): void {
+    const table = this.get(name);
+    if (table) table.set(key, bytes, from, to);
+    else this.change(name, (table) => table.set(key, bytes, from, to));
+  }
+
+  /** Changes a table, made if it is not there. If the change throws, one that was made is dropped again. */
+  change<Result>(name: Span, change: (table: Table) => Result): Result {
+    const there = this.get(name);
+    const table = there ?? this.#add(name);
+    try {
+      return change(table);
+    } catch (error) {
+      if (!there) this.drop(name);
+      throw error;
+    }
+  }
+
   #add(name: Span): Table {
     const table = new Table(this.#heap, name.bytes.slice(name.from, name.to));
     this.#tables.set(latin1(name.bytes, name.from, name.to), table);
@@ -81,6 +100,13 @@ export class Names {
     for (const { size } of this.#tables.values()) sum += size;
     return sum;
   }
+
+  /** How many of them expire some day. */
+  get expiring(): number {
+    let sum = 0;
+    for (const { expiring } of this.#tables.values()) sum += expiring;
+    return sum;
+  }
 }
 
 /** All tables and sets as they were at one moment. Whoever took it releases it. */
@@ -99,13 +125,20 @@ export class Store {
   expiries: Expiries;
   /** Looks at entries: one command at a time. */
   entry: Entry;
+  /** Called when the next moment at which something expires may be another one. */
+  onExpiry: (() => void) | undefined;
   /** Tables that were dropped and still have blocks. */
   #dropped: Table[] = [];
 
   constructor(heap: Heap = new Heap()) {
+    const dropped = (table: Table) => {
+      table.dropped = true;
+      this.#dropped.push(table);
+    };
     this.heap = heap;
-    this.tables = new Names(this.heap, (table) => void this.#dropped.push(table));
-    this.sets = new Names(this.heap, (table) => void this.#dropped.push(table));
+    heap.relieve = () => this.#dismantle();
+    this.tables = new Names(this.heap, dropped);
+    this.sets = new Names(this.heap, dropped);
     this.expiries = new Expiries(this.heap);
     this.entry = new Entry(this.heap);
   }
@@ -129,10 +162,16 @@ export class Store {
   expire(table: Table, key: Span, time: number): boolean {
     const address = table.find(key);
     if (address === 0) return false;
-    const { bytes, keyTo, valueTo } = this.entry.look(address);
-    // (A copy: to write it may move what is there.)
-    table.set(key, bytes.slice(keyTo, valueTo), 0, valueTo - keyTo, time);
-    if (time > 0) this.expiries.add(time, table, hash(key.bytes, key.from, key.to));
+    const { bytes, keyTo, valueTo, expiry } = this.entry.look(address);
+    if (expiry === time) return true;
+    if (time === 0 || !table.postpone(address, time)) {
+      // (A copy: to write it may move what is there.)
+      table.set(key, bytes.slice(keyTo, valueTo), 0, valueTo - keyTo, time);
+    }
+    if (time > 0) {
+      this.expiries.add(time, table, hash(key.bytes, key.from, key.to));
+      this.onExpiry?.();
+    }
     return true;
   }
 
@@ -146,6 +185,7 @@ export class Store {
     this.expiries = other.expiries;
     this.entry = other.entry;
     this.#dropped = other.#dropped;
+    this.onExpiry?.();
     // A snapshot of what was here may still be read; then the garbage collector ends it.
     if (!old.frozen) old.close();
   }
@@ -168,8 +208,13 @@ export class Store {
 
   /** Does a little of what waits for a quiet moment; whether there is more. */
   tend(): boolean {
+    return this.#dismantle() || this.heap.tidy();
+  }
+
+  /** Frees a page of a table that was dropped; false if there is none. */
+  #dismantle(): boolean {
     const dropped = this.#dropped.at(-1);
-    if (!dropped) return this.heap.tidy();
+    if (!dropped) return false;
     if (dropped.dismantle()) this.#dropped.pop();
     return true;
   }

@@ -49,6 +49,8 @@ const touched = new Int32Array(256);
 
 /** Slots of the page that is being written anew. */
 const scratch = new Int32Array(2 << MAX_BITS);
+/** What is in the page that is walked through, in its order. */
+const ordered = new Float64Array(1 << MAX_BITS);
 
 /** A table as it was at one moment; good until its snapshot is released. */
 export interface TableView {
@@ -75,6 +77,8 @@ export class Table implements Owner, TableView {
   #epoch = 0;
   #size = 0;
   #expiring = 0;
+  /** Nobody uses the table any more: what is left of it is dismantled. */
+  dropped = false;
   /** How much of the directory is gone, see {@linkcode Table.dismantle}. */
   #dismantled = 0;
   /** Where {@linkcode Table.#locate} found an entry: its slot, as an index of its page's segment. */
@@ -112,8 +116,32 @@ export class Table implements Owner, TableView {
     return (words[w] & EXPIRES) !== 0 && expiryOf(words, w) <= Date.now();
   }
 
+  /** Whether an entry of this hash expires at just this time. */
+  expiresAt(h: number, time: number): boolean {
+    const page = this.dropped ? 0 : this.#page(h);
+    if (page === 0) return false;
+    const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+    const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
+    for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+      const entry = slots[first + 2 * i + 1];
+      if (slots[first + 2 * i] !== h || !this.#expires(entry)) continue;
+      if (expiryOf(this.#wordsOf(entry), at(entry)) === time) return true;
+    }
+    return false;
+  }
+
+  /** Has an entry that expires do so at another time; false if it has no expiry, or may not be changed. */
+  postpone(entry: number, time: number): boolean {
+    const heap = this.#heap;
+    if (heap.frozen || !this.#expires(entry)) return false;
+    heap.changes++;
+    writeExpiry(this.#wordsOf(entry), at(entry) + (this.#wordsOf(entry)[at(entry)] & LONG ? 4 : 2), time);
+    return true;
+  }
+
   /** Deletes the entries of a hash whose time has come. */
   sweep(h: number, now: number): void {
+    if (this.dropped) return;
     const page = this.#page(h);
     if (page === 0) return;
     const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
@@ -212,6 +240,32 @@ export class Table implements Owner, TableView {
    */
   scan(cursor: number, visit: (address: number) => void): number {
     return scanPage(this.#heap, this.#directory, this.#depth, cursor, visit);
+  }
+
+  /**
+   * Visits entries in the order of their hashes, those of one page: from the hash `cursor` on, while `visit`
+   * answers true, and then those of the same hash as the last. Answers where to go on, or 0 after the last
+   * entry. Hashes do not change: whoever goes on until 0 has seen every entry that was there throughout, and
+   * none twice, whatever changed meanwhile.
+   */
+  walk(cursor: number, visit: (address: number) => boolean): number {
+    const page = this.#page(cursor);
+    if (page === 0) return 0;
+    const slots = this.#wordsOf(page), head = at(page), first = head + PAGE_HEAD;
+    // A hash and its slot, as one number.
+    let count = 0;
+    for (let i = 0; i < 1 << bitsOf(slots[head + 1]); i++) {
+      const h = slots[first + 2 * i] >>> 0;
+      if (slots[first + 2 * i + 1] !== 0 && h >= cursor) ordered[count++] = h * 256 + i;
+    }
+    const order = ordered.subarray(0, count).sort();
+    let last = -1;
+    for (const each of order) {
+      const h = Math.floor(each / 256);
+      if (last >= 0 && h !== last) return h;
+      if (!visit(slots[first + 2 * (each % 256) + 1])) last = h;
+    }
+    return nextPrefix(slots, head);
   }
 
   /** Visits every entry. */
@@ -353,8 +407,7 @@ export class Table implements Owner, TableView {
       w += 2;
     }
     if (expiry > 0) {
-      words[w] = expiry;
-      words[w + 1] = expiry / 2 ** 32;
+      writeExpiry(words, w, expiry);
       w += 2;
     }
     const at8 = w << 2;
@@ -538,10 +591,14 @@ function scanPage(
   if (page === 0) return 0;
   const words = heap.words[page >>> UNIT_BITS], head = at(page), first = head + PAGE_HEAD;
   const slots = 2 << bitsOf(words[head + 1]);
-  const pageDepth = depthOf(words[head + 1]);
-  const next = ((words[head + 2] >>> 0) + 2 ** (32 - pageDepth)) % 2 ** 32;
+  const next = nextPrefix(words, head);
   for (let i = first; i < first + slots; i += 2) if (words[i + 1] !== 0) visit(words[i + 1]);
   return next;
+}
+
+/** The first hash that comes after those of a page; 0 if there is none. */
+function nextPrefix(words: Int32Array, head: number): number {
+  return ((words[head + 2] >>> 0) + 2 ** (32 - depthOf(words[head + 1]))) % 2 ** 32;
 }
 
 /** Puts an entry into the first free slot from its own on. */
@@ -565,6 +622,11 @@ const isLong = (keyLength: number, length: number) => keyLength > 255 || length 
 
 function entrySize(keyLength: number, length: number, expiry: number): number {
   return (isLong(keyLength, length) ? 16 : 8) + (expiry > 0 ? 8 : 0) + keyLength + length;
+}
+
+function writeExpiry(words: Int32Array, e: number, expiry: number): void {
+  words[e] = expiry;
+  words[e + 1] = expiry / 2 ** 32;
 }
 
 /** The expiry of an entry that has one. */

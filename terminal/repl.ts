@@ -168,7 +168,9 @@ function helpText(commands: readonly CommandInfo[], name: unknown): string {
   if (found.length === 0) {
     throw new Error(`Cannot help: there is no command of this name: received ${name}`);
   }
-  const usages = found.map(({ name, args }) => [name, ...args.map((arg) => `<${arg}>`)].join(" "));
+  const usages = found.map(({ name, args, optional = 0 }) =>
+    [name, ...args.map((arg, i) => i < args.length - optional ? `<${arg}>` : `[${arg}]`)].join(" ")
+  );
   const width = Math.max(...usages.map((usage) => usage.length));
   return found.map(({ help }, i) => `${usages[i].padEnd(width)}  ${help}`).join("\n");
 }

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../client.ts";
 import { MemStore } from "../server.ts";
+import type { Arg } from "../commands/dispatch.ts";
 import { commands } from "../commands/table.ts";
 import { Extension } from "../wire/codec.ts";
 import { parseArgument, toLine, toText } from "../terminal/json.ts";
@@ -174,6 +175,16 @@ Deno.test("memstore takes negative numbers, and after -- strings that begin with
     assert.deepEqual(await run("get", "t", "-1500"), '"-x"\n');
   }));
 
+Deno.test("memstore takes arguments that may be left out, and arrays and maps as JSON", () =>
+  hosted(async (run) => {
+    assert.deepEqual(await run("incr", "t", "n"), "1\n");
+    assert.deepEqual(await run("incr", "t", "n", "-5"), "-4\n");
+    assert.deepEqual(await run("set_many", "t", '{"a": [1], "n": 2}'), "1\n");
+    assert.deepEqual(await run("get_many", "t", '["n", "a", "b"]'), "[2, [1], null]\n");
+    assert.deepEqual(await run("ttl", "t", "n"), '"Infinity"\n');
+    assert.match(await run("help", "incr"), /memstore incr \[options\] <table> <key> \[by\]/);
+  }));
+
 Deno.test("memstore keeps every digit of an integer", () =>
   hosted(async (run) => {
     await run("set", "t", "k", "[18446744073709551615,-9223372036854775808]");
@@ -248,7 +259,8 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   for (const { name, args, help: line } of commands) {
     const operands = args.filter(({ type }) => type !== "bool");
     const options = operands.length < args.length ? ["[options]"] : [];
-    const usage = [name, ...options, ...operands.map((arg) => `<${arg.name}>`)].join(" ");
+    const operand = (arg: Arg) => arg.optional ? `[${arg.name}]` : `<${arg.name}>`;
+    const usage = [name, ...options, ...operands.map(operand)].join(" ");
     assert.ok(help.split("\n").some((each) => each.startsWith(`  ${usage} `) && each.endsWith(line)), usage);
   }
   assert.match(

@@ -222,7 +222,7 @@ Deno.test("Tab proposes commands, tables, sets, keys and members where they belo
   const source = { commands: () => client.commands(), send: (command: [string]) => client.send(command) };
   const cases: [line: string, candidates: string[], begun: string][] = [
     ["gr", ["grow "], "gr"],
-    ["set_", ["set_size "], "set_"],
+    ["set_s", ["set_size "], "set_s"],
     ["get u", ["users", "ulcers"], "u"],
     ["get us", ["users "], "us"],
     ['get "us', ['"users" '], '"us'],

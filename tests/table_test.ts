@@ -6,6 +6,7 @@ import { halfSipHash, hash } from "../engine/hash.ts";
 import { Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
 import { Store } from "../engine/store.ts";
 import { Entry, type Span, Table, type TableView } from "../engine/table.ts";
+import { Undo } from "../engine/undo.ts";
 
 const text = new TextEncoder();
 
@@ -247,4 +248,115 @@ Deno.test("moments come in their order, however they were added", () => {
     }
     assert.equal(store.expiries.next, Infinity);
   }));
+});
+
+Deno.test("an entry whose expiry is set anew again and again leaves no heap of moments behind", () => {
+  const store = new Store();
+  const table = store.tables.make(span("t"));
+  const now = Date.now();
+  const live = 200;
+  for (let i = 0; i < live; i++) {
+    set(table, `key ${i}`, valueOf(i, 9));
+    store.expire(table, span(`key ${i}`), now + 50_000 + i);
+  }
+  for (let i = 0; i < 100_000; i++) store.expire(table, span(`key ${i % 7}`), now + 100_000 + i);
+  for (let i = 0; i < 10_000; i++) {
+    set(table, "other", valueOf(i, 9));
+    store.expire(table, span("other"), now + 300_000 + i);
+  }
+  assert.ok(store.expiries.size < 4 * live, `${store.expiries.size} moments`);
+  assert.equal(table.expiring, live + 1);
+  const until = (time: number) => {
+    while (store.expiries.sweep(time));
+    return table.size;
+  };
+  assert.equal(until(now + 50_006), live + 1);
+  assert.equal(until(now + 99_999), 8);
+  assert.equal(until(now + 400_000), 0);
+});
+
+Deno.test("a table that was dropped is not swept", () => {
+  const store = new Store();
+  const now = Date.now();
+  for (const name of ["a", "b"]) {
+    const table = store.tables.make(span(name));
+    for (let i = 0; i < 5000; i++) {
+      set(table, `key ${i}`, valueOf(i, 9));
+      store.expire(table, span(`key ${i}`), now + 10_000);
+    }
+  }
+  // Its first page is empty: dismantling it does not show in the table's size.
+  const table = store.tables.get(span("a"))!;
+  const entry = new Entry(store.heap);
+  const keys: string[] = [];
+  table.scan(0, (address) => {
+    const { bytes, keyFrom, keyTo } = entry.look(address);
+    keys.push(new TextDecoder().decode(bytes.slice(keyFrom, keyTo)));
+  });
+  for (const key of keys) assert.ok(table.delete(span(key)));
+  store.tables.drop(span("a"));
+  store.tend();
+  while (store.expiries.sweep(now + 10_000));
+  assert.equal(store.tables.get(span("b"))!.size, 0);
+  while (store.tend());
+  assert.equal(store.heap.live, 0);
+});
+
+Deno.test("a walk goes by the order of hashes, and sees each entry that stays just once", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1 }), fc.constantFrom(1, 3, 50, 1000), (seed, most) => {
+      const next = random(seed);
+      const heap = new Heap();
+      const table = new Table(heap, text.encode("t"));
+      for (let i = 0; i < 1000; i++) set(table, `stays ${i}`, valueOf(i, 9));
+      const entry = new Entry(heap);
+      const seen: string[] = [];
+      let cursor = 0, before = -1;
+      do {
+        let left = most;
+        cursor = table.walk(cursor, (address) => {
+          const { bytes, keyFrom, keyTo } = entry.look(address);
+          const h = hash(bytes, keyFrom, keyTo) >>> 0;
+          assert.ok(h >= before, "in their order");
+          before = h;
+          seen.push(new TextDecoder().decode(bytes.slice(keyFrom, keyTo)));
+          return --left > 0;
+        });
+        for (let i = next(200); i > 0; i--) {
+          const key = `comes ${next(4000)}`;
+          if (seed & 1) set(table, key, valueOf(i, 40));
+          else table.delete(span(key));
+        }
+      } while (cursor !== 0);
+      const stays = seen.filter((key) => key.startsWith("stays"));
+      assert.deepEqual([stays.length, new Set(stays).size], [1000, 1000]);
+    }),
+    { numRuns: 6 },
+  );
+});
+
+Deno.test("what an Undo takes back is as it was, also where the memory is full", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1 }), fc.boolean(), (seed, full) => {
+      const next = random(seed);
+      const store = new Store();
+      const table = store.tables.make(span("t"));
+      const model = new Map<string, Uint8Array>();
+      for (let i = 0; i < 500; i++) {
+        const key = `key ${next(300)}`, value = valueOf(i, next(500));
+        set(table, key, value);
+        model.set(key, value);
+      }
+      const undo = new Undo(store, table);
+      for (let i = 0; i < 2000; i++) {
+        const key = `key ${next(1000)}`;
+        undo.keep(span(key));
+        set(table, key, valueOf(i, next(2000)));
+      }
+      if (full) store.heap.limit = store.heap.size;
+      undo.undo();
+      assertHolds(store.heap, table, model);
+    }),
+    { numRuns: 20 },
+  );
 });

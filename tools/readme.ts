@@ -66,7 +66,7 @@ function aligned(head: string[], rows: string[][]): string {
 /** The return type of a command: `  name(table: unknown): 0 | 1;` in the interface `Commands`. */
 function replyType(name: string, tableSource: string): string {
   const body = /export interface Commands \{(.*?)^\}/ms.exec(tableSource)?.[1] ?? "";
-  const found = new RegExp(`^ {2}${name}\\(.*?\\): (.+);$`, "m").exec(body);
+  const found = new RegExp(`^ {2}${name}\\([^;]*?\\): (.+);$`, "m").exec(body);
   if (!found) throw new Error(`Cannot write the reference: Commands has no line for ${name}`);
   return found[1];
 }

@@ -33,7 +33,7 @@
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import { Reader } from "./codec.ts";
-import type { Writer } from "./msgpack.ts";
+import { head, type Writer } from "./msgpack.ts";
 
 /**
  * Why a command was not done.
@@ -185,5 +185,8 @@ export function readReply(name: string, payload: Uint8Array, at: number): unknow
     return new MemStoreError(code, text);
   }
   // A table's keys may be of any type: it is a Map whatever they are.
-  return name === "all" ? reply.map() : reply.value();
+  if (name === "all") return reply.map();
+  if (name !== "scan") return reply.value();
+  reply.at = head(payload, reply.at).body;
+  return [reply.value(), reply.map()];
 }

@@ -19,6 +19,9 @@
 /** How deep items may be nested: as deep as Python's msgpack writes them, and well within every reader. */
 export const MAX_DEPTH = 512;
 
+/** How deep replies may be nested: a value may be within the reply of `scan`. */
+export const MAX_REPLY_DEPTH: number = MAX_DEPTH + 1;
+
 /** Bytes that are not MessagePack, or not within our bounds. */
 export class MalformedError extends Error {
   override name = "MalformedError";
@@ -49,7 +52,7 @@ const truncated = (at: number): never => {
 };
 
 /** For each depth of the walk: how many items follow the container that was entered there. */
-const following = new Float64Array(MAX_DEPTH);
+const following = new Float64Array(MAX_REPLY_DEPTH);
 
 /**
  * Where the item at `at` ends.

@@ -1,0 +1,439 @@
+/** The commands that change several things, count, expire and scan, end to end; and the host's memory limit. */
+
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { MemStore, MemStoreClient } from "../mod.ts";
+import { encoded } from "../wire/codec.ts";
+import { Host, Peer, TempDir } from "./host.ts";
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A host in this process, and a client of it. */
+async function hosted(
+  run: (client: MemStoreClient, store: MemStore, path: string) => Promise<void>,
+  options: { maxMemory?: number } = {},
+): Promise<void> {
+  await using directory = new TempDir();
+  const path = `${directory.path}/store.sock`;
+  await using store = new MemStore(path, { dataDirectory: directory.path, ...options });
+  await store.start();
+  await using client = new MemStoreClient(path, { timeout: 30_000 });
+  await run(client, store, directory.path);
+}
+
+const MIN = -(2n ** 63n), MAX = 2n ** 64n - 1n;
+
+Deno.test("incr counts exactly over all integers of 64 bits, and refuses what is beyond", () =>
+  hosted(async (client) => {
+    assert.equal(await client.incr("t", "new"), 1);
+    assert.equal(await client.incr("t", "new", -5), -4);
+    await client.set("t", "n", 2 ** 53 - 1);
+    assert.equal(await client.incr("t", "n", 2), 2n ** 53n + 1n);
+    const integer = fc.oneof(
+      fc.bigInt({ min: MIN, max: MAX }),
+      fc.bigInt({ min: -300n, max: 300n }),
+      fc.constantFrom(MIN, MAX, 2n ** 63n, 2n ** 53n, -(2n ** 53n), 0n),
+    );
+    await fc.assert(
+      fc.asyncProperty(integer, integer, async (a, by) => {
+        await client.set("t", "n", a);
+        const sum = a + by;
+        if (sum < MIN || sum > MAX) {
+          await assert.rejects(client.incr("t", "n", by), { code: "FAILED" });
+          assert.equal(BigInt(await client.get<bigint>("t", "n") ?? NaN), a);
+        } else {
+          assert.equal(BigInt(await client.incr("t", "n", by)), sum);
+          assert.equal(BigInt(await client.get<bigint>("t", "n") ?? NaN), sum);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  }));
+
+Deno.test("incr adds floats, keeps an expiry, and refuses what is no number", () =>
+  hosted(async (client) => {
+    await client.set("t", "f", 1.5);
+    assert.equal(await client.incr("t", "f"), 2.5);
+    assert.equal(await client.incr("t", "i", 0.25), 0.25);
+    await client.set("t", "f", Number.MAX_VALUE);
+    await assert.rejects(client.incr("t", "f", Number.MAX_VALUE), { code: "FAILED" });
+    await client.set("t", "text", "1");
+    await assert.rejects(client.incr("t", "text"), { code: "FAILED", message: /no number/ });
+    for (const by of ["1", NaN, Infinity, null]) {
+      await assert.rejects(client.send(["incr", "t", "text", by]), { code: "BAD_ARGUMENT" });
+    }
+    assert.equal(await client.get("t", "text"), "1");
+    await client.expire("t", "i", 60);
+    await client.incr("t", "i", 300);
+    assert.ok((await client.ttl("t", "i"))! <= 60);
+  }));
+
+Deno.test("of all that race with cas, one wins each round", async () => {
+  await using host = await Host.start();
+  const clients = Array.from({ length: 4 }, () => new MemStoreClient(host.endpoint));
+  try {
+    await Promise.all(clients.map(async (client) => {
+      for (let i = 0; i < 50;) {
+        const old = await client.get<number>("t", "n") ?? null;
+        if (await client.cas("t", "n", old, (old ?? 0) + 1) === 1) i++;
+      }
+    }));
+    assert.equal(await clients[0].get("t", "n"), 200);
+  } finally {
+    await Promise.all(clients.map((client) => client.close()));
+  }
+});
+
+Deno.test("cas, set_new, pop, and the commands for many do what a Map does", () =>
+  hosted(async (client) => {
+    const key = fc.constantFrom<unknown>("a", "b", 1, 2.5, true, "long enough to be no short string at all");
+    const value = fc.constantFrom<unknown>(1, "x", [1, 2], 1.5, "y".repeat(300));
+    const step = fc.oneof(
+      fc.record({ name: fc.constant("cas" as const), key, expected: fc.option(value), value }),
+      fc.record({ name: fc.constant("set_new" as const), key, value }),
+      fc.record({ name: fc.constant("pop" as const), key }),
+      fc.record({ name: fc.constant("set_many" as const), entries: fc.array(fc.tuple(key, value)) }),
+      fc.record({ name: fc.constant("get_many" as const), keys: fc.array(key) }),
+    );
+    const same = (a: unknown, b: unknown) => encoded(a ?? null).join() === encoded(b ?? null).join();
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const model = new Map<unknown, unknown>();
+        await client.drop("t");
+        for (const step of steps) {
+          if (step.name === "cas") {
+            const fits = same(model.get(step.key), step.expected);
+            if (fits) model.set(step.key, step.value);
+            assert.equal(await client.cas("t", step.key, step.expected, step.value), fits ? 1 : 0);
+          } else if (step.name === "set_new") {
+            const there = model.has(step.key);
+            if (!there) model.set(step.key, step.value);
+            assert.equal(await client.setNew("t", step.key, step.value), there ? 0 : 1);
+          } else if (step.name === "pop") {
+            assert.deepEqual(await client.pop("t", step.key), model.get(step.key));
+            model.delete(step.key);
+          } else if (step.name === "set_many") {
+            const before = model.size;
+            for (const [key, value] of step.entries) model.set(key, value);
+            assert.equal(await client.setMany("t", new Map(step.entries)), model.size - before);
+          } else {
+            const values = step.keys.map((key) => model.get(key) ?? null);
+            assert.deepEqual(await client.getMany("t", step.keys), values);
+          }
+        }
+        assert.deepEqual(sorted(await client.all("t")), sorted(model));
+      }),
+      { numRuns: 50 },
+    );
+  }));
+
+const sorted = (entries: Iterable<unknown>) => Array.from(entries, (each) => JSON.stringify(each)).sort();
+
+Deno.test("of a key that a map has twice the last value counts, and a key is one in whatever form it comes", async () => {
+  await using host = await Host.start();
+  await using peer = await Peer.connect(host.endpoint);
+  const command = [0x93, ...encoded("set_many"), ...encoded("t")];
+  const one = [0x01], longOne = [0xcd, 0, 1], float = encoded(1.0);
+  const payload = [...command, 0x83, ...one, 10, ...longOne, 20, ...float, 30];
+  assert.deepEqual((await peer.request([[], payload])).at(-1), new Uint8Array([1]));
+  assert.deepEqual(
+    (await peer.request([[], encoded(["get_many", "t", [1, "1", 1n]])])).at(-1),
+    encoded([30, null, 30]),
+  );
+});
+
+Deno.test("what a command for many cannot take is refused before anything of its message runs", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
+  const bad: [string, ...unknown[]][] = [
+    ["set_many", "t", [1]],
+    ["set_many", "t", new Map([[nest(17), 1]])],
+    ["get_many", "t", { a: 1 }],
+    ["get_many", "t", ["a", nest(17)]],
+    ["push_many", "s", nest(18)],
+    ["push_many", "s", new Array(2 ** 18 + 1).fill(1)],
+    ["union", "s"],
+    ["expire", "t", "k", "1"],
+    ["expire", "t", "k", 1e13],
+    ["scan", "t", -1],
+    ["scan", "t", 2 ** 32],
+    ["scan_set", "s", 0, 1.5],
+    ["incr", "t", "k", 1, 2],
+  ];
+  for (const command of bad) {
+    const batch = client.batch([["set", "t", "k", 1], command]);
+    await assert.rejects(batch, { code: "BAD_ARGUMENT" }, JSON.stringify(command).slice(0, 80));
+  }
+  assert.deepEqual(await client.tables(), []);
+  assert.equal(await client.setMany("t", new Map([[nest(16), nest(400)]])), 1);
+});
+
+Deno.test("push_many tells how many are new; union, inter and diff are those of Sets", () =>
+  hosted(async (client) => {
+    assert.equal(await client.pushMany("s", [1, "1", 1, [1]]), 3);
+    assert.equal(await client.pushMany("s", [1, 2]), 1);
+    const names = ["a", "b", "c", "d"];
+    const members = fc.uniqueArray(fc.integer({ min: 0, max: 40 }));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.tuple(members, members, members),
+        fc.array(fc.constantFrom(...names), { maxLength: 5 }),
+        async (contents, asked) => {
+          const sets = new Map(contents.map((members, i) => [names[i], new Set(members)]));
+          for (const name of names) await client.dropSet(name);
+          for (const [name, members] of sets) await client.pushMany(name, [...members]);
+          const all = asked.map((name) => sets.get(name) ?? new Set<number>());
+          const expected = (combine: (a: Set<number>, b: Set<number>) => Set<number>) =>
+            sorted(all.length === 0 ? [] : all.reduce(combine));
+          assert.deepEqual(sorted(await client.union(asked)), expected((a, b) => a.union(b)));
+          assert.deepEqual(sorted(await client.inter(asked)), expected((a, b) => a.intersection(b)));
+          assert.deepEqual(sorted(await client.diff(asked)), expected((a, b) => a.difference(b)));
+        },
+      ),
+      { numRuns: 60 },
+    );
+  }));
+
+Deno.test("an entry is gone at its time for every command, and not before", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  await client.setMany("t", { stays: 1, goes: 2, kept: 3 });
+  assert.equal(await client.expire("t", "missing", 1), 0);
+  assert.equal(await client.ttl("t", "missing"), null);
+  assert.equal(await client.ttl("t", "stays"), Infinity);
+  assert.equal(await client.expire("t", "kept", 0.2), 1);
+  assert.equal(await client.persist("t", "kept"), 1);
+  assert.equal(await client.persist("t", "kept"), 0);
+  const start = Date.now();
+  assert.equal(await client.expire("t", "goes", 0.3), 1);
+  const left = (await client.ttl("t", "goes"))!;
+  assert.ok(left > 0 && left <= 0.3, `${left}`);
+  let size;
+  while ((size = await client.size("t")) === 3) await sleep(5);
+  const took = Date.now() - start;
+  assert.equal(size, 2);
+  // The promise is 100 ms; a machine that is busy gets more.
+  assert.ok(took >= 300 && took < 1000, `it took ${took} ms`);
+  assert.equal(await client.get("t", "goes"), undefined);
+  assert.equal(await client.exists("t", "goes"), false);
+  assert.deepEqual((await client.keys("t")).sort(), ["kept", "stays"]);
+  assert.deepEqual([...(await client.scan("t", 0))[1].keys()].sort(), ["kept", "stays"]);
+  await sleep(150);
+  assert.equal((await client.stats()).entries, 2);
+});
+
+Deno.test("an entry whose time has come is not there, also before it is swept", async () => {
+  await using directory = new TempDir();
+  await using store = new MemStore(`${directory.path}/store.sock`);
+  store.command("look", {
+    args: [],
+    help: "Looks at a table after a while in which nothing else can run.",
+    run(host) {
+      host.send("expire", "t", "goes", 0.02);
+      for (const end = Date.now() + 30; Date.now() < end;);
+      return [
+        host.send("size", "t"),
+        host.send("keys", "t"),
+        host.send("all", "t"),
+        host.send("scan", "t", 0)[1],
+        host.send("get_many", "t", ["goes", "stays"]),
+        host.send("set_new", "t", "goes", 2),
+        host.send("size", "t"),
+      ];
+    },
+  });
+  await store.start();
+  await using client = new MemStoreClient(store.endpoints[0]);
+  await client.setMany("t", { stays: 1, goes: 1 });
+  assert.deepEqual(await client.send(["look"]), [1, ["stays"], { stays: 1 }, { stays: 1 }, [null, 1], 1, 2]);
+});
+
+Deno.test("a value that is set anew stays; an expiry of 0 or less is at once", () =>
+  hosted(async (client) => {
+    await client.setMany("t", { a: 1, b: 1, c: 1 });
+    for (const key of ["a", "b"]) await client.expire("t", key, 0.05);
+    await client.set("t", "a", 2);
+    await client.cas("t", "b", 1, 2);
+    assert.equal(await client.expire("t", "c", 0), 1);
+    assert.equal(await client.expire("t", "c", -1), 0);
+    await sleep(120);
+    assert.deepEqual(sorted(await client.all("t")), sorted([["a", 2], ["b", 2]]));
+    assert.equal((await client.stats()).expiring, 0);
+  }));
+
+Deno.test("entries expire also after a store and a restore", () =>
+  hosted(async (client) => {
+    await client.setMany("t", { a: 1, b: 1 });
+    await client.expire("t", "a", 0.4);
+    await client.store("state");
+    await client.drop("t");
+    await client.restore("state");
+    const entries = async () => (await client.stats()).entries;
+    assert.equal(await client.size("t"), 2);
+    while (await entries() > 1) await sleep(10);
+    assert.deepEqual(await client.keys("t"), ["b"]);
+  }));
+
+Deno.test("a hundred thousand entries that expire at one moment hold up nobody", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const count = 100_000;
+  const due = Date.now() + 2500;
+  for (let i = 0; i < count; i += 1000) {
+    await client.setMany("t", new Map(Array.from({ length: 1000 }, (_, n) => [i + n, "value"])));
+    await client.batch((batch) =>
+      Array.from({ length: 1000 }, (_, n) => batch.expire("t", i + n, (due - Date.now()) / 1000))
+    );
+  }
+  assert.ok(Date.now() < due, "the machine is too slow for this test");
+  let slowest = 0;
+  let last = performance.now();
+  while ((await client.stats()).entries > 0) {
+    slowest = Math.max(slowest, performance.now() - last);
+    await sleep(1);
+    last = performance.now();
+    if (Date.now() > due + 10_000) throw new Error("they are still there");
+  }
+  assert.ok(slowest < 250, `a reply took ${slowest} ms`);
+  assert.equal(await client.size("t"), 0);
+});
+
+Deno.test("a scan sees every entry that stays, each once, while the table grows and shrinks", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const stays = Array.from({ length: 3000 }, (_, i) => `stays ${i}`);
+  const comes = Array.from({ length: 3000 }, (_, i) => `comes ${i}`);
+  await client.setMany("t", new Map(stays.map((key) => [key, key])));
+  await client.pushMany("s", stays);
+  for (const change of ["grow", "shrink"]) {
+    const seen: unknown[] = [];
+    let cursor = 0, round = 0;
+    do {
+      const [next, entries] = await client.scan("t", cursor, 100);
+      assert.ok(entries.size <= 101, `${entries.size} entries`);
+      for (const [key, value] of entries) seen.push(key), assert.equal(key, value);
+      const some = comes.slice(round * 100, round * 100 + 100);
+      if (change === "grow") await client.setMany("t", new Map(some.map((key) => [key, key])));
+      else await client.batch((batch) => some.map((key) => batch.del("t", key)));
+      cursor = next;
+      round++;
+    } while (cursor !== 0);
+    assert.equal(new Set(seen).size, seen.length, "none is seen twice");
+    assert.deepEqual(new Set(stays).difference(new Set(seen)), new Set());
+  }
+  const members: unknown[] = [];
+  for (let cursor = 0, first = true; first || cursor !== 0; first = false) {
+    const [next, some] = await client.scanSet("s", cursor, 7);
+    assert.ok(some.length >= 1 && some.length <= 8);
+    members.push(...some);
+    cursor = next;
+  }
+  assert.deepEqual(members.sort(), stays.toSorted());
+  assert.deepEqual(await client.scan("none", 0), [0, new Map()]);
+});
+
+Deno.test("a scan's reply is of bounded size, and a table is iterated in many messages", () =>
+  hosted(async (client) => {
+    const value = "x".repeat(300_000);
+    for (let i = 0; i < 40; i++) await client.set("large", i, value);
+    const [cursor, entries] = await client.scan("large", 0, 1000);
+    assert.ok(cursor !== 0 && entries.size >= 1 && entries.size <= 5, `${entries.size}`);
+    const before = (await client.stats()).messages;
+    const keys: number[] = [];
+    for await (const [key, each] of client.table<string, number>("large")) {
+      keys.push(key);
+      assert.equal(each.length, value.length);
+    }
+    assert.deepEqual(keys.sort((a, b) => a - b), Array.from({ length: 40 }, (_, i) => i));
+    assert.ok((await client.stats()).messages - before > 9);
+    const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
+    await client.set("deep", "k", nest(511));
+    for await (const [, value] of client.table("deep")) assert.deepEqual(value, nest(511));
+  }));
+
+Deno.test("a legacy client uses the new commands, optional arguments too", async () => {
+  await using host = await Host.start();
+  await using peer = await Peer.connect(host.endpoint);
+  const legacy = async (...command: unknown[]) => (await peer.request([[], encoded(command)])).at(-1);
+  assert.deepEqual(await legacy("set", "t", "n", 1, 60), encoded(1));
+  assert.deepEqual(await legacy("ttl", "t", "n"), encoded(Infinity));
+  assert.deepEqual(await legacy("incr", "t", "n"), encoded(2));
+  assert.deepEqual(await legacy("incr", "t", "n", 5), encoded(7));
+  assert.deepEqual(await legacy("scan", "t", 0, 10), encoded([0, { n: 7 }]));
+  assert.deepEqual(await legacy("incr", "t", "n", "x"), encoded(-1));
+  assert.deepEqual(await legacy("pop", "t", "n"), encoded(7));
+});
+
+Deno.test("a host at its limit refuses growth, serves reads and deletes, and grows again after those", () =>
+  hosted(async (client) => {
+    const value = "v".repeat(1000);
+    const thousand = (from: number) => new Map(Array.from({ length: 1000 }, (_, i) => [from + i, value]));
+    let count = 0;
+    const fill = async () => {
+      try {
+        for (;; count += 1000) await client.setMany("t", thousand(count));
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, "OUT_OF_MEMORY");
+      }
+    };
+    await fill();
+    assert.ok(count >= 8000, `${count} fit`);
+    // What was refused left nothing behind.
+    assert.equal(await client.size("t"), count);
+    const { heap, heap_live, max_memory } = await client.stats();
+    assert.equal(max_memory, 2 ** 24);
+    assert.ok(heap <= 2 ** 24 + 2 ** 21 && heap_live <= heap, `${heap} ${heap_live}`);
+    await assert.rejects(client.set("new", "k", "v".repeat(2 ** 21)), { code: "OUT_OF_MEMORY" });
+    await assert.rejects(client.pushMany("new", Array.from({ length: 200_000 }, (_, i) => i)), {
+      code: "OUT_OF_MEMORY",
+    });
+    assert.deepEqual([await client.tables(), await client.sets()], [["t"], []]);
+    assert.equal(await client.get("t", 5), value);
+    assert.equal(await client.pop("t", 5), value);
+    for (let i = 0; i < count; i += 2) await client.del("t", i);
+    count += 1000;
+    await fill();
+    assert.ok(count >= 11_000);
+    // In one message: what was dropped makes room at once.
+    const again = await client.batch((batch) => [
+      batch.drop("t"),
+      ...Array.from({ length: 8 }, (_, i) => batch.setMany("u", thousand(i * 1000))),
+    ]);
+    assert.deepEqual(again, [1, ...Array(8).fill(1000)]);
+  }, { maxMemory: 2 ** 24 }));
+
+Deno.test("values that set_many overwrote are back if there was no room for all", () =>
+  hosted(async (client) => {
+    await client.setMany("t", { a: "old", b: "x".repeat(5000), c: 1 });
+    await client.expire("t", "b", 1000);
+    const before = sorted(await client.all("t"));
+    const entries: [string, unknown][] = [["a", "new"], ["n", 1], ["b", 2], ["a", "x".repeat(9000)]];
+    const large = new Map<string, unknown>([...entries, ["large", "x".repeat(2 ** 23)]]);
+    await assert.rejects(client.setMany("t", large), { code: "OUT_OF_MEMORY" });
+    assert.deepEqual(sorted(await client.all("t")), before);
+    const left = await client.ttl("t", "b");
+    assert.ok(left! > 900 && left! <= 1000);
+  }, { maxMemory: 2 ** 23 }));
+
+Deno.test("a state that is larger than the limit is not restored, and what is there stays", () =>
+  hosted(async (large, _store, directory) => {
+    for (let i = 0; i < 12; i++) await large.set("t", i, "x".repeat(2 ** 20));
+    await large.store("state");
+    await using small = new MemStore(`${directory}/small.sock`, {
+      dataDirectory: directory,
+      maxMemory: 2 ** 23,
+    });
+    await small.start();
+    await using client = new MemStoreClient(small.endpoints[0]);
+    await client.set("t", "k", 1);
+    await assert.rejects(client.restore("state"), { code: "FAILED", message: /the memory is full/ });
+    assert.deepEqual(sorted(await client.all("t")), sorted([["k", 1]]));
+    assert.equal(await client.set("t", "l", 2), 1);
+  }));
+
+Deno.test("a limit that is too small for any data is refused", () => {
+  for (const maxMemory of [0, -1, 1e6, NaN]) {
+    assert.throws(() => new MemStore("limit", { maxMemory }), RangeError);
+  }
+});

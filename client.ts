@@ -1,8 +1,8 @@
 /**
  * The client: commands as methods, over one connection to a host.
  *
- * Calls gather in a queue. At the end of the tick, or when a reply makes room, what has gathered leaves as
- * one message: one call after another costs a message each, a thousand at once cost a few.
+ * Calls gather in a queue. At the end of the tick, when there are many, or when a reply makes room, what has
+ * gathered leaves as one message: one call after another costs a message each, a thousand at once cost a few.
  *
  * ```text
  * get() set() … ─► queue ─► message (≤ MAX_COMMANDS) ─► sent (≤ WINDOW messages) ─► replies, by number
@@ -13,7 +13,7 @@
 
 import { type CallOptions, CommandMethods } from "./commands/methods.ts";
 import { commands } from "./commands/table.ts";
-import { encode } from "./wire/codec.ts";
+import { encode, Reader } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { header, MemStoreError, parseReply, readReply } from "./wire/message.ts";
@@ -25,6 +25,8 @@ import { RemoteSet, RemoteTable } from "./views.ts";
 const WINDOW = 16;
 /** Messages of any kind that may be under way: well below what a host keeps replies for. */
 const MAX_SENT = 1024;
+/** So many calls leave before the tick ends: the host begins with them while more are made. */
+const EARLY = 128;
 /** A message takes no more commands than this, so that the host can serve others between two … */
 const MAX_COMMANDS = 1024;
 /** … nor more once it has so many bytes, or its replies will have, going by those that came. */
@@ -49,8 +51,10 @@ export interface ClientOptions {
 /** A call that has no reply yet. */
 interface Call {
   name: string;
-  /** The command's bytes. */
-  bytes: Uint8Array;
+  /** Where its command begins in the bytes of its parcel, … */
+  from: number;
+  /** … and ends. */
+  to: number;
   timeout: number;
   /** When it is given up, in the time of `performance.now()`. */
   deadline: number;
@@ -63,6 +67,10 @@ interface Call {
 /** Calls that leave in one message. */
 interface Parcel {
   calls: Call[];
+  /** Their commands, one after another. */
+  bytes: Writer;
+  /** The bytes hold the commands of these calls and no others. */
+  whole: boolean;
   /** No call joins or leaves it: a batch, or a call that a host may refuse or take long for. */
   sealed: boolean;
 }
@@ -107,6 +115,10 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
   #closed = false;
+  /** When the tick began, or 0. */
+  #tick = 0;
+  /** Where a command is being encoded. */
+  #encoding: Writer | undefined;
 
   /**
    * Makes a client, which connects at its first call.
@@ -163,13 +175,13 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       | ((batch: CommandMethods) => readonly unknown[]),
     options: CallOptions = {},
   ): Promise<unknown[]> {
-    const parcel: Parcel = { calls: [], sealed: true };
+    const parcel = newParcel(true);
     const batch = new Batch((name, args) => this.#add(parcel, name, args, options));
     try {
       const replies = typeof commands === "function"
         ? commands(batch)
         : commands.map((each) => batch.send(each));
-      checkLength("run a batch", parcel.calls.reduce((sum, call) => sum + call.bytes.length, 0));
+      checkLength("run a batch", parcel.bytes.length);
       if (parcel.calls.length > 0) this.#push(parcel);
       return await Promise.all(replies);
     } catch (error) {
@@ -237,29 +249,67 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /** Queues a loose call: it joins the parcel that is being gathered. */
-  protected async call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
+  protected call<Reply>(name: string, args: readonly unknown[], options?: CallOptions): Promise<Reply> {
     const last = this.#queue.at(-1);
     const sealed = !isQuick(name, args.length);
-    const joins = last !== undefined && !sealed && !last.sealed && last.calls.length < MAX_COMMANDS;
-    const parcel = joins ? last : { calls: [], sealed };
-    const reply = this.#add(parcel, name, args, options);
-    if (!joins) this.#push(parcel);
-    return await reply as Reply;
+    const joins = last !== undefined && !sealed && !last.sealed && !this.#encoding &&
+      last.calls.length < MAX_COMMANDS;
+    const parcel = joins ? last : newParcel(sealed);
+    try {
+      const reply = this.#add(parcel, name, args, options);
+      if (!joins) this.#push(parcel);
+      else if (parcel.calls.length === EARLY && this.#socket) this.#send(this.#socket);
+      return reply as Promise<Reply>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** Makes a call and adds it to a parcel; throws where it cannot be made. */
   #add(parcel: Parcel, name: string, args: readonly unknown[], options: CallOptions = {}): Promise<unknown> {
     const { timeout = this.#timeout, signal } = options;
-    const deadline = performance.now() + checkTimeout(timeout);
+    const deadline = this.#now() + checkTimeout(timeout);
     signal?.throwIfAborted();
     if (this.#closed) throw closedError(name, this.endpoint);
-    const bytes = encodeCommand(name, args);
+    const from = parcel.bytes.length;
+    this.#encode(name, args, parcel.bytes);
+    const to = parcel.bytes.length;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const call: Call = { name, bytes, timeout, deadline, settled: false, resolve, reject };
+    const call: Call = { name, from, to, timeout, deadline, settled: false, resolve, reject };
     parcel.calls.push(call);
     this.#expireAt(deadline);
     if (signal) this.#failOnAbort(call, signal, promise);
     return promise;
+  }
+
+  /** The time, in milliseconds: of all calls of a tick the same. */
+  #now(): number {
+    if (this.#tick === 0) {
+      this.#tick = performance.now();
+      queueMicrotask(() => this.#tick = 0);
+    }
+    return this.#tick;
+  }
+
+  /** Writes a command, or nothing if it throws. */
+  #encode(name: string, args: readonly unknown[], to: Writer): void {
+    const start = to.length;
+    const outer = this.#encoding;
+    // (A getter of what is encoded may make a call itself.)
+    if (to === outer) throw new TypeError(`Cannot ${name}: another call of its batch is being made`);
+    this.#encoding = to;
+    try {
+      to.arrayHead(1 + args.length);
+      to.str(name);
+      // The command's array is one level of the message already.
+      for (const arg of args) encode(arg, to, 1);
+      checkLength(name, to.length - start);
+    } catch (error) {
+      to.length = start;
+      throw error;
+    } finally {
+      this.#encoding = outer;
+    }
   }
 
   /** Queues a parcel; it leaves at the end of the tick if it can. */
@@ -318,15 +368,24 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       const parcel = this.#queue.shift()!;
       if (!parcel.sealed) {
         const rest = parcel.calls.splice(howMany(parcel.calls, this.#replyBytes));
-        if (rest.length > 0) this.#queue.unshift({ calls: rest, sealed: false });
+        if (rest.length > 0) {
+          parcel.whole = false;
+          this.#queue.unshift({ ...parcel, calls: rest });
+        }
         this.#gathered++;
       }
-      this.#payload.reset();
-      for (const { bytes } of parcel.calls) this.#payload.raw(bytes);
       this.#request = (this.#request + 1) >>> 0;
       this.#sent.set(this.#request, parcel);
-      socket.send([NO_BYTES, header(this.#request), this.#payload.written]);
+      socket.send([NO_BYTES, header(this.#request), this.#payloadOf(parcel)]);
     }
+  }
+
+  #payloadOf({ calls, bytes, whole }: Parcel): Uint8Array {
+    if (whole) return bytes.written;
+    const payload = this.#payload;
+    payload.reset();
+    for (const { from, to } of calls) payload.copy(bytes.bytes, from, to);
+    return payload.written;
   }
 
   #mayLeave(parcel: Parcel | undefined): boolean {
@@ -355,28 +414,34 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     }
   }
 
-  #settle({ calls, sealed }: Parcel, payload: Uint8Array): void {
+  #settle(parcel: Parcel, payload: Uint8Array): void {
+    const { calls, sealed } = parcel;
     const again: Call[] = [];
-    let at = 0;
+    const reader = new Reader(payload);
     for (const call of calls) {
-      const end = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
-      const reply = call.settled ? undefined : readReply(call.name, payload, at);
+      const { at } = reader;
+      if (call.settled) {
+        reader.at = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
+        continue;
+      }
+      const reply = readReply(call.name, reader);
       if (reply instanceof MemStoreError) {
         // A message that could not be read at all has one reply, whatever it held.
-        if (at === 0 && end === payload.length) return calls.forEach((each) => this.#fail(each, reply));
+        if (at === 0 && reader.at === payload.length) return calls.forEach((each) => this.#fail(each, reply));
         // Of a batch, what was refused tells more than what was not run for it.
         if (reply.code === "NOT_RUN" || !sealed && reply.code === "TOO_LARGE") again.push(call);
         else this.#fail(call, reply);
-      } else if (!call.settled) {
+      } else {
         call.settled = true;
         call.resolve(reply);
       }
-      at = end;
     }
     if (sealed) return again.forEach((call) => this.#fail(call, notRunError(call.name)));
     // They only happened to travel with one that was refused (a key that is nested too deep, say), or whose
     // reply left no room for theirs: they go again, each alone.
-    this.#queue.unshift(...again.map((call) => ({ calls: [call], sealed: true })));
+    this.#queue.unshift(
+      ...again.map((call) => ({ calls: [call], bytes: parcel.bytes, whole: false, sealed: true })),
+    );
   }
 
   /** Gives up what has no reply, and looks for the host again. */
@@ -421,7 +486,9 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
         // Half a batch does not leave.
         for (const call of parcel.calls) this.#fail(call, notRunError(call.name));
       }
-      parcel.calls = parcel.calls.filter((call) => !call.settled);
+      const live = parcel.calls.filter((call) => !call.settled);
+      if (live.length < parcel.calls.length) parcel.whole = false;
+      parcel.calls = live;
     }
     this.#queue = this.#queue.filter((parcel) => parcel.calls.length > 0);
     for (const [request, parcel] of this.#sent) {
@@ -495,14 +562,8 @@ const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-function encodeCommand(name: string, args: readonly unknown[]): Uint8Array {
-  const to = new Writer(128);
-  to.arrayHead(1 + args.length);
-  to.str(name);
-  // The command's array is one level of the message already.
-  for (const arg of args) encode(arg, to, 1);
-  checkLength(name, to.length);
-  return to.written;
+function newParcel(sealed: boolean): Parcel {
+  return { calls: [], bytes: new Writer(1024), whole: true, sealed };
 }
 
 /** The host cuts off a client that sends more. */
@@ -515,8 +576,8 @@ function checkLength(what: string, bytes: number): void {
 /** How many of the calls one message takes, if each reply has so many bytes. */
 function howMany(calls: Call[], replyBytes: number): number {
   let bytes = 0;
-  const beyond = calls.findIndex((call, i) =>
-    (bytes += call.bytes.length) > MAX_BYTES || (i + 1) * replyBytes > MAX_BYTES
+  const beyond = calls.findIndex(({ from, to }, i) =>
+    (bytes += to - from) > MAX_BYTES || (i + 1) * replyBytes > MAX_BYTES
   );
   return beyond < 0 ? calls.length : Math.max(1, beyond);
 }

@@ -19,7 +19,7 @@ import { Keeper } from "./state/keeper.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
 import { address } from "./wire/endpoint.ts";
-import { encode, encoded } from "./wire/codec.ts";
+import { encode, encoded, Reader } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
 import { MemStoreError, parseRequest, readReply } from "./wire/message.ts";
@@ -362,7 +362,7 @@ export class MemStore implements AsyncDisposable {
   /** A command of the host's own, through the same door as everybody's. */
   #send(name: string, args: unknown[]): unknown {
     const result = (bytes: Uint8Array) => {
-      const reply = readReply(name, bytes, 0);
+      const reply = readReply(name, new Reader(bytes));
       if (reply instanceof MemStoreError) throw reply;
       return reply;
     };

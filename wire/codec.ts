@@ -25,7 +25,7 @@
  * @module
  */
 
-import { head, MAX_DEPTH, skip, Writer } from "./msgpack.ts";
+import { head, MAX_DEPTH, shortAscii, skip, Writer } from "./msgpack.ts";
 
 /**
  * A MessagePack extension: an application's own type, which passes through memstore untouched.
@@ -197,6 +197,12 @@ export class Reader {
     return map;
   }
 
+  /** The next value, which must be an array of a value and a map. */
+  pair(): [unknown, Map<unknown, unknown>] {
+    this.at = head(this.#bytes, this.at).body;
+    return [this.value(), this.map()];
+  }
+
   /** nil, booleans and numbers that are longer than their head; undefined for every other item. */
   #scalar(first: number): unknown {
     const view = this.#view, at = this.at + 1;
@@ -232,14 +238,8 @@ export class Reader {
 
   #str(length: number): string | Uint8Array {
     const bytes = this.#bytes, end = this.at + length;
-    if (length < 24) {
-      let text = "";
-      let at = this.at;
-      while (at < end && bytes[at] < 0x80) text += String.fromCharCode(bytes[at++]);
-      if (at === end) return this.at = end, text;
-    }
     try {
-      return utf8.decode(bytes.subarray(this.at, end));
+      return shortAscii(bytes, this.at, end) ?? utf8.decode(bytes.subarray(this.at, end));
     } catch {
       return new Uint8Array(bytes.subarray(this.at, end));
     } finally {

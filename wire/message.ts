@@ -177,16 +177,13 @@ export function parseReply(frames: Frames): { request: number; payload: Uint8Arr
   return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
 }
 
-/** The value of the native reply at `at`, or the error that it tells of. */
-export function readReply(name: string, payload: Uint8Array, at: number): unknown {
-  const reply = new Reader(payload, at);
+/** The value of the native reply that a reader is at, or the error that it tells of. */
+export function readReply(name: string, reply: Reader): unknown {
   if (reply.value() !== 0) {
     const [code, text] = reply.value() as [Code, string];
     return new MemStoreError(code, text);
   }
   // A table's keys may be of any type: it is a Map whatever they are.
   if (name === "all") return reply.map();
-  if (name !== "scan") return reply.value();
-  reply.at = head(payload, reply.at).body;
-  return [reply.value(), reply.map()];
+  return name === "scan" ? reply.pair() : reply.value();
 }

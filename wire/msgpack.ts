@@ -222,16 +222,43 @@ export function head(bytes: Uint8Array, at: number): Head {
 
 /** Bytes as a string, one character a byte. */
 export function latin1(bytes: Uint8Array, from: number, to: number): string {
+  if (to - from <= SHORT) return short(bytes, from, to);
   let text = "";
-  // Nearly all are short, and for those nothing is faster.
-  if (to - from < 64) { for (let at = from; at < to; at++) text += String.fromCharCode(bytes[at]); }
-  else {
-    for (let at = from; at < to; at += CHUNK) {
-      text += String.fromCharCode(...bytes.subarray(at, Math.min(at + CHUNK, to)));
-    }
+  for (let at = from; at < to; at += CHUNK) {
+    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + CHUNK, to)));
   }
   return text;
 }
+
+/** Bytes as a string if all are ASCII and few, as nearly all strings are; undefined otherwise. */
+export function shortAscii(bytes: Uint8Array, from: number, to: number): string | undefined {
+  if (to - from > SHORT) return undefined;
+  let all = 0;
+  for (let at = from; at < to; at++) all |= bytes[at];
+  return all < 0x80 ? short(bytes, from, to) : undefined;
+}
+
+/** {@linkcode latin1} of a few bytes: for those nothing is faster. */
+function short(bytes: Uint8Array, from: number, to: number): string {
+  let text = "", at = from;
+  for (; at + 8 <= to; at += 8) {
+    text += String.fromCharCode(
+      bytes[at],
+      bytes[at + 1],
+      bytes[at + 2],
+      bytes[at + 3],
+      bytes[at + 4],
+      bytes[at + 5],
+      bytes[at + 6],
+      bytes[at + 7],
+    );
+  }
+  for (; at < to; at++) text += String.fromCharCode(bytes[at]);
+  return text;
+}
+
+/** Up to so many bytes a string is made by its characters. */
+const SHORT = 96;
 /** Well below the number of arguments that a call can take. */
 const CHUNK = 4096;
 
@@ -332,18 +359,23 @@ export class Writer {
   }
 
   str(value: string): void {
-    const most = value.length * 3;
-    // Most strings are short: encode in place, and write the head once the length is known.
-    if (most < 32) {
-      const at = this.reserve(1 + most);
-      const { written } = utf8.encodeInto(value, this.bytes.subarray(at + 1, at + 1 + most));
-      this.bytes[at] = 0xa0 | written;
-      this.length = at + 1 + written;
-    } else {
-      const bytes = utf8.encode(value);
-      this.strHead(bytes.length);
-      this.raw(bytes);
+    if (value.length <= SHORT && this.#ascii(value)) return;
+    const bytes = utf8.encode(value);
+    this.strHead(bytes.length);
+    this.raw(bytes);
+  }
+
+  /** Writes a string if all of it is ASCII, as nearly all short ones are; otherwise nothing. */
+  #ascii(value: string): boolean {
+    const start = this.length;
+    this.strHead(value.length);
+    const at = this.reserve(value.length), bytes = this.bytes;
+    for (let i = 0; i < value.length; i++) {
+      const code = value.charCodeAt(i);
+      if (code >= 0x80) return this.length = start, false;
+      bytes[at + i] = code;
     }
+    return true;
   }
 
   strHead(bytes: number): void {

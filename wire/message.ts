@@ -33,7 +33,7 @@
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import { Reader } from "./codec.ts";
-import { head, type Writer } from "./msgpack.ts";
+import type { Writer } from "./msgpack.ts";
 
 /**
  * Why a command was not done.

@@ -1,0 +1,385 @@
+/**
+ * What the benchmark measures: each measure has ours and its peers, which take turns, and a goal.
+ *
+ * @module
+ */
+
+import {
+  deno,
+  memoryOf,
+  processorTime,
+  run,
+  Running,
+  startHost,
+  startLoop,
+  startRedis,
+  type Tools,
+} from "./processes.ts";
+
+/** One way to be measured: ours, or a peer's. */
+export interface Contestant {
+  name: string;
+  /** Measures once, for about so many seconds. */
+  once(seconds: number): Promise<Sample>;
+}
+
+/** What was measured once. */
+export interface Sample {
+  value: number;
+  /** Processors that were busy, by who used them. */
+  processors?: Record<string, number>;
+}
+
+/** What is measured. */
+export interface Measure {
+  name: string;
+  unit: string;
+  better: "more" | "less";
+  /** What the ratio to the best peer (or the value itself, if there can be none) is to reach. */
+  goal: { ratio: number } | { value: number } | undefined;
+  /** Measured so often at the most. */
+  rounds?: number;
+  contestants: Contestant[];
+}
+
+/** How much is measured. */
+export interface Size {
+  /** Seconds of one measurement, about. */
+  seconds: number;
+  /** Entries of the large table. */
+  entries: number;
+  /** Entries of the very large one. */
+  many: number;
+}
+
+/** Starts what is needed, and yields one measure after another; each is done before the next is asked for. */
+export async function* measures(directory: string, tools: Tools, size: Size): AsyncGenerator<Measure> {
+  await using stack = new AsyncDisposableStack();
+  const start = async (it: Promise<Running>) => stack.use(await it);
+  const host = await start(startHost(directory, "host"));
+  const redis = tools.redis === undefined ? undefined : await start(startRedis(directory, "redis"));
+  yield memory(host, redis, tools, size);
+  for (const what of ["get", "set"] as const) yield batches(what, host, redis, tools, size);
+  yield atOnce(host, redis);
+  yield* oneAfterAnother(host, redis, directory, tools, stack);
+  if (tools.load && tools.python) yield legacy(host, await start(startLoop(directory)), tools.load);
+  if (!tools.load) return;
+  yield slowest(directory, tools, size);
+  yield growth(directory, tools.load, size);
+}
+
+const list = (...contestants: (Contestant | false | undefined)[]) =>
+  contestants.filter((each): each is Contestant => Boolean(each));
+
+/** Fills a host with entries of 12-byte keys and 32-byte values. */
+async function fill(load: string, host: Running, entries: number): Promise<void> {
+  await run(load, [
+    "batch",
+    `ipc://${host.address}`,
+    "set",
+    `${entries}`,
+    "64",
+    `${Math.ceil(entries / 64)}`,
+    "16",
+    "fill",
+  ]);
+}
+
+/** Runs a load against a process, and tells how many processors each of the two had. */
+async function loaded(
+  server: Running,
+  load: () => Promise<[value: number, processorTime: number]>,
+): Promise<Sample> {
+  const before = await processorTime(server.pid), start = performance.now();
+  const [value, used] = await load();
+  const seconds = (performance.now() - start) / 1000;
+  const after = await processorTime(server.pid);
+  const share = (of: (thread: string) => boolean) => {
+    let sum = 0;
+    for (const [thread, time] of after) {
+      if (of(thread)) sum += time - (before.get(thread) ?? 0);
+    }
+    return sum / seconds;
+  };
+  const zeromq = (thread: string) => thread.startsWith("ZMQ");
+  return {
+    value,
+    processors: {
+      server: share((thread) => !zeromq(thread)),
+      "its ZeroMQ": share(zeromq),
+      load: used / seconds,
+    },
+  };
+}
+
+/** The numbers that a load prints in its last line. */
+function numbers(text: string): number[] {
+  return text.split("\n").at(-1)!.split(" ").map(Number);
+}
+
+function memory(host: Running, redis: Running | undefined, tools: Tools, { entries }: Size): Measure {
+  return {
+    name: `memory of ${entries.toLocaleString("en")} entries (12-byte keys, 32-byte values)`,
+    unit: "bytes an entry",
+    better: "less",
+    goal: { ratio: 0.75 },
+    rounds: 1,
+    contestants: list(
+      tools.load !== undefined && {
+        name: "memstore (growth of the process)",
+        async once() {
+          const before = await memoryOf(host.pid);
+          await fill(tools.load!, host, entries);
+          return { value: (await memoryOf(host.pid) - before) / entries };
+        },
+      },
+      redis && {
+        name: "Redis (used_memory)",
+        async once() {
+          const used = async () =>
+            Number(
+              /used_memory:(\d+)/.exec(await run("redis-cli", ["-s", redis.address, "info", "memory"]))![1],
+            );
+          const before = await used();
+          await fillRedis(redis, entries);
+          return { value: (await used() - before) / entries };
+        },
+      },
+    ),
+  };
+}
+
+/** The same entries in one hash of Redis. */
+async function fillRedis(redis: Running, entries: number): Promise<void> {
+  const script = `for i = 0, ARGV[1] - 1 do
+    redis.call("HSET", "t", string.format("%012d", i), string.rep("v", 32))
+  end`;
+  await run("redis-cli", ["-s", redis.address, "eval", script, "0", `${entries}`]);
+}
+
+function batches(
+  what: "get" | "set",
+  host: Running,
+  redis: Running | undefined,
+  { load }: Tools,
+  { seconds, entries }: Size,
+): Measure {
+  const messages = Math.ceil(seconds * 20_000);
+  return {
+    name: `${what}, 64 commands a message, ${entries.toLocaleString("en")} keys`,
+    unit: "commands/s",
+    better: "more",
+    goal: { ratio: what === "get" ? 1.5 : 2.5 },
+    contestants: list(
+      load !== undefined && {
+        name: "memstore (native load)",
+        once: () =>
+          loaded(host, async () => {
+            const [value, used, wrong] = numbers(
+              await run(load, [
+                "batch",
+                `ipc://${host.address}`,
+                what,
+                `${entries}`,
+                "64",
+                `${messages}`,
+                "16",
+              ]),
+            );
+            if (wrong > 0) throw new Error(`${wrong} replies of ${messages} were wrong`);
+            return [value, used];
+          }),
+      },
+      redis && {
+        name: `redis-benchmark -P 64 h${what}`,
+        once: () =>
+          loaded(redis, async () => {
+            const command = ["hget", "t", "__rand_int__", "v".repeat(32)].with(0, `h${what}`)
+              .slice(0, what === "get" ? 3 : 4);
+            const options = [
+              "-s",
+              redis.address,
+              "-P",
+              "64",
+              "-r",
+              `${entries}`,
+              "-n",
+              `${messages * 64}`,
+              "--csv",
+            ];
+            const csv = await run("redis-benchmark", [...options, ...command]);
+            // The columns: "test","rps",…; the load does not tell what it used.
+            return [Number(csv.split("\n").at(-1)!.split('","')[1]), NaN];
+          }),
+      },
+    ),
+  };
+}
+
+function client(name: string, server: Running, ...what: string[]): Contestant {
+  return {
+    name,
+    once: (seconds) =>
+      loaded(server, async () => {
+        const [kind, ...rest] = what;
+        const args = deno("bench/client.ts", name.split(" ")[0], server.address, kind, `${seconds}`, ...rest);
+        const [value, used] = numbers(await run(Deno.execPath(), args));
+        return [value, used];
+      }),
+  };
+}
+
+function atOnce(host: Running, redis: Running | undefined): Measure {
+  return {
+    name: "256 gets at once, from one Deno process",
+    unit: "gets/s",
+    better: "more",
+    goal: { ratio: 2.5 },
+    contestants: list(
+      client("memstore", host, "many", "256"),
+      redis && client("node-redis", redis, "many", "256"),
+      redis && client("ioredis", redis, "many", "256"),
+    ),
+  };
+}
+
+async function* oneAfterAnother(
+  host: Running,
+  redis: Running | undefined,
+  directory: string,
+  { zeromq, python }: Tools,
+  stack: AsyncDisposableStack,
+): AsyncGenerator<Measure> {
+  const measure = (name: string, goal: Measure["goal"], ...peers: Contestant[]): Measure => ({
+    name: `one get after another, against ${name}`,
+    unit: "µs",
+    better: "less",
+    goal,
+    contestants: [client("memstore", host, "one"), ...peers],
+  });
+  if (zeromq !== undefined) {
+    const address = `ipc://${directory}/node.sock`;
+    const server = stack.use(await Running.start("node", ["zeromq.mjs", "serve", address], address, zeromq));
+    yield measure("zeromq.js under Node", { ratio: 1 }, {
+      name: "zeromq.js REQ/REP under Node",
+      once: (seconds) =>
+        loaded(server, async () => {
+          const ask = ["zeromq.mjs", "ask", address, `${seconds}`];
+          return [numbers(await run("node", ask, zeromq))[0], NaN];
+        }),
+    });
+  }
+  if (redis) {
+    yield measure(
+      "Redis' clients",
+      { ratio: 1 },
+      client("node-redis", redis, "one"),
+      client("ioredis", redis, "one"),
+    );
+  }
+  if (python !== undefined) {
+    yield measure("a Manager", undefined, {
+      name: "multiprocessing.Manager",
+      async once(seconds) {
+        const script = new URL("peers/manager.py", import.meta.url).pathname;
+        return { value: Number(await run("/usr/bin/python3", [script, `${seconds}`])) };
+      },
+    });
+  }
+}
+
+function legacy(host: Running, loop: Running, load: string): Measure {
+  const clients = (name: string, server: Running, endpoint: string): Contestant => ({
+    name,
+    once: (seconds) =>
+      loaded(server, async () => {
+        const [value, used] = numbers(
+          await run(load, ["req", endpoint, "16", `${Math.ceil(seconds * 50_000)}`]),
+        );
+        return [value, used];
+      }),
+  });
+  return {
+    name: "16 legacy REQ clients at once",
+    unit: "gets/s",
+    better: "more",
+    goal: { ratio: 4 },
+    contestants: [
+      clients("memstore", host, `ipc://${host.address}`),
+      clients("pymemstore's loop in Python 3", loop, loop.address),
+    ],
+  };
+}
+
+function slowest(directory: string, { load, redis }: Tools, { entries }: Size): Measure {
+  let round = 0;
+  const during = async (server: Running, name: string, insert: () => Promise<unknown>): Promise<Sample> => {
+    // (The load is there for as long as the inserts take, and a little longer.)
+    const args = deno("bench/client.ts", name, server.address, "slowest", "3");
+    await using client = await Running.start(Deno.execPath(), args, "", directory);
+    const inserted = insert();
+    const [value] = numbers((await client.output).trim());
+    await inserted;
+    return { value };
+  };
+  return {
+    name: `slowest get while ${entries.toLocaleString("en")} entries are inserted`,
+    unit: "ms",
+    better: "less",
+    goal: { value: 10 },
+    rounds: 3,
+    contestants: list(
+      {
+        name: "memstore",
+        async once() {
+          await using host = await startHost(directory, `slowest${round++}`);
+          return await during(host, "memstore", () => fill(load!, host, entries));
+        },
+      },
+      redis !== undefined && {
+        name: "Redis (redis-benchmark -P 64 hset)",
+        async once() {
+          await using server = await startRedis(directory, `slowest${round++}`);
+          const options = ["-s", server.address, "-P", "64", "-r", `${entries}`, "-n", `${entries}`, "--csv"];
+          const command = ["hset", "inserted", "__rand_int__", "v".repeat(32)];
+          return await during(server, "node-redis", () => run("redis-benchmark", [...options, ...command]));
+        },
+      },
+    ),
+  };
+}
+
+function growth(directory: string, load: string, { seconds, many }: Size): Measure {
+  const rate = async (entries: number) => {
+    await using host = await startHost(directory, `growth${entries}`);
+    await fill(load, host, entries);
+    const messages = `${Math.ceil(seconds * 20_000)}`;
+    const rates: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const printed = await run(load, [
+        "batch",
+        `ipc://${host.address}`,
+        "get",
+        `${entries}`,
+        "64",
+        messages,
+        "16",
+      ]);
+      rates.push(numbers(printed)[0]);
+    }
+    return rates.sort((a, b) => a - b)[1];
+  };
+  return {
+    name: `cost of a get at ${many.toLocaleString("en")} entries, in that at 10,000`,
+    unit: "times",
+    better: "less",
+    goal: { value: 2 },
+    rounds: 1,
+    contestants: [{
+      name: "memstore (native load)",
+      async once() {
+        return { value: await rate(10_000) / await rate(many) };
+      },
+    }],
+  };
+}

@@ -1,0 +1,163 @@
+/**
+ * The processes of the benchmark: the host, its peers and what loads them. Each is killed at the end of the
+ * block that started it, and lives in one temporary directory; none is reached over the network.
+ *
+ * @module
+ */
+
+const ROOT = new URL("..", import.meta.url).pathname;
+const HERE = new URL(".", import.meta.url).pathname;
+const PYTHON = "/usr/bin/python3";
+
+/** A process that is killed at the end of the block. */
+export class Running implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly pid: number;
+  /** Where it is reached. */
+  readonly address: string;
+  /** All that it printed, once it has ended. */
+  readonly output: Promise<string>;
+
+  private constructor(process: Deno.ChildProcess, address: string, output: Promise<string>) {
+    this.#process = process;
+    this.pid = process.pid;
+    this.address = address;
+    this.output = output;
+  }
+
+  /** Starts a program, and waits until it has printed a line that holds `ready`. */
+  static async start(command: string, args: string[], address: string, cwd: string): Promise<Running> {
+    const process = new Deno.Command(command, { args, cwd, stdin: "null", stdout: "piped", stderr: "null" })
+      .spawn();
+    const ready = Promise.withResolvers<void>();
+    const read = async () => {
+      let text = "";
+      for await (const more of process.stdout.pipeThrough(new TextDecoderStream())) {
+        text += more;
+        if (/ready/i.test(text)) ready.resolve();
+      }
+      ready.reject(new Error(`Cannot start ${command}: it ended before it was ready: ${text}`));
+      return text;
+    };
+    const running = new Running(process, address, read());
+    await ready.promise;
+    return running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#process.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
+    await this.#process.status;
+    await this.output;
+  }
+}
+
+/** Runs a program to its end: what it printed. */
+export async function run(command: string, args: string[], cwd = "."): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trim();
+  if (!success) throw new Error(`Cannot run ${command} ${args.join(" ")}: ${text(stderr)}`);
+  return text(stdout);
+}
+
+/** The arguments that make Deno run a file of ours. */
+export function deno(file: string, ...args: string[]): string[] {
+  return ["run", "--quiet", "--allow-all", `--config=${ROOT}deno.json`, `${ROOT}${file}`, ...args];
+}
+
+/** A memstore host. */
+export function startHost(directory: string, name: string): Promise<Running> {
+  const path = `${directory}/${name}.sock`;
+  return Running.start(Deno.execPath(), deno("cli.ts", "serve", path), path, directory);
+}
+
+/** A Redis server without persistence, on a socket file. */
+export function startRedis(directory: string, name: string): Promise<Running> {
+  const path = `${directory}/${name}.redis`;
+  const args = ["--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", directory];
+  return Running.start("redis-server", args, path, directory);
+}
+
+/** pymemstore's loop. */
+export function startLoop(directory: string): Promise<Running> {
+  const address = `ipc://${directory}/loop`;
+  return Running.start(PYTHON, [`${HERE}peers/loop.py`, address], address, directory);
+}
+
+/** What there is to measure with and against; what is missing is named. */
+export interface Tools {
+  /** The native load, compiled. */
+  load?: string;
+  redis?: string;
+  python?: string;
+  /** Where zeromq.js can be run by Node. */
+  zeromq?: string;
+  /** What is not there, and what for it would be needed. */
+  missing: string[];
+}
+
+/** Looks for the tools; compiles and installs what is needed in a directory. */
+export async function findTools(directory: string): Promise<Tools> {
+  const tools: Tools = { missing: [] };
+  const find = async (what: string, it: () => Promise<void>) => {
+    try {
+      await it();
+    } catch {
+      tools.missing.push(what);
+    }
+  };
+  await find("the native load (needs a C compiler and libzmq's header: libzmq3-dev)", async () => {
+    await run("cc", ["-O2", "-o", `${directory}/load`, `${HERE}load.c`, "-lzmq"]);
+    tools.load = `${directory}/load`;
+  });
+  await find("Redis (needs redis-server, redis-benchmark and redis-cli)", async () => {
+    for (const name of ["redis-benchmark", "redis-cli"]) await run(name, ["--version"]);
+    tools.redis = /v=(\S+)/.exec(await run("redis-server", ["--version"]))?.[1] ?? "?";
+  });
+  await find("pymemstore's loop (needs python3-zmq and python3-msgpack)", async () => {
+    tools.python = await run(PYTHON, ["-c", "import sys, zmq, msgpack; print(sys.version.split()[0])"]);
+  });
+  await find("zeromq.js under Node (needs node and npm)", async () => {
+    const at = `${directory}/node`;
+    await Deno.mkdir(at);
+    await Deno.copyFile(`${HERE}peers/zeromq.mjs`, `${at}/zeromq.mjs`);
+    await run("npm", [
+      "install",
+      "--ignore-scripts",
+      "--no-audit",
+      "--no-fund",
+      "--prefix",
+      at,
+      "zeromq@6.8.0",
+    ], at);
+    await run("node", ["-e", "import('zeromq')"], at);
+    tools.zeromq = at;
+  });
+  return tools;
+}
+
+/** What the kernel tells of a process. (Deno itself reads none of it without all permissions.) */
+function kernel(pid: number, what: string): Promise<string> {
+  return run("sh", ["-c", `cat /proc/${pid}/${what}`]);
+}
+
+/** Bytes of memory that a process has. */
+export async function memoryOf(pid: number): Promise<number> {
+  return Number(/VmRSS:\s+(\d+)/.exec(await kernel(pid, "status"))?.[1] ?? NaN) * 1024;
+}
+
+/** Seconds of processor time that a process has used, by the names of its threads. */
+export async function processorTime(pid: number): Promise<Map<string, number>> {
+  const times = new Map<string, number>();
+  for (const line of (await kernel(pid, "task/*/stat")).split("\n")) {
+    const [, thread, fields] = /^\d+ \((.*)\) (.*)$/.exec(line) ?? [];
+    if (fields === undefined) continue;
+    const [user, system] = fields.split(" ").slice(11, 13).map(Number);
+    // (The kernel counts in hundredths of a second.)
+    times.set(thread, (times.get(thread) ?? 0) + (user + system) / 100);
+  }
+  return times;
+}

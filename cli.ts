@@ -171,6 +171,12 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       const { repl } = await import("./terminal/repl.ts");
       fails(await repl(program.opts()));
     });
+  add("bench", "Measures how fast the host answers, in some seconds.")
+    .action(async () => {
+      const { bench } = await import("./terminal/bench.ts");
+      const { endpoint, timeout = 5 } = program.opts<RemoteOptions>();
+      await bench(endpoint, timeout * 1000);
+    });
   const raw = add("send", "Sends a command in its raw form: one of the host's own, for example.")
     .argument("<command>", `a JSON array: '["get","users","alice"]'`)
     .action((text: string) => run(parseRawCommand(text, raw), program));

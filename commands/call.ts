@@ -34,6 +34,8 @@ export class Call {
   reply!: Writer;
   /** Whether the client expects pymemstore's replies. */
   legacy = false;
+  /** The hash of the second argument as a key, if it is known. */
+  hash: number | undefined;
   /** What the command's `prepare` resolved to. */
   prepared: unknown;
   /** How many arguments there are. */
@@ -54,6 +56,7 @@ export class Call {
     this.#offsets = offsets;
     this.#first = first;
     this.count = count;
+    this.hash = undefined;
     return this;
   }
 
@@ -79,7 +82,9 @@ export class Call {
   /** An argument as a key: its canonical form, good until the next command. */
   key(i: number): Key {
     const at = this.#first + i;
-    return (this.#keys[i] ??= new Key()).aim(this.#payload, this.#offsets[at], this.#offsets[at + 1]);
+    const key = (this.#keys[i] ??= new Key()).aim(this.#payload, this.#offsets[at], this.#offsets[at + 1]);
+    if (i === 1) key.hash = this.hash;
+    return key;
   }
 
   /** An argument as a JavaScript value. */

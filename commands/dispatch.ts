@@ -75,6 +75,8 @@ class Plan {
   /** For each command, where its arguments' offsets begin in {@linkcode Plan.offsets}, and how many it has. */
   firsts = new Int32Array(64);
   counts = new Int32Array(64);
+  /** For each command that finds a key the hash of it, once they were touched. */
+  hashes = new Int32Array(64);
   /** Of every argument where it begins, and for each command where the last one ends. */
   offsets = new Int32Array(256);
   #offsets = 0;
@@ -99,6 +101,7 @@ class Plan {
     if (i === this.firsts.length) {
       this.firsts = larger(this.firsts);
       this.counts = larger(this.counts);
+      this.hashes = larger(this.hashes);
     }
     this.commands[i] = command;
     this.firsts[i] = this.#offsets;
@@ -290,11 +293,13 @@ export class Dispatcher {
     reply.reset();
     call.legacy = legacy;
     call.reply = reply;
-    if (plan.finds >= MANY && call.store.heap.live > CACHED) this.#touch(call, payload, plan);
+    const touched = plan.finds >= MANY && call.store.heap.live > CACHED;
+    if (touched) this.#touch(call, payload, plan);
     for (let i = 0; i < plan.length; i++) {
       const start = reply.length;
       try {
         call.aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+        call.hash = touched && plan.commands[i].finds ? plan.hashes[i] : undefined;
         if (prepared[i] instanceof Error) throw prepared[i];
         call.prepared = prepared[i];
         if (!legacy) reply.byte(0);
@@ -327,7 +332,7 @@ export class Dispatcher {
         count = 0;
       }
       const { bytes, from, to } = call.key(1);
-      hashes[count++] = hash(bytes, from, to);
+      plan.hashes[i] = hashes[count++] = hash(bytes, from, to);
     }
     this.#touched ^= table?.touch(hashes, count) ?? 0;
   }

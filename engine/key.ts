@@ -27,10 +27,12 @@ export class Key implements Span {
   bytes: Uint8Array = new Uint8Array(0);
   from = 0;
   to = 0;
+  hash: number | undefined = undefined;
   readonly #copy = new Writer(64);
 
   /** Points at the canonical form of the item at `at`, which is whole and ends before `end`. */
   aim(bytes: Uint8Array, at: number, end: number): this {
+    this.hash = undefined;
     if (isCanonical(bytes, at)) {
       this.bytes = bytes;
       this.from = at;

@@ -34,6 +34,8 @@ export interface Span {
   bytes: Uint8Array;
   from: number;
   to: number;
+  /** Their hash, if it is known. */
+  hash?: number;
 }
 
 /** Bits of the smallest page, and of the largest. */
@@ -103,7 +105,7 @@ export class Table implements Owner, TableView {
 
   /** The address of the entry of a key, or 0. */
   find(key: Span): number {
-    const entry = this.#locate(hash(key.bytes, key.from, key.to), key);
+    const entry = this.#locate(hashOf(key), key);
     return entry !== 0 && this.#hasExpired(entry) ? 0 : entry;
   }
 
@@ -166,7 +168,7 @@ export class Table implements Owner, TableView {
   set(key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
     const heap = this.#heap;
     heap.changes++;
-    const h = hash(key.bytes, key.from, key.to);
+    const h = hashOf(key);
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
     let old = this.#locate(h, key);
@@ -201,7 +203,7 @@ export class Table implements Owner, TableView {
 
   /** Deletes a key; whether it was there. */
   delete(key: Span): boolean {
-    const h = hash(key.bytes, key.from, key.to);
+    const h = hashOf(key);
     const entry = this.#locate(h, key);
     if (entry === 0) return false;
     const there = !this.#hasExpired(entry);
@@ -599,6 +601,10 @@ function scanPage(
 /** The first hash that comes after those of a page; 0 if there is none. */
 function nextPrefix(words: Int32Array, head: number): number {
   return ((words[head + 2] >>> 0) + 2 ** (32 - depthOf(words[head + 1]))) % 2 ** 32;
+}
+
+function hashOf(key: Span): number {
+  return key.hash ?? hash(key.bytes, key.from, key.to);
 }
 
 /** Puts an entry into the first free slot from its own on. */

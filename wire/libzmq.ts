@@ -70,8 +70,10 @@ export const ZMQ = {
   EVENT_HANDSHAKE_SUCCEEDED: 0x1000,
 } as const;
 
-/** A `size_t`. Deno's types ask for a bigint, its calls take a number as well, which costs no allocation. */
-export const size = (n: number): bigint => n as unknown as bigint;
+const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));
+
+/** A `size_t`. (Calls with a bigint are the fast ones, and small ones need not be made anew.) */
+export const size = (n: number): bigint => SIZES[n] ?? BigInt(n);
 
 let loaded: Libzmq | undefined;
 

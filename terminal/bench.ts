@@ -1,0 +1,74 @@
+/**
+ * `memstore bench`: how fast a running host answers this machine, in some seconds.
+ *
+ * @module
+ */
+
+import { MemStoreClient } from "../client.ts";
+import { print } from "./output.ts";
+
+/** How long each figure is measured, in milliseconds. */
+const DURATION_MS = 1000;
+const KEYS = 10_000;
+
+/** One way to ask: how many calls each round makes. */
+interface Way {
+  name: string;
+  calls: number;
+  round(): Promise<unknown>;
+}
+
+/** Measures a host, with a table of its own that is dropped at the end. */
+export async function bench(endpoint: string | undefined, timeout: number): Promise<void> {
+  await using client = new MemStoreClient(endpoint, { timeout });
+  const table = `memstore-bench-${crypto.randomUUID()}`;
+  const value = "v".repeat(32);
+  const key = () => Math.floor(Math.random() * KEYS);
+  const many = (calls: number, call: () => unknown) => Array.from({ length: calls }, call);
+  const ways: Way[] = [
+    { name: "set, one after another", calls: 1, round: () => client.set(table, key(), value) },
+    { name: "get, one after another", calls: 1, round: () => client.get(table, key()) },
+    {
+      name: "set, 256 at once",
+      calls: 256,
+      round: () => Promise.all(many(256, () => client.set(table, key(), value))),
+    },
+    {
+      name: "get, 256 at once",
+      calls: 256,
+      round: () => Promise.all(many(256, () => client.get(table, key()))),
+    },
+    {
+      name: "get, batches of 64",
+      calls: 64,
+      round: () => client.batch((batch) => many(64, () => batch.get(table, key()))),
+    },
+  ];
+  // (Nothing is printed where no host is.)
+  await client.ping();
+  print(row("", "calls/s", "median", "99 %", "slowest"));
+  try {
+    for (const way of ways) print(await measure(way));
+  } finally {
+    await client.drop(table);
+  }
+}
+
+async function measure({ name, calls, round }: Way): Promise<string> {
+  const times: number[] = [];
+  const start = performance.now();
+  for (let now = start; now < start + DURATION_MS;) {
+    await round();
+    const end = performance.now();
+    times.push(end - now);
+    now = end;
+  }
+  const rate = times.length * calls / (performance.now() - start) * 1000;
+  times.sort((a, b) => a - b);
+  const at = (part: number) => `${times[Math.floor((times.length - 1) * part)].toFixed(3)} ms`;
+  return row(name, Math.round(rate).toLocaleString("en"), at(0.5), at(0.99), at(1));
+}
+
+function row(name: string, ...figures: string[]): string {
+  return name.padEnd(24) + figures.map((figure) => figure.padStart(14)).join("");
+}

@@ -32,7 +32,7 @@
  */
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
-import { Reader } from "./codec.ts";
+import type { Reader } from "./codec.ts";
 import type { Writer } from "./msgpack.ts";
 
 /**

@@ -352,7 +352,7 @@ function slowest(directory: string, load: string, redis: boolean, { entries }: S
     unit: "ms",
     better: "less",
     goal: { value: 10 },
-    rounds: 3,
+    rounds: 5,
     contestants: list(
       {
         name: "memstore",

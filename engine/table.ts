@@ -48,6 +48,8 @@ const FEW = most(MAX_BITS) >> 1;
 
 /** Entries that are being brought into the caches. */
 const touched = new Int32Array(256);
+/** Of which nothing is copied. */
+const NOTHING = new Uint8Array(0);
 
 /** Slots of the page that is being written anew. */
 const scratch = new Int32Array(2 << MAX_BITS);
@@ -199,6 +201,19 @@ export class Table implements Owner, TableView {
     }
     this.#expiring += change;
     heap.tend(size);
+  }
+
+  /**
+   * Makes room for a value of so many bytes that the caller writes before anything else is done to the heap:
+   * where. Until then it is rubbish.
+   *
+   * @throws {OutOfMemory} if there is no room; the table is as it was.
+   */
+  reserve(key: Span, length: number): Span {
+    this.set(key, NOTHING, 0, length);
+    const entry = this.#locate(hashOf(key), key);
+    const to = at(entry) * 4 + this.#heap.blockSize(entry);
+    return { bytes: this.#heap.bytes[entry >>> UNIT_BITS], from: to - length, to };
   }
 
   /** Deletes a key; whether it was there. */
@@ -414,7 +429,7 @@ export class Table implements Owner, TableView {
     }
     const at8 = w << 2;
     copyBytes(key.bytes, key.from, there, at8, keyLength);
-    copyBytes(bytes, from, there, at8 + keyLength, length);
+    if (bytes !== NOTHING) copyBytes(bytes, from, there, at8 + keyLength, length);
   }
 
   #insert(h: number, entry: number): void {

@@ -27,7 +27,7 @@
 import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
 import { type Snapshot, Store } from "../engine/store.ts";
-import type { TableView } from "../engine/table.ts";
+import type { Entry, Table, TableView } from "../engine/table.ts";
 import { Reader } from "../wire/codec.ts";
 import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../wire/msgpack.ts";
 import { turn } from "../wire/turn.ts";
@@ -36,6 +36,8 @@ import { turn } from "../wire/turn.ts";
 const VERSION = 1;
 /** Bytes that are written or read at once; in between, other work of the process is done. */
 const CHUNK = 1 << 17;
+/** Values longer than this are read piece by piece. */
+const LARGE = 1 << 20;
 
 /** How far a store or a restore is. */
 export interface Progress {
@@ -59,15 +61,29 @@ export function* encodeState(
     yield piece;
     to.length = 0;
   };
-  const write = function* (of: TableView, each: () => void) {
+  const page: number[] = [];
+  const write = function* (of: TableView, each: () => Generator<Uint8Array> | void) {
     let cursor = 0;
     do {
-      cursor = of.scan(cursor, (address) => {
+      page.length = 0;
+      cursor = of.scan(cursor, (address) => void page.push(address));
+      for (const address of page) {
         entry.look(address);
-        each();
-      });
+        const large = each();
+        if (large) yield* large;
+      }
       if (to.length >= CHUNK) yield* flush();
     } while (cursor !== 0);
+  };
+  /** What is larger than a piece goes as it is. */
+  const direct = function* ({ bytes, keyFrom, valueTo }: Entry) {
+    yield* flush();
+    for (let at = keyFrom; at < valueTo; at += CHUNK) {
+      const piece = bytes.subarray(at, Math.min(at + CHUNK, valueTo));
+      progress.bytes += piece.length;
+      crc = crc32(piece, crc);
+      yield piece;
+    }
   };
   const expiring = tables.filter((table) => table.expiring > 0);
   to.mapHead(expiring.length > 0 ? 5 : 4);
@@ -79,8 +95,9 @@ export function* encodeState(
     to.raw(table.name);
     to.mapHead(table.size);
     yield* write(table, () => {
-      to.copy(entry.bytes, entry.keyFrom, entry.valueTo);
       progress.entries++;
+      if (entry.valueTo - entry.keyFrom > CHUNK) return direct(entry);
+      to.copy(entry.bytes, entry.keyFrom, entry.valueTo);
     });
   }
   to.str("sets");
@@ -159,14 +176,14 @@ class Window {
   last = false;
   #buffer = new Uint8Array(CHUNK * 2);
   /** So many bytes must be there before it is worth to look again. */
-  #wanted = 0;
+  wanted = 0;
   /** The CRC-32 of the bytes before an offset. */
   #crc = 0;
   #summed = 0;
 
   /** Whether there are enough bytes to go on. */
   get satisfied(): boolean {
-    return this.bytes.length - this.at >= this.#wanted;
+    return this.bytes.length - this.at >= this.wanted;
   }
 
   add(piece: Uint8Array): void {
@@ -198,6 +215,16 @@ class Window {
     }
   }
 
+  /** The bytes of a string or binary at `from`, its head included; 0 if it is none, or the head is not there. */
+  length(from: number): number {
+    try {
+      const { type, length, body } = head(this.bytes, from);
+      return type === "str" || type === "bin" || type === "ext" ? body - from + length : 0;
+    } catch {
+      return 0;
+    }
+  }
+
   /** The head of a map or an array, and on to what follows it; -1 if more bytes are needed to tell. */
   open(type: "map" | "array", what: string): number {
     try {
@@ -216,7 +243,7 @@ class Window {
   #more(error: unknown): -1 {
     if (this.last || !(error instanceof TruncatedError)) throw error;
     // Twice as many each time: an item that is long is not walked again for every piece of it.
-    this.#wanted = (this.bytes.length - this.at) * 2;
+    this.wanted = (this.bytes.length - this.at) * 2;
     return -1;
   }
 }
@@ -272,10 +299,38 @@ class StateReader {
   *#readTables(): Generator<void, void> {
     for (let tables = yield* this.#open("map", '"store"'); tables > 0; tables--) {
       const table = this.#store.tables.make(yield* this.#readKey(this.#name));
-      yield* this.#readPairs((key, bytes, from, to) => {
-        table.set(key, bytes, from, to);
+      for (let pairs = yield* this.#open("map", "a table"); pairs > 0; pairs--) {
+        yield* this.#readEntry(table);
         this.#progress.entries++;
-      });
+      }
+    }
+  }
+
+  *#readEntry(table: Table): Generator<void, void> {
+    const window = this.#window;
+    let from, to;
+    while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) {
+      const length = from < 0 ? 0 : window.length(from);
+      if (length > LARGE) return yield* this.#readLarge(table, from, length);
+      yield;
+    }
+    table.set(this.#key.aim(window.bytes, window.at, from), window.bytes, from, to);
+    window.at = to;
+  }
+
+  /** Reads a long value straight to where it stays. */
+  *#readLarge(table: Table, from: number, length: number): Generator<void, void> {
+    const window = this.#window;
+    const to = table.reserve(this.#key.aim(window.bytes, window.at, from), length);
+    window.at = from;
+    window.wanted = 0;
+    for (let at = to.from; at < to.to;) {
+      const part = window.bytes.subarray(window.at, window.at + to.to - at);
+      to.bytes.set(part, at);
+      at += part.length;
+      window.at += part.length;
+      if (at < to.to && window.last) throw new TruncatedError(window.at);
+      if (at < to.to) yield;
     }
   }
 

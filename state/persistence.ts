@@ -82,6 +82,11 @@ export class Persistence {
     return new StateFile(where, () => resolvePath(where, { ...this.#bounds, anyPath: true }));
   }
 
+  /** Whether a store or restore is under way. */
+  get busy(): boolean {
+    return this.#running.size > 0;
+  }
+
   /** What is under way. */
   get transfers(): Transfer[] {
     return Array.from(this.#running, ({ what, where, entries, bytes, start, done }) => ({

@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "@memstore/memstore";
+import { Store } from "../engine/store.ts";
+import { Persistence } from "../state/persistence.ts";
 import { TempDir } from "./host.ts";
+import { keyOf } from "./stores.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const PYTHON = "/usr/bin/python3";
@@ -382,4 +385,47 @@ print(state["version"], state["store"] == {"users": {"alice": {"age": 31}, 7: No
       "1 True True\n",
     );
   },
+});
+
+Deno.test("a value that is far larger than the bound is stored and restored piece by piece", async () => {
+  await using directory = new TempDir();
+  const bounds = { directory: directory.path, anyPath: false };
+  const persistence = new Persistence(new Store(), bounds, {}, () => {});
+  const size = 200 << 20;
+  const fill = () => {
+    const store = new Store();
+    const table = store.tables.make(keyOf(new Uint8Array([0xa1, 0x74])));
+    for (const [name, length] of [[1, 10], [2, size], [3, 10]]) {
+      const { bytes, from } = table.reserve(keyOf(new Uint8Array([name])), length + 5);
+      bytes.set([0xc6, length >>> 24, length >>> 16, length >>> 8, length], from);
+      for (let i = 0; i < length; i += 4097) bytes[from + 5 + i] = i;
+    }
+    return store;
+  };
+  for (const name of ["state", "state.gz"]) {
+    const { rss } = Deno.memoryUsage();
+    let most = 0;
+    const watch = setInterval(() => most = Math.max(most, Deno.memoryUsage().rss - rss), 5);
+    try {
+      const store = fill();
+      await new Persistence(store, bounds, {}, () => {}).store(persistence.file(name));
+      assert.ok(most < size + 64 * 2 ** 20, `storing took ${(most - size) >> 20} MiB beside the data`);
+      store.close();
+      most = 0;
+      const restored = await persistence.load(persistence.file(name));
+      assert.ok(most < size + 64 * 2 ** 20, `restoring took ${(most - size) >> 20} MiB beside the data`);
+      const table = restored.tables.get(keyOf(new Uint8Array([0xa1, 0x74])))!;
+      const { bytes, keyTo, valueTo } = restored.entry.look(table.find(keyOf(new Uint8Array([2]))));
+      assert.equal(valueTo - keyTo, size + 5);
+      for (let i = 0; i < size; i += 4097) if (bytes[keyTo + 5 + i] !== (i & 255)) assert.fail(`at ${i}`);
+      assert.equal(table.size, 3);
+      restored.close();
+    } finally {
+      clearInterval(watch);
+    }
+  }
+  const whole = await Deno.readFile(`${directory.path}/state`);
+  await Deno.writeFile(`${directory.path}/cut`, whole.subarray(0, whole.length - 1000));
+  const cut = `Cannot restore from cut: the bytes end within an item at byte ${whole.length - 1000}`;
+  await assert.rejects(persistence.load(persistence.file("cut")), { message: cut });
 });

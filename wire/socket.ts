@@ -221,10 +221,14 @@ export class Socket {
     return true;
   }
 
-  /** Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}. */
-  async wait(): Promise<void> {
+  /**
+   * Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}.
+   *
+   * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
+   */
+  async wait(spin = true): Promise<void> {
     const told = this.#told, peer = this.#peer;
-    const end = performance.now() + SPIN_MS;
+    const end = spin ? performance.now() + SPIN_MS : 0;
     do {
       const state = this.#state();
       // Looking may have swallowed the edge of a change that the caller has not seen.

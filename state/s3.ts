@@ -11,6 +11,7 @@
 
 import type { Readable } from "node:stream";
 import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
+import { Garbage } from "./garbage.ts";
 import { alone, type Place, type Stored } from "./place.ts";
 
 /**
@@ -40,8 +41,8 @@ export interface S3Options {
   sessionToken?: string;
 }
 
-/** Bytes of a part: S3 takes 10,000 parts, so 80 GiB, more than a host can hold. */
-const PART_BYTES = 8 << 20;
+/** Bytes of a part, the fewest that S3 takes. Of 10,000 parts, so 48 GiB, more than a host can hold. */
+const PART_BYTES = 5 << 20;
 /** Parts that are sent at once. */
 const PARTS = 2;
 /** How often a request is tried. */
@@ -76,16 +77,8 @@ export class S3Object implements Place {
 
   async #write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
     let broken: unknown;
-    const copies = async function* () {
-      try {
-        // (A piece is good until the next is asked for; the SDK gathers several.)
-        for await (const piece of pieces) yield piece.slice();
-      } catch (error) {
-        throw broken = error;
-      }
-    };
+    const body = ReadableStream.from(parts(pieces, (error) => broken = error));
     const client = await connect(this.#options);
-    const body = ReadableStream.from(copies());
     try {
       const { Upload } = await import("@aws-sdk/lib-storage");
       const params = {
@@ -143,6 +136,7 @@ export class S3Object implements Place {
     const options = this.#options;
     const body = Body as Readable;
     const iterator = body.iterator() as AsyncIterator<Uint8Array>;
+    const garbage = new Garbage();
     let received = 0;
     return new ReadableStream<Uint8Array>({
       async pull(controller) {
@@ -150,7 +144,8 @@ export class S3Object implements Place {
           const { value, done } = await iterator.next();
           if (!done) {
             received += value.length;
-            return controller.enqueue(new Uint8Array(value));
+            garbage.add(value.length);
+            return controller.enqueue(value);
           }
           if (ContentLength !== undefined && received !== ContentLength) throw new Error("it ended");
           controller.close();
@@ -167,6 +162,39 @@ export class S3Object implements Place {
       },
     }, { highWaterMark: 0 });
   }
+}
+
+/**
+ * Gathers pieces into the parts that are sent. The buffers of parts are used again: of those in turn, at most
+ * as many as are sent at once are in use when another is filled.
+ */
+async function* parts(
+  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  breaks: (error: unknown) => void,
+): AsyncGenerator<Uint8Array> {
+  const buffers: Uint8Array[] = [];
+  const garbage = new Garbage();
+  let turn = 0, filled = 0;
+  const buffer = () => buffers[turn] ??= new Uint8Array(PART_BYTES);
+  try {
+    for await (const piece of pieces) {
+      for (let at = 0; at < piece.length;) {
+        const part = piece.subarray(at, at + PART_BYTES - filled);
+        buffer().set(part, filled);
+        at += part.length;
+        filled += part.length;
+        if (filled < PART_BYTES) continue;
+        yield buffer();
+        garbage.add(PART_BYTES);
+        turn = (turn + 1) % (PARTS + 2);
+        filled = 0;
+      }
+    }
+  } catch (error) {
+    breaks(error);
+    throw error;
+  }
+  yield buffer().subarray(0, filled);
 }
 
 /** A client of its own for each transfer: its connections end with it. */

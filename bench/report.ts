@@ -113,7 +113,7 @@ function figure(value: number): string {
   return value >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(value < 10 ? 2 : 1);
 }
 
-const BAR = 360, LEFT = 330, ROW = 26;
+const BAR = 340, LEFT = 400, ROW = 26;
 
 /** The ratios as a chart in SVG, readable on light and on dark pages. */
 export function chart({ results }: Report): string {

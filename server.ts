@@ -18,7 +18,7 @@ import { Sweeper } from "./engine/sweeper.ts";
 import { Keeper } from "./state/keeper.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
-import { address } from "./wire/endpoint.ts";
+import { address, isLocal } from "./wire/endpoint.ts";
 import { encode, encoded, Reader } from "./wire/codec.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
@@ -71,6 +71,11 @@ export interface MemStoreOptions {
   maxMemory?: number;
   /** How S3 is reached. */
   s3?: S3Options;
+  /**
+   * Whether to serve `tcp://` addresses that other machines reach, where whoever reaches them may do everything.
+   * @default {false}
+   */
+  insecure?: boolean;
   /** Takes a line for each store and restore; left out: nothing is logged. */
   log?: Log;
 }
@@ -196,6 +201,12 @@ export class MemStore implements AsyncDisposable {
   async #open(): Promise<void> {
     try {
       const addresses = this.#names.map(address);
+      const open = addresses.find((each) => !isLocal(each));
+      if (open !== undefined && !this.#options.insecure) {
+        const why =
+          "other machines reach it, and could do everything: serve 127.0.0.1, or allow it (insecure)";
+        throw new Error(`Cannot serve ${open}: ${why}`);
+      }
       this.#context = await Context.open();
       for (const wanted of addresses) {
         const socket = this.#context.socket(ZMQ.ROUTER, {

@@ -70,6 +70,12 @@ export const table = {
     flag: "--allow-any-path",
     env: "MEMSTORE_ALLOW_ANY_PATH",
   }),
+  insecure: setting(flag, {
+    default: false,
+    help: "Whether to serve tcp:// addresses that other machines reach, where anybody may do everything.",
+    flag: "--insecure",
+    env: "MEMSTORE_INSECURE",
+  }),
   state: optional(text, {
     example: "state.msgpack",
     help:

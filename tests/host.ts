@@ -32,6 +32,8 @@ export class Host implements AsyncDisposable {
   /** Where it was started: its relative paths begin there. */
   readonly directory: string;
   readonly status: Promise<Deno.CommandStatus>;
+  /** What it said that it serves. */
+  addresses: string[] = [];
   #error = "";
   readonly #drained: Promise<void>;
 
@@ -110,6 +112,7 @@ export class Host implements AsyncDisposable {
       text += value;
     }
     await reader.cancel();
+    this.addresses = Array.from(text.matchAll(/^memstore ready on (.*)$/gm), ([, address]) => address);
   }
 
   async #drain(): Promise<void> {

@@ -58,6 +58,14 @@ export function address(endpoint: string): string {
   return result;
 }
 
+/** Whether only processes of this machine can reach an address. */
+export function isLocal(address: string): boolean {
+  const host = /^tcp:\/\/(.*):[^:]*$/.exec(address)?.[1];
+  // (What is no such address, or names an interface, could be any.)
+  return address.startsWith("ipc://") ||
+    host !== undefined && /^(127(\.\d{1,3}){3}|\[::1\]|localhost)$/.test(host);
+}
+
 /** The file of an `ipc://` address; undefined for other addresses and for Linux's abstract names (`@…`). */
 export function socketPath(address: string): string | undefined {
   const path = address.startsWith("ipc://") ? address.slice("ipc://".length) : undefined;

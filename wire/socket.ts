@@ -31,6 +31,10 @@ export const MAX_FRAMES = 64;
  */
 const SPIN_MS = 0.1;
 
+/** How often a peer over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
+const HEARTBEAT_MS = 2_000;
+const HEARTBEAT_TIMEOUT_MS = 6_000;
+
 /** Options of a {@linkcode Socket}; those left out are libzmq's defaults. */
 export interface SocketOptions {
   /** How long, in milliseconds, unsent messages outlive the socket. */
@@ -176,9 +180,18 @@ export class Socket {
     return this.#peer;
   }
 
+  /** Has a peer that died without a word be found: over TCP nothing else tells. */
+  #prepare(address: string): void {
+    this.#allowIpv6(address);
+    if (!address.startsWith("tcp://")) return;
+    this.#set(ZMQ.TCP_KEEPALIVE, 1);
+    this.#set(ZMQ.HEARTBEAT_IVL, HEARTBEAT_MS);
+    this.#set(ZMQ.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+  }
+
   /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
   bind(address: string): string {
-    this.#allowIpv6(address);
+    this.#prepare(address);
     this.#check(this.#zmq.zmq_bind(this.#pointer, cString(address)), `serve ${address}`);
     optionSizeView.setUint32(0, optionValue.length, true);
     this.#zmq.zmq_getsockopt(this.#pointer, ZMQ.LAST_ENDPOINT, optionValue, optionSize);
@@ -187,7 +200,7 @@ export class Socket {
 
   /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
   connect(address: string): void {
-    this.#allowIpv6(address);
+    this.#prepare(address);
     this.#check(this.#zmq.zmq_connect(this.#pointer, cString(address)), `connect to ${address}`);
   }
 

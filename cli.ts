@@ -92,6 +92,8 @@ function makeProgram(): Command {
       "how long to wait for the reply (default: 5; store, restore: 600)",
       seconds,
     )
+    .option("--key <file>", "our secret key, for a host that is served with keys")
+    .option("--server-key <key>", "the host's public key, or its file")
     .option("--raw", "print the reply on one line")
     .helpOption("-h, --help", "print this help")
     .helpCommand(false)
@@ -152,8 +154,10 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     .addHelpText("after", SERVE_HELP)
     .action(async () => {
       const flags = givenFlags(host);
-      const { endpoint } = program.opts<RemoteOptions>();
+      // (Options of every command: commander gives them to the program.)
+      const { endpoint, key } = program.opts<RemoteOptions>();
       if (endpoint !== undefined && !flags.has("endpoints")) flags.set("endpoints", [endpoint]);
+      if (key !== undefined) flags.set("key", key);
       await serve(await readSettings(flags, host.opts<{ config?: string }>().config));
     });
   addFlags(host);
@@ -176,6 +180,13 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       const { bench } = await import("./terminal/bench.ts");
       const { endpoint, timeout = 5 } = program.opts<RemoteOptions>();
       await bench(endpoint, timeout * 1000);
+    });
+  add("keygen", "Makes a pair of keys: the secret one in a new file, the public one in <file>.pub.")
+    .argument("<file>")
+    .configureHelp({ showGlobalOptions: false })
+    .action(async (file: string) => {
+      const { writeKeys } = await import("./wire/curve.ts");
+      print((await writeKeys(file)).publicKey);
     });
   const raw = add("send", "Sends a command in its raw form: one of the host's own, for example.")
     .argument("<command>", `a JSON array: '["get","users","alice"]'`)

@@ -15,6 +15,7 @@ import { type CallOptions, CommandMethods } from "./commands/methods.ts";
 import { commands } from "./commands/table.ts";
 import { encode, Reader } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
+import { type KeyPair, readKeys, readPublicKey } from "./wire/curve.ts";
 import { ZMQ } from "./wire/libzmq.ts";
 import { header, MemStoreError, parseReply, readReply } from "./wire/message.ts";
 import { MAX_REPLY_DEPTH, skip, Writer } from "./wire/msgpack.ts";
@@ -46,6 +47,10 @@ export interface ClientOptions {
    * @default {5000}
    */
   timeout?: number;
+  /** The file of the client's secret key, see `memstore keygen`: for a host that is served with keys. */
+  key?: string;
+  /** The host's public key, or its file: we talk to the host that has the secret one, and to no other. */
+  serverKey?: string;
 }
 
 /** A call that has no reply yet. */
@@ -96,6 +101,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   /** The ZeroMQ address of the host. */
   readonly endpoint: string;
   readonly #timeout: number;
+  readonly #keyFiles: { key: string; serverKey: string } | undefined;
+  #keys: KeyPair & { serverKey: string } | undefined;
   #context: Context | undefined;
   #socket: Socket | undefined;
   /** What has not left yet. */
@@ -130,6 +137,11 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     super();
     this.endpoint = address(endpoint);
     this.#timeout = checkTimeout(options.timeout ?? DEFAULT_TIMEOUT_MS);
+    const { key, serverKey } = options;
+    if ((key === undefined) !== (serverKey === undefined)) {
+      throw new TypeError("Cannot use keys: key and serverKey are needed, or none of the two");
+    }
+    if (key !== undefined && serverKey !== undefined) this.#keyFiles = { key, serverKey };
   }
 
   /**
@@ -327,6 +339,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     await undefined;
     try {
       this.#context ??= await Context.open();
+      this.#keys ??= await this.#readKeys();
       let socket = this.#socket ??= this.#connect(this.#context);
       for (;;) {
         const lost = socket.peer === "lost";
@@ -345,11 +358,18 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     }
   }
 
+  async #readKeys(): Promise<KeyPair & { serverKey: string } | undefined> {
+    if (!this.#keyFiles) return undefined;
+    const { key, serverKey } = this.#keyFiles;
+    return { ...await readKeys(key), serverKey: await readPublicKey(serverKey) };
+  }
+
   #connect(context: Context): Socket {
     const socket = context.socket(ZMQ.DEALER, {
       linger: 0,
       // What is called while no host is there waits in our queue, where it can still be given up.
       watchPeer: true,
+      curve: this.#keys,
       reconnectInterval: RECONNECT_MS,
       reconnectIntervalMax: RECONNECT_MAX_MS,
     });
@@ -520,6 +540,13 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   #timeoutError({ name, timeout }: Call): MemStoreError {
+    if (this.#socket?.peer !== "connected" && this.#socket?.refused) {
+      const why = "its key, or ours, is not the one that is expected, or one of us has none";
+      return new MemStoreError(
+        "DENIED",
+        `Cannot ${name}: no connection to the host at ${this.endpoint}: ${why}`,
+      );
+    }
     const who = this.#socket?.peer === "connected"
       ? `the host at ${this.endpoint} did not answer`
       : `no host at ${this.endpoint}`;

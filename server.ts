@@ -20,11 +20,14 @@ import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
 import { address, isLocal } from "./wire/endpoint.ts";
 import { encode, encoded, Reader } from "./wire/codec.ts";
-import { ZMQ } from "./wire/libzmq.ts";
+import { type Client, Clients, type Right } from "./wire/clients.ts";
+import { type KeyPair, readKeys } from "./wire/curve.ts";
+import { libzmq, ZMQ } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
-import { MemStoreError, parseRequest, readReply } from "./wire/message.ts";
+import { type Code, MemStoreError, parseRequest, readReply } from "./wire/message.ts";
 import { Context, type Socket } from "./wire/socket.ts";
 import { turn } from "./wire/turn.ts";
+import { Doorman } from "./wire/zap.ts";
 import manifest from "./deno.json" with { type: "json" };
 
 /** The longest message that a host takes, in bytes: 512 MiB. A client that sends a longer one is cut off. */
@@ -72,7 +75,15 @@ export interface MemStoreOptions {
   /** How S3 is reached. */
   s3?: S3Options;
   /**
-   * Whether to serve `tcp://` addresses that other machines reach, where whoever reaches them may do everything.
+   * The file of the host's secret key, see `memstore keygen`: `tcp://` addresses are then served with CURVE, to
+   * the clients of `authorizedClients` alone.
+   */
+  key?: string;
+  /** The file that lists the public keys of clients, with their rights: see {@link ./wire/clients.ts}. */
+  authorizedClients?: string;
+  /**
+   * Whether to serve `tcp://` addresses that other machines reach without keys, where whoever reaches them may do
+   * everything.
    * @default {false}
    */
   insecure?: boolean;
@@ -80,12 +91,20 @@ export interface MemStoreOptions {
   log?: Log;
 }
 
+/** So many lines of the log may tell in a second of what peers did that they may not. */
+const WARNINGS_A_SECOND = 10;
+
 /** A command of an application's own, see {@linkcode MemStore.command}. */
 export interface CustomCommand {
   /** The names of its arguments, in their order. */
   args: readonly string[];
   /** One line that says what it does, for `commands` and the command line. */
   help: string;
+  /**
+   * What a client with a key must be allowed to run it. (What it does itself is not held to that.)
+   * @default {"admin"}
+   */
+  needs?: Right;
   /**
    * Does it. The arguments come decoded, what is returned (or resolved to) is the reply, and what is thrown
    * is the error that the client gets. Until the first `await` nothing else runs on the host.
@@ -129,6 +148,14 @@ export class MemStore implements AsyncDisposable {
   readonly #persistence: Persistence;
   readonly #options: MemStoreOptions;
   readonly #finished = Promise.withResolvers<void>();
+  /** Those that are served with CURVE, … */
+  readonly #encrypted = new Set<Socket>();
+  /** … to these clients. */
+  #clients: Clients | undefined;
+  #doorman: Doorman | undefined;
+  /** Who sent the message that was received last. */
+  #client: Client | undefined;
+  #warned = { second: 0, lines: 0 };
   #keeper: Keeper | undefined;
   #sweeper: Sweeper | undefined;
   #storing: Promise<void> | undefined;
@@ -168,6 +195,7 @@ export class MemStore implements AsyncDisposable {
       store: this.#store,
       persistence: this.#persistence,
       stats: () => this.#stats(),
+      denied: (command: string) => this.#warn("denied", { client: this.#client?.name, command }),
       // Why it does not stop, if it does not, is in the log.
       stop: () => void this.stop().catch(() => {}),
     };
@@ -202,19 +230,23 @@ export class MemStore implements AsyncDisposable {
     try {
       const addresses = this.#names.map(address);
       const open = addresses.find((each) => !isLocal(each));
-      if (open !== undefined && !this.#options.insecure) {
+      if (open !== undefined && !this.#options.insecure && this.#options.key === undefined) {
         const why =
-          "other machines reach it, and could do everything: serve 127.0.0.1, or allow it (insecure)";
-        throw new Error(`Cannot serve ${open}: ${why}`);
+          "other machines reach it, and could do everything: give it a key, serve 127.0.0.1, or allow it";
+        throw new Error(`Cannot serve ${open}: ${why} (insecure)`);
       }
       this.#context = await Context.open();
+      const curve = await this.#readKeys(this.#context);
       for (const wanted of addresses) {
+        const encrypted = curve !== undefined && wanted.startsWith("tcp://");
         const socket = this.#context.socket(ZMQ.ROUTER, {
           linger: LINGER_MS,
+          curve: encrypted ? curve : undefined,
           maxMessageSize: MAX_MESSAGE_BYTES,
           sendHighWaterMark: MAX_REPLIES_WAITING,
         });
         this.#sockets.push(socket);
+        if (encrypted) this.#encrypted.add(socket);
         this.#listening.push(await listen(this.#context, socket, wanted));
       }
       const { state, storeEvery } = this.#options;
@@ -230,6 +262,31 @@ export class MemStore implements AsyncDisposable {
     }
     this.#state = "started";
     this.#serving = this.#sockets.map((socket) => this.#serve(socket));
+  }
+
+  /** The keys of the host, if it has some; then clients are let in by theirs. */
+  async #readKeys(context: Context): Promise<KeyPair | undefined> {
+    const { key, authorizedClients } = this.#options;
+    if (key === undefined) return undefined;
+    if (authorizedClients === undefined) {
+      throw new Error("Cannot use a key: the list of authorized clients is missing");
+    }
+    const keys = await readKeys(key);
+    const clients = new Clients(authorizedClients, (why) => this.#warn("authorized clients", { why }));
+    this.#clients = clients;
+    this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
+      const client = clients.find(publicKey);
+      if (!client) this.#warn("refused", { address, key: publicKey });
+      return client !== undefined;
+    });
+    return keys;
+  }
+
+  /** Logs what peers did, which they could do without end. */
+  #warn(event: string, fields: Record<string, unknown>): void {
+    const second = Math.floor(performance.now() / 1000);
+    if (second !== this.#warned.second) this.#warned = { second, lines: 0 };
+    if (this.#warned.lines++ < WARNINGS_A_SECOND) this.#options.log?.("warning", event, fields);
   }
 
   /**
@@ -302,13 +359,14 @@ export class MemStore implements AsyncDisposable {
    *
    * @throws {TypeError} if there is a command of this name.
    */
-  command(name: string, { args, help, run }: CustomCommand): void {
+  command(name: string, { args, help, needs = "admin", run }: CustomCommand): void {
     const host: CommandHost = { send: (name, ...args) => this.#send(name, args) as never };
     const untilStop = (result: PromiseLike<unknown>) => this.#untilStop(result);
     this.#dispatcher.add({
       name,
       args: args.map((name) => ({ name })),
       help,
+      needs,
       run(call: Call) {
         const result = run(host, ...args.map((_, i) => call.decode(i)));
         if (!isThenable(result)) return encode(result ?? null, call.reply);
@@ -349,16 +407,27 @@ export class MemStore implements AsyncDisposable {
     }
   }
 
+  /** What whoever sent the message that was received last may do; undefined if nothing. */
+  #rightOf(socket: Socket): Right | undefined {
+    if (!this.#encrypted.has(socket)) return "admin";
+    // (The list may have changed since the client connected.)
+    this.#client = this.#clients?.find(socket.user ?? "");
+    return this.#client?.right;
+  }
+
   /** One message, bytes in to bytes out. False if none is there. */
   #answerNext(socket: Socket): boolean {
     const frames = socket.receive();
     if (!frames) return false;
     this.#messages++;
+    const right = this.#rightOf(socket);
     const { envelope, legacy, payload, fault } = parseRequest(frames);
-    const reply = fault === undefined ? this.#dispatcher.answer(payload, legacy) : this.#dispatcher.refuse(
-      new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`),
-      legacy,
-    );
+    const refuse = (code: Code, why: string) => this.#dispatcher.refuse(new MemStoreError(code, why), legacy);
+    const reply = right === undefined
+      ? refuse("DENIED", "Cannot run the message: this client is not authorized any more")
+      : fault === undefined
+      ? this.#dispatcher.answer(payload, legacy, right)
+      : refuse("BAD_REQUEST", `Cannot read the message: ${fault}`);
     if (reply instanceof Promise) {
       const late = reply.catch((error) => this.#dispatcher.refuse(error, legacy))
         .then((bytes) => void socket.send([...envelope, bytes]))
@@ -396,6 +465,7 @@ export class MemStore implements AsyncDisposable {
     await this.#keeper?.close();
     await this.#sweeper?.close();
     this.#sockets.forEach((socket) => socket.close());
+    await this.#doorman?.close();
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());
     this.#sockets = [];

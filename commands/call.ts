@@ -9,6 +9,7 @@ import type { Store } from "../engine/store.ts";
 import type { Persistence } from "../state/persistence.ts";
 import { Reader } from "../wire/codec.ts";
 import { MemStoreError } from "../wire/message.ts";
+import type { Right } from "../wire/clients.ts";
 import type { Writer } from "../wire/msgpack.ts";
 import type { Command } from "./dispatch.ts";
 
@@ -21,6 +22,8 @@ export interface Host {
   readonly persistence: Persistence;
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
+  /** A client was not allowed a command. */
+  denied(command: string): void;
   /** Stops the host once the replies that are due have left. */
   stop(): void;
 }
@@ -36,6 +39,8 @@ export class Call {
   legacy = false;
   /** The hash of the second argument as a key, if it is known. */
   hash: number | undefined;
+  /** What the client may do. */
+  right: Right = "admin";
   /** What the command's `prepare` resolved to. */
   prepared: unknown;
   /** How many arguments there are. */

@@ -17,6 +17,7 @@ import { OutOfMemory } from "../engine/heap.ts";
 import { MAX_KEY_DEPTH } from "../engine/key.ts";
 import type { Table } from "../engine/table.ts";
 import { head, latin1, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
+import { type Right, RIGHTS } from "../wire/clients.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
 import { numberAt } from "./number.ts";
@@ -53,6 +54,8 @@ export interface Command {
   args: readonly Arg[];
   /** One line, for people. */
   help: string;
+  /** What a client must be allowed. */
+  needs: Right;
   /** It takes as long as the state is large. */
   slow?: boolean;
   /** Its first argument names a table or a set, in which it finds its second. */
@@ -82,6 +85,8 @@ class Plan {
   #offsets = 0;
   /** The first command that was refused, and why; those that follow it are only counted. */
   refused: { index: number; why: MemStoreError } | undefined;
+  /** What the client may do. */
+  right: Right = "admin";
   /** One of the commands must be prepared. */
   prepares = false;
 
@@ -163,21 +168,23 @@ export class Dispatcher {
   }
 
   /** The reply to a payload: at once (and good until the next call), or when what it waits for is done. */
-  answer(payload: Uint8Array, legacy: boolean): Uint8Array | Promise<Uint8Array> {
+  answer(payload: Uint8Array, legacy: boolean, right: Right = "admin"): Uint8Array | Promise<Uint8Array> {
     // A command of the host's own may send commands itself: they must not disturb those that run.
     const plan = this.#running ? new Plan() : this.#plan;
+    plan.right = right;
     try {
       this.#check(payload, legacy, plan);
     } catch (error) {
       return this.refuse(error, legacy);
     }
     if (plan.refused) return this.#refuseAll(plan, legacy);
-    return plan.prepares ? this.#prepareAndRun(payload, legacy) : this.#run(payload, plan, legacy, []);
+    return plan.prepares ? this.#prepareAndRun(payload, legacy, right) : this.#run(payload, plan, legacy, []);
   }
 
   /** Others are answered meanwhile, so this payload is checked again into a plan of its own. */
-  async #prepareAndRun(payload: Uint8Array, legacy: boolean): Promise<Uint8Array> {
+  async #prepareAndRun(payload: Uint8Array, legacy: boolean, right: Right): Promise<Uint8Array> {
     const plan = new Plan();
+    plan.right = right;
     this.#check(payload, legacy, plan);
     const prepared = await Promise.all(plan.commands.map((command, i) => {
       const call = this.#newCall().aim(payload, plan.offsets, plan.firsts[i], plan.counts[i]);
@@ -232,6 +239,11 @@ export class Dispatcher {
         items = array.length;
       }
       const command = this.#find(payload, at);
+      if (plan.right !== "admin" && RIGHTS.indexOf(command.needs) > RIGHTS.indexOf(plan.right)) {
+        this.#call.host.denied(command.name);
+        const why = `it takes the right ${command.needs}, and this client has ${plan.right}`;
+        throw new MemStoreError("DENIED", `Cannot run ${command.name}: ${why}`);
+      }
       at = skip(payload, at, MAX_DEPTH - 1);
       plan.begin(command, items - 1);
       for (let i = 1; i < items; i++) plan.offset(at), at = skip(payload, at, MAX_DEPTH - 1);
@@ -292,6 +304,7 @@ export class Dispatcher {
     const late: { at: number; part: Promise<Uint8Array> }[] = [];
     reply.reset();
     call.legacy = legacy;
+    call.right = plan.right;
     call.reply = reply;
     const touched = plan.finds >= MANY && call.store.heap.live > CACHED;
     if (touched) this.#touch(call, payload, plan);
@@ -366,7 +379,7 @@ const MAX_NAME = 64;
 const NAME = /^[\x21-\x7e]{1,64}$/;
 const NOT_RUN = new MemStoreError("NOT_RUN", "Cannot run: another command of the message was refused");
 /** Stands in the place of a command that was not found. */
-const NO_COMMAND: Command = { name: "", args: [], help: "", run: () => {} };
+const NO_COMMAND: Command = { name: "", needs: "read", args: [], help: "", run: () => {} };
 
 /** A command and its arguments, as people write it. */
 export function usage({ name, args }: Pick<Command, "name" | "args">): string {

@@ -13,6 +13,7 @@ import { eachKey, has, setAll, writeKey, writeKeys, writeNames, writeScan } from
 /** The commands on sets, by their names. */
 export const setCommands = {
   push: {
+    needs: "write",
     args: [key("set"), key("value")],
     help: "Adds a value to a set.",
     finds: "sets",
@@ -22,6 +23,7 @@ export const setCommands = {
     },
   },
   push_many: {
+    needs: "write",
     args: [key("set"), keys("values")],
     help: "Adds several values, all or none: how many are new.",
     run(call) {
@@ -29,6 +31,7 @@ export const setCommands = {
     },
   },
   pull: {
+    needs: "write",
     args: [key("set"), key("value")],
     help: "Removes a value from a set: 1, or 0 if it was not a member.",
     finds: "sets",
@@ -37,6 +40,7 @@ export const setCommands = {
     },
   },
   in_set: {
+    needs: "read",
     args: [key("set"), key("value")],
     help: "Whether a value is a member of a set.",
     finds: "sets",
@@ -45,6 +49,7 @@ export const setCommands = {
     },
   },
   list_set: {
+    needs: "read",
     args: [key("set")],
     help: "The members of a set, all at once.",
     run(call) {
@@ -52,6 +57,7 @@ export const setCommands = {
     },
   },
   scan_set: {
+    needs: "read",
     args: [key("set"), uint32("cursor"), optional(uint32("count"))],
     help: "Some members, and the cursor of the next; 0 begins and ends.",
     run(call) {
@@ -60,6 +66,7 @@ export const setCommands = {
     },
   },
   union: {
+    needs: "read",
     args: [keys("sets")],
     help: "What is in any of several sets, all at once.",
     run(call) {
@@ -72,6 +79,7 @@ export const setCommands = {
     },
   },
   inter: {
+    needs: "read",
     args: [keys("sets")],
     help: "What is in all of several sets, all at once.",
     run(call) {
@@ -80,6 +88,7 @@ export const setCommands = {
     },
   },
   diff: {
+    needs: "read",
     args: [keys("sets")],
     help: "What is in the first set and in none of the others.",
     run(call) {
@@ -94,6 +103,7 @@ export const setCommands = {
     },
   },
   set_size: {
+    needs: "read",
     args: [key("set")],
     help: "How many members a set has.",
     run(call) {
@@ -101,6 +111,7 @@ export const setCommands = {
     },
   },
   clear_set: {
+    needs: "write",
     args: [key("set")],
     help: "Empties a set.",
     run(call) {
@@ -109,6 +120,7 @@ export const setCommands = {
     },
   },
   drop_set: {
+    needs: "write",
     args: [key("set")],
     help: "Drops a set: 1, or 0 if there was none.",
     run(call) {
@@ -116,6 +128,7 @@ export const setCommands = {
     },
   },
   sets: {
+    needs: "read",
     args: [],
     help: "The names of the sets.",
     run(call) {

@@ -160,6 +160,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
   ...tableCommands,
   ...setCommands,
   store: {
+    needs: "admin",
     args: [
       string("path"),
       optional(bool("compress", "compress it with gzip, as is done anyway if the path ends with .gz")),
@@ -173,6 +174,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   restore: {
+    needs: "admin",
     args: [string("path")],
     help: "Replaces the state by that of a file, and the seconds it took.",
     slow: true,
@@ -183,6 +185,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     run: restored,
   },
   s3store: {
+    needs: "admin",
     args: [string("bucket"), string("key")],
     help: "Stores the state to an object in S3, and the seconds it took.",
     slow: true,
@@ -194,6 +197,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   s3restore: {
+    needs: "admin",
     args: [string("bucket"), string("key")],
     help: "Replaces the state by an object in S3, and the seconds it took.",
     slow: true,
@@ -204,6 +208,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     run: restored,
   },
   transfers: {
+    needs: "read",
     args: [],
     help: "The stores and restores that are under way.",
     run(call) {
@@ -211,6 +216,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   ping: {
+    needs: "read",
     args: [],
     help: "Answers pong.",
     run(call) {
@@ -218,6 +224,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   info: {
+    needs: "read",
     args: [],
     help: "The megabytes of memory that the host uses.",
     run(call) {
@@ -227,6 +234,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   stats: {
+    needs: "read",
     args: [],
     help: "Figures of the host: uptime, tables, entries, memory.",
     run(call) {
@@ -234,6 +242,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   commands: {
+    needs: "read",
     args: [],
     help: "The commands, with their arguments and this text.",
     run(call) {
@@ -241,6 +250,7 @@ const table: { [name in keyof Commands]: CommandEntry } = {
     },
   },
   done: {
+    needs: "admin",
     args: [],
     help: "Stops the host.",
     run(call) {

@@ -26,6 +26,7 @@ import { type Numeric, numericAt, writeSum } from "./number.ts";
 /** The commands on tables, by their names. */
 export const tableCommands = {
   get: {
+    needs: "read",
     args: [key("table"), key("key")],
     help: "The value of a key, or nil.",
     finds: "tables",
@@ -36,6 +37,7 @@ export const tableCommands = {
     },
   },
   set: {
+    needs: "write",
     args: [key("table"), key("key"), any("value")],
     help: "Sets the value of a key.",
     finds: "tables",
@@ -45,6 +47,7 @@ export const tableCommands = {
     },
   },
   set_new: {
+    needs: "write",
     args: [key("table"), key("key"), any("value")],
     help: "Sets a key that is not there: 1, or 0 if it is.",
     finds: "tables",
@@ -55,6 +58,7 @@ export const tableCommands = {
     },
   },
   cas: {
+    needs: "write",
     args: [key("table"), key("key"), any("expected"), any("value")],
     help: "Sets a key whose value is as expected: 1, or 0 if not.",
     finds: "tables",
@@ -66,12 +70,14 @@ export const tableCommands = {
     },
   },
   incr: {
+    needs: "write",
     args: [key("table"), key("key"), optional(number("by"))],
     help: "Adds to a number, 1 if not told otherwise: the sum.",
     finds: "tables",
     run: increment,
   },
   pop: {
+    needs: "write",
     args: [key("table"), key("key")],
     help: "Deletes a key: its value, or nil if it was not there.",
     finds: "tables",
@@ -85,6 +91,7 @@ export const tableCommands = {
     },
   },
   del: {
+    needs: "write",
     args: [key("table"), key("key")],
     help: "Deletes a key: 1, or 0 if it was not there.",
     finds: "tables",
@@ -93,6 +100,7 @@ export const tableCommands = {
     },
   },
   exists: {
+    needs: "read",
     args: [key("table"), key("key")],
     help: "Whether a table has a key.",
     finds: "tables",
@@ -101,6 +109,7 @@ export const tableCommands = {
     },
   },
   get_many: {
+    needs: "read",
     args: [key("table"), keys("keys")],
     help: "The values of several keys, nil for those not there.",
     run(call) {
@@ -115,6 +124,7 @@ export const tableCommands = {
     },
   },
   set_many: {
+    needs: "write",
     args: [key("table"), entries("entries")],
     help: "Sets several keys, all or none: how many are new.",
     run(call) {
@@ -122,12 +132,14 @@ export const tableCommands = {
     },
   },
   expire: {
+    needs: "write",
     args: [key("table"), key("key"), seconds("seconds")],
     help: "Has a key be gone after so many seconds: 1, or 0 if none.",
     finds: "tables",
     run: expire,
   },
   persist: {
+    needs: "write",
     args: [key("table"), key("key")],
     help: "Has a key stay that would be gone some day: 1, or 0.",
     finds: "tables",
@@ -139,6 +151,7 @@ export const tableCommands = {
     },
   },
   ttl: {
+    needs: "read",
     args: [key("table"), key("key")],
     help: "Seconds that a key has left: Infinity if it stays, or nil.",
     finds: "tables",
@@ -150,6 +163,7 @@ export const tableCommands = {
     },
   },
   keys: {
+    needs: "read",
     args: [key("table")],
     help: "The keys of a table, all at once.",
     run(call) {
@@ -157,6 +171,7 @@ export const tableCommands = {
     },
   },
   size: {
+    needs: "read",
     args: [key("table")],
     help: "How many entries a table has.",
     run(call) {
@@ -164,6 +179,7 @@ export const tableCommands = {
     },
   },
   all: {
+    needs: "read",
     args: [key("table")],
     help: "A table as a map, all at once.",
     run(call) {
@@ -173,6 +189,7 @@ export const tableCommands = {
     },
   },
   scan: {
+    needs: "read",
     args: [key("table"), uint32("cursor"), optional(uint32("count"))],
     help: "Some entries, and the cursor of the next; 0 begins and ends.",
     run(call) {
@@ -181,6 +198,7 @@ export const tableCommands = {
     },
   },
   drop: {
+    needs: "write",
     args: [key("table")],
     help: "Drops a table: 1, or 0 if there was none.",
     run(call) {
@@ -188,6 +206,7 @@ export const tableCommands = {
     },
   },
   tables: {
+    needs: "read",
     args: [],
     help: "The names of the tables.",
     run(call) {
@@ -198,7 +217,9 @@ export const tableCommands = {
 
 /** The table that a command reads. In pymemstore asking a table for a key made it, which `all` then shows. */
 function tableToRead(call: Call): Table | undefined {
-  return call.legacy ? call.store.tables.make(call.key(0)) : call.store.tables.get(call.key(0));
+  return call.legacy && call.right !== "read"
+    ? call.store.tables.make(call.key(0))
+    : call.store.tables.get(call.key(0));
 }
 
 /** Whether the value of an entry is argument 2, byte for byte; without an entry it is nil. */

@@ -70,9 +70,21 @@ export const table = {
     flag: "--allow-any-path",
     env: "MEMSTORE_ALLOW_ANY_PATH",
   }),
+  key: optional(path, {
+    example: "host.key",
+    help: "The file of the host's secret key (memstore keygen): tcp:// is then served with CURVE.",
+    flag: "--key <file>",
+    env: "MEMSTORE_KEY",
+  }),
+  authorizedClients: optional(path, {
+    example: "clients",
+    help: "The file that lists clients: <public key> <read|write|admin> <name>, one a line.",
+    flag: "--authorized-clients <file>",
+    env: "MEMSTORE_AUTHORIZED_CLIENTS",
+  }),
   insecure: setting(flag, {
     default: false,
-    help: "Whether to serve tcp:// addresses that other machines reach, where anybody may do everything.",
+    help: "Whether to serve tcp:// to other machines without keys, where anybody may do everything.",
     flag: "--insecure",
     env: "MEMSTORE_INSECURE",
   }),

@@ -17,6 +17,10 @@ export interface RemoteOptions {
   endpoint?: string;
   /** Seconds to wait for the reply; left out: 5, or 600 where a command reads or writes the whole state. */
   timeout?: number;
+  /** The file of the client's secret key. */
+  key?: string;
+  /** The host's public key, or its file. */
+  serverKey?: string;
   /** Print replies on one line. */
   raw?: boolean;
 }
@@ -28,8 +32,8 @@ const TIMEOUT_S = 5;
 const SLOW_TIMEOUT_S = 600;
 
 /** A client for the host that the options name. */
-export function connect({ endpoint }: RemoteOptions): MemStoreClient {
-  return new MemStoreClient(endpoint);
+export function connect({ endpoint, key, serverKey }: RemoteOptions): MemStoreClient {
+  return new MemStoreClient(endpoint, { key, serverKey });
 }
 
 /** Sends a command; resolves to the text of its reply. */

@@ -46,12 +46,13 @@ export class Host implements AsyncDisposable {
     this.#drained = this.#drain();
   }
 
-  /** Starts a host with these endpoints, and waits until it says that each can be reached. */
+  /** Starts a host with these endpoints (and flags behind them), and waits until it says that each can be reached. */
   static async start(...endpoints: string[]): Promise<Host> {
     const directory = new TempDir();
     if (endpoints.length === 0) endpoints.push(`${directory.path}/host.sock`);
     const host = Host.#spawn(directory, endpoints);
-    await host.#ready(endpoints.length);
+    const flag = endpoints.findIndex((each) => each.startsWith("--"));
+    await host.#ready(flag < 0 ? endpoints.length : flag);
     return host;
   }
 

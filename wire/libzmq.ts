@@ -32,6 +32,10 @@ const symbols = {
   zmq_msg_data: { parameters: ["buffer"], result: "pointer" },
   zmq_msg_more: { parameters: ["buffer"], result: "i32" },
   zmq_msg_close: { parameters: ["buffer"], result: "i32" },
+  zmq_msg_gets: { parameters: ["buffer", "buffer"], result: "pointer" },
+  zmq_curve_keypair: { parameters: ["buffer", "buffer"], result: "i32" },
+  zmq_curve_public: { parameters: ["buffer", "buffer"], result: "i32" },
+  zmq_z85_encode: { parameters: ["buffer", "buffer", "usize"], result: "pointer" },
   zmq_errno: { parameters: [], result: "i32" },
   zmq_strerror: { parameters: ["i32"], result: "pointer" },
   /** POSIX's, which the binary reaches as well. */
@@ -66,11 +70,19 @@ export const ZMQ = {
   LAST_ENDPOINT: 32,
   TCP_KEEPALIVE: 34,
   IPV6: 42,
+  CURVE_SERVER: 47,
+  CURVE_PUBLICKEY: 48,
+  CURVE_SECRETKEY: 49,
+  CURVE_SERVERKEY: 50,
+  ZAP_DOMAIN: 55,
   HEARTBEAT_IVL: 75,
   HEARTBEAT_TIMEOUT: 77,
   /** Events of a monitor. */
   EVENT_DISCONNECTED: 0x0200,
+  EVENT_HANDSHAKE_FAILED_NO_DETAIL: 0x0800,
   EVENT_HANDSHAKE_SUCCEEDED: 0x1000,
+  EVENT_HANDSHAKE_FAILED_PROTOCOL: 0x2000,
+  EVENT_HANDSHAKE_FAILED_AUTH: 0x4000,
 } as const;
 
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));

@@ -16,6 +16,7 @@
  * @module
  */
 
+import type { KeyPair } from "./curve.ts";
 import { lastError, type Libzmq, libzmq, size, ZMQ } from "./libzmq.ts";
 
 /** A multipart message. */
@@ -30,6 +31,10 @@ export const MAX_FRAMES = 64;
  * processor.
  */
 const SPIN_MS = 0.1;
+
+/** Events that tell of a handshake that failed. */
+const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL |
+  ZMQ.EVENT_HANDSHAKE_FAILED_AUTH;
 
 /** How often a peer over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
@@ -47,6 +52,9 @@ export interface SocketOptions {
   reconnectIntervalMax?: number;
   /** Bytes; a peer that sends a longer frame is cut off. */
   maxMessageSize?: number;
+  /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
+   * {@linkcode ./zap.ts | doorman} knows. */
+  curve?: KeyPair & { serverKey?: string };
   /** Messages that wait for one slow peer; past this number, those to it are dropped. */
   sendHighWaterMark?: number;
 }
@@ -88,7 +96,7 @@ export class Context {
   /** A socket that receives the events of another one's connection. */
   #monitor(pointer: Deno.PointerValue): Socket {
     const address = `inproc://monitor-${++this.#monitors}`;
-    const events = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED;
+    const events = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
     this.#zmq.zmq_socket_monitor(pointer, cString(address), events);
     const monitor = this.socket(ZMQ.PAIR, { linger: 0 });
     monitor.connect(address);
@@ -111,6 +119,7 @@ export class Context {
 /** A buffer off V8's heap: its address stays the same while libzmq keeps or fills it. */
 const fixed = (bytes: number) => new Uint8Array(new ArrayBuffer(bytes));
 const EMPTY = fixed(0);
+const USER_ID = new TextEncoder().encode("User-Id\0");
 const cString = (s: string) => new TextEncoder().encode(s + "\0");
 
 const optionValue = fixed(256);
@@ -125,6 +134,8 @@ export class Socket {
   readonly #watch: Watch | undefined;
   readonly #monitor: Socket | undefined;
   #peer: "none" | "connected" | "lost" = "none";
+  /** The last handshake failed. */
+  #refused = false;
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -151,6 +162,7 @@ export class Socket {
     if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
     if (options.sendHighWaterMark) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
+    if (options.curve) this.#encrypt(options.curve);
     if (options.maxMessageSize) this.#set(ZMQ.MAXMSGSIZE, options.maxMessageSize, 8);
     this.fd = this.#get(ZMQ.FD);
   }
@@ -174,8 +186,15 @@ export class Socket {
    */
   get peer(): "none" | "connected" | "lost" {
     for (let event; (event = this.#monitor?.receive());) {
-      const disconnected = (event[0][0] | event[0][1] << 8) === ZMQ.EVENT_DISCONNECTED;
-      if (this.#peer !== "lost") this.#peer = disconnected ? "lost" : "connected";
+      const what = event[0][0] | event[0][1] << 8;
+      if (what & FAILURES) {
+        this.#refused = true;
+      } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
+        this.#refused = false;
+        if (this.#peer === "none") this.#peer = "connected";
+      } else if (this.#peer === "connected") {
+        this.#peer = "lost";
+      }
     }
     return this.#peer;
   }
@@ -187,6 +206,11 @@ export class Socket {
     this.#set(ZMQ.TCP_KEEPALIVE, 1);
     this.#set(ZMQ.HEARTBEAT_IVL, HEARTBEAT_MS);
     this.#set(ZMQ.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+  }
+
+  /** With `watchPeer`: whether the peer refuses us, or is none of ours: a wrong key, or none where one is needed. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
@@ -216,6 +240,12 @@ export class Socket {
       if (frames.length < MAX_FRAMES) frames.push(this.#frame(length));
     }
     return frames;
+  }
+
+  /** Of the message that was received last, whom the doorman let in; undefined where there is none. */
+  get user(): string | undefined {
+    const user = this.#zmq.zmq_msg_gets(this.#message, USER_ID);
+    return user === null ? undefined : Deno.UnsafePointerView.getCString(user);
   }
 
   /** Sends a message. False where it could not leave: nothing was sent. */
@@ -299,6 +329,24 @@ export class Socket {
       if (this.#zmq.zmq_errno() !== ZMQ.EINTR) return 0;
     }
     return optionView.getInt32(0, true);
+  }
+
+  #encrypt({ publicKey, secretKey, serverKey }: KeyPair & { serverKey?: string }): void {
+    this.#setText(ZMQ.CURVE_SECRETKEY, secretKey);
+    this.#setText(ZMQ.CURVE_PUBLICKEY, publicKey);
+    if (serverKey === undefined) {
+      this.#set(ZMQ.CURVE_SERVER, 1);
+      this.#setText(ZMQ.ZAP_DOMAIN, "memstore");
+    } else {
+      this.#setText(ZMQ.CURVE_SERVERKEY, serverKey);
+    }
+  }
+
+  #setText(name: number, value: string): void {
+    const bytes = cString(value);
+    // (The value may be a secret.)
+    const result = this.#zmq.zmq_setsockopt(this.#pointer, name, bytes, size(bytes.length - 1));
+    this.#check(result, `set option ${name}`);
   }
 
   /** With the option on, libzmq would serve IPv4 addresses through IPv6, where there may be none. */

@@ -1,0 +1,310 @@
+/** CURVE: who is let in, with which rights, and what everybody else gets: nothing. */
+
+import assert from "node:assert/strict";
+import { MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
+import { commands } from "../commands/table.ts";
+import { Clients } from "../wire/clients.ts";
+import { isKey, makeKeys, readKeys, writeKeys } from "../wire/curve.ts";
+import { Host, TempDir } from "./host.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname;
+const PYTHON = "/usr/bin/python3";
+const SOON = 1000;
+
+/** A host on TCP with keys, a list of clients, and their key files. */
+class Setting implements AsyncDisposable {
+  readonly directory = new TempDir();
+  readonly path: string = this.directory.path;
+  readonly lines: Record<string, unknown>[] = [];
+  readonly keys = new Map<string, string>();
+  readonly #clients: MemStoreClient[] = [];
+  #host: MemStore | undefined;
+  endpoint = "";
+
+  static async start(rights: Record<string, string>, options: MemStoreOptions = {}): Promise<Setting> {
+    const setting = new Setting();
+    await writeKeys(`${setting.path}/host.key`);
+    for (const name of [...Object.keys(rights), "stranger"]) {
+      setting.keys.set(name, (await writeKeys(`${setting.path}/${name}.key`)).publicKey);
+    }
+    setting.authorize(rights);
+    setting.#host = new MemStore("tcp://127.0.0.1:*", {
+      key: `${setting.path}/host.key`,
+      authorizedClients: `${setting.path}/clients`,
+      dataDirectory: setting.path,
+      log: (level, event, fields) => setting.lines.push({ level, event, ...fields }),
+      ...options,
+    });
+    setting.#host.command("custom", {
+      args: [],
+      help: "",
+      run: (host) => host.send("set", "t", "custom", 1),
+    });
+    await setting.#host.start();
+    setting.endpoint = setting.#host.endpoints[0];
+    return setting;
+  }
+
+  authorize(rights: Record<string, string>): void {
+    const lines = Object.entries(rights).map(([name, right]) =>
+      `${this.keys.get(name)} ${right} ${name} # a comment`
+    );
+    // (Replaced, as an editor would do it.)
+    Deno.writeTextFileSync(`${this.path}/clients.new`, ["# clients", "", ...lines, ""].join("\n"));
+    Deno.renameSync(`${this.path}/clients.new`, `${this.path}/clients`);
+  }
+
+  client(name?: string, serverKey = `${this.path}/host.key.pub`): MemStoreClient {
+    const keys = name === undefined ? {} : { key: `${this.path}/${name}.key`, serverKey };
+    const client = new MemStoreClient(this.endpoint, { timeout: SOON, ...keys });
+    this.#clients.push(client);
+    return client;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const client of this.#clients) await client.close();
+    await this.#host?.[Symbol.asyncDispose]();
+    await this.directory[Symbol.asyncDispose]();
+  }
+}
+
+Deno.test("keys are written for their owner alone, never over a file, and refused if others can read them", async () => {
+  await using directory = new TempDir();
+  const path = `${directory.path}/a.key`;
+  const { publicKey, secretKey } = await writeKeys(path);
+  assert.ok(isKey(publicKey) && isKey(secretKey));
+  assert.equal(Deno.statSync(path).mode! & 0o777, 0o600);
+  assert.equal(Deno.readTextFileSync(`${path}.pub`), `${publicKey}\n`);
+  assert.deepEqual(await readKeys(path), { publicKey, secretKey });
+  await assert.rejects(writeKeys(path), /Cannot write the key to .*a\.key: File exists/);
+  Deno.writeTextFileSync(`${directory.path}/b.key.pub`, "");
+  await assert.rejects(writeKeys(`${directory.path}/b.key`), /b\.key\.pub: File exists/);
+  assert.deepEqual(await readKeys(path), { publicKey, secretKey });
+  assert.throws(() => Deno.statSync(`${directory.path}/b.key`), Deno.errors.NotFound);
+  Deno.chmodSync(path, 0o644);
+  await assert.rejects(readKeys(path), /for you alone: chmod 600/);
+  Deno.writeTextFileSync(path, secretKey.slice(1));
+  await assert.rejects(readKeys(path), (error: Error) => !error.message.includes(secretKey.slice(1)));
+});
+
+Deno.test("a list of clients is read again when it changes; one that is wrong is not taken, and names the line", async () => {
+  await using directory = new TempDir();
+  const path = `${directory.path}/clients`;
+  const [a, b] = [(await makeKeys()).publicKey, (await makeKeys()).publicKey];
+  const failures: string[] = [];
+  const open = () => new Clients(path, (why) => failures.push(why));
+  const write = (text: string) => Deno.writeTextFileSync(path, text);
+  assert.throws(open, /Cannot read the authorized clients: .*No such file/);
+  for (
+    const [text, why] of [
+      [`${a} owner x`, /clients:1: the right must be read, write or admin: received owner/],
+      [`# fine\n\nnonsense read x`, /clients:3: it must begin with a public key/],
+      [`${a}`, /clients:1: the right must be .* received none/],
+      [`${a} read x\n${a} write y`, /clients:2: the key is there twice/],
+    ] as const
+  ) {
+    write(text);
+    assert.throws(open, why);
+  }
+  write(`  ${a}\tread   first client # comment\n#${b} read x`);
+  const clients = open();
+  assert.deepEqual(clients.find(a), { right: "read", name: "first client" });
+  assert.equal(clients.find(b), undefined);
+  const changed = async (text: string) => {
+    write(text);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+  };
+  await changed(`${b} admin second`);
+  assert.equal(clients.find(a), undefined);
+  assert.deepEqual(clients.find(b), { right: "admin", name: "second" });
+  await changed(`${b} everything`);
+  assert.deepEqual(clients.find(b), { right: "admin", name: "second" });
+  assert.equal(failures.length, 1);
+});
+
+Deno.test("clients with keys are served by their rights; every command has one", async () => {
+  await using setting = await Setting.start({ reader: "read", writer: "write", admin: "admin" });
+  const [reader, writer, admin] = ["reader", "writer", "admin"].map((name) => setting.client(name));
+  const denied = { code: "DENIED" };
+  await admin.set("t", "k", 1);
+  await admin.store("state");
+  await writer.set("t", "l", 2);
+  assert.equal(await reader.get("t", "k"), 1);
+  for (const call of [() => writer.store("state"), () => writer.restore("state"), () => writer.done()]) {
+    await assert.rejects(call(), denied);
+  }
+  await assert.rejects(writer.send(["custom"]), denied);
+  await admin.send(["custom"]);
+  await assert.rejects(writer.s3store("b", "k"), denied);
+  const before = await admin.all("t");
+  // Whatever a reader sends, in any company, changes nothing.
+  for (const { name, args, needs } of commands) {
+    const values = args.filter(({ optional }) => !optional).map(({ type }) =>
+      type === "keys"
+        ? ["k"]
+        : type === "entries"
+        ? { k: 5 }
+        : type === "seconds" || type === "uint32"
+        ? 0
+        : "t"
+    );
+    const alone = reader.send([name, ...values]).then(() => "done", ({ code }) => code);
+    const together = reader.batch([["ping"], [name, ...values]]).then(() => "done", ({ code }) => code);
+    const allowed = needs === "read";
+    assert.equal(await alone !== "DENIED", allowed, name);
+    assert.equal(await together !== "DENIED", allowed, name);
+  }
+  assert.deepEqual(await admin.all("t"), before);
+  assert.deepEqual(await admin.tables(), ["t"]);
+  assert.deepEqual(await admin.sets(), []);
+  const lines = setting.lines.filter(({ event }) => event === "denied");
+  assert.ok(lines.some(({ client, command }) => client === "writer" && command === "store"));
+  assert.ok(lines.length <= 50);
+});
+
+Deno.test("no key, a wrong key, another host's key: no connection, an error that says so, a line in the log", async () => {
+  await using setting = await Setting.start({ friend: "admin" });
+  const friend = setting.client("friend");
+  await friend.set("t", "secret", "x".repeat(100));
+  const other = await makeKeys();
+  for (
+    const client of [setting.client(), setting.client("stranger"), setting.client("friend", other.publicKey)]
+  ) {
+    const start = performance.now();
+    await assert.rejects(client.get("t", "secret"), {
+      code: "DENIED",
+      message: /no connection to the host at tcp:/,
+    });
+    assert.ok(performance.now() - start < 5 * SOON);
+  }
+  const refused = setting.lines.filter(({ event }) => event === "refused");
+  assert.ok(refused.length > 0);
+  for (const { key } of refused) assert.equal(key, setting.keys.get("stranger"));
+  assert.equal(await friend.exists("t", "secret"), true);
+  assert.throws(() => new MemStoreClient(setting.endpoint, { key: "x" }), TypeError);
+});
+
+Deno.test("a client whose key is taken from the list gets nothing more, though it is connected", async () => {
+  await using setting = await Setting.start({ friend: "write", other: "admin" });
+  const friend = setting.client("friend");
+  await friend.set("t", "k", 1);
+  setting.authorize({ friend: "read", other: "admin" });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  await assert.rejects(friend.set("t", "k", 2), { code: "DENIED" });
+  assert.equal(await friend.get("t", "k"), 1);
+  setting.authorize({ other: "admin" });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  await assert.rejects(friend.get("t", "k"), { code: "DENIED", message: /not authorized any more/ });
+  assert.equal(await setting.client("other").get("t", "k"), 1);
+});
+
+Deno.test("bytes that are no ZeroMQ, or ZeroMQ without keys, get no byte of data out", async () => {
+  await using setting = await Setting.start({ friend: "admin" });
+  await setting.client("friend").set("t", "k", "the secret value");
+  const { port } = new URL(setting.endpoint.replace("tcp:", "http:"));
+  const greeting = new Uint8Array(64);
+  greeting.set([0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1]);
+  greeting.set(new TextEncoder().encode("NULL"), 12);
+  const get = [0, 0, 0x93, 0xa3, 0x67, 0x65, 0x74, 0xa1, 0x74, 0xa1, 0x6b];
+  for (const bytes of [greeting, new TextEncoder().encode("GET / HTTP/1.0\r\n\r\n"), new Uint8Array(1000)]) {
+    using connection = await Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
+    await connection.write(bytes);
+    await connection.write(new Uint8Array(get)).catch(() => {});
+    let received = "";
+    const timer = setTimeout(() => connection.close(), 500);
+    try {
+      const buffer = new Uint8Array(1000);
+      for (let length; (length = await connection.read(buffer)) !== null;) {
+        received += new TextDecoder("latin1").decode(buffer.subarray(0, length));
+      }
+    } catch {
+      // Cut, or nothing more came.
+    }
+    clearTimeout(timer);
+    assert.ok(!received.includes("secret"), received);
+    // (A greeting of 64 bytes, and an error command at the most.)
+    assert.ok(received.length <= 128, `${received.length} bytes`);
+  }
+});
+
+Deno.test("a host with a key needs a list, and serves ipc beside it without keys", async () => {
+  await using directory = new TempDir();
+  const key = `${directory.path}/host.key`;
+  await writeKeys(key);
+  const alone = new MemStore("tcp://127.0.0.1:*", { key });
+  await assert.rejects(alone.start(), /the list of authorized clients is missing/);
+  Deno.writeTextFileSync(`${directory.path}/clients`, "");
+  const options = { key, authorizedClients: `${directory.path}/clients` };
+  await using store = new MemStore(["tcp://0.0.0.0:*", `${directory.path}/a.sock`], options);
+  await store.start();
+  await using client = new MemStoreClient(`${directory.path}/a.sock`);
+  assert.equal(await client.ping(), "pong");
+});
+
+Deno.test("the command line makes keys, and asks a host with them", async () => {
+  await using setting = await Setting.start({ friend: "read" });
+  const run = async (...args: string[]) => {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--allow-all", `${ROOT}cli.ts`, ...args],
+      cwd: setting.path,
+      signal: AbortSignal.timeout(60_000),
+    }).output();
+    return { code, text: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
+  };
+  const made = await run("keygen", "made.key");
+  assert.equal(made.text, Deno.readTextFileSync(`${setting.path}/made.key.pub`));
+  assert.equal((await run("keygen", "made.key")).code, 1);
+  const keys = ["--key", "friend.key", "--server-key", "host.key.pub"];
+  assert.equal((await run("-e", setting.endpoint, ...keys, "ping")).text, '"pong"\n');
+  const denied = await run("-e", setting.endpoint, ...keys, "set", "t", "k", "1");
+  assert.deepEqual([denied.code, /right write/.test(denied.error)], [1, true]);
+});
+
+Deno.test("memstore serve takes its key and its clients as flags, and serves nobody without one", async () => {
+  await using setting = await Setting.start({ friend: "admin" });
+  const at = (name: string) => `${setting.path}/${name}`;
+  await using host = await Host.start(
+    "tcp://127.0.0.1:*",
+    "--key",
+    at("host.key"),
+    "--authorized-clients",
+    at("clients"),
+  );
+  const [endpoint] = host.addresses;
+  await using friend = new MemStoreClient(endpoint, { key: at("friend.key"), serverKey: at("host.key.pub") });
+  assert.equal(await friend.set("t", "k", 1), 1);
+  await using plain = new MemStoreClient(endpoint, { timeout: SOON });
+  await assert.rejects(plain.get("t", "k"), { code: "DENIED" });
+});
+
+const python = await new Deno.Command(PYTHON, {
+  args: ["-c", "import zmq, msgpack; assert zmq.has('curve')"],
+  stderr: "null",
+}).output().then(({ success }) => success, () => false);
+
+Deno.test({
+  name: "a Python client with a key is served, and refused what it may not" +
+    (python ? "" : " [ignored: python3-zmq or python3-msgpack is not installed]"),
+  // In CI they are installed: there their absence is a failure.
+  ignore: !python && Deno.env.get("CI") === undefined,
+  async fn() {
+    await using setting = await Setting.start({ friend: "read" });
+    const code = `
+import msgpack, zmq
+key = lambda path: open(path).read().strip().encode()
+socket = zmq.Context().socket(zmq.REQ)
+socket.curve_secretkey, socket.curve_publickey = key("friend.key"), key("friend.key.pub")
+socket.curve_serverkey = key("host.key.pub")
+socket.connect("${setting.endpoint}")
+for command in [["ping"], ["set", "t", "k", 1], ["get", "new table", "k"], ["tables"]]:
+    socket.send(msgpack.packb(command))
+    print(msgpack.unpackb(socket.recv()))`;
+    const { stdout, stderr } = await new Deno.Command(PYTHON, {
+      args: ["-c", code],
+      cwd: setting.path,
+      signal: AbortSignal.timeout(30_000),
+    }).output();
+    // (Asking for a key makes a table for legacy clients, but not for one that may only read.)
+    assert.equal(new TextDecoder().decode(stdout), "pong\n-1\nNone\n[]\n", new TextDecoder().decode(stderr));
+  },
+});

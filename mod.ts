@@ -28,4 +28,5 @@ export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
+export type { Right } from "./wire/clients.ts";
 export { Extension } from "./wire/codec.ts";

@@ -78,7 +78,7 @@ export const table = {
   }),
   authorizedClients: optional(path, {
     example: "clients",
-    help: "The file that lists clients: <public key> <read|write|admin> <name>, one a line.",
+    help: "The file that lists the clients, one a line: public key, right (read, write or admin), name.",
     flag: "--authorized-clients <file>",
     env: "MEMSTORE_AUTHORIZED_CLIENTS",
   }),

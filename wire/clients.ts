@@ -15,9 +15,11 @@
 
 import { isKey } from "./curve.ts";
 
-/** What a client may do, each with what those before it may. */
-export const RIGHTS = ["read", "write", "admin"] as const;
-export type Right = typeof RIGHTS[number];
+/** What a client may do: not change anything; not store, restore or stop; or all. */
+export type Right = "read" | "write" | "admin";
+
+/** The rights, each with what those before it allow. */
+export const RIGHTS: readonly Right[] = ["read", "write", "admin"];
 
 /** A client that may connect. */
 export interface Client {

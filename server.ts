@@ -392,7 +392,7 @@ export class MemStore implements AsyncDisposable {
       if (!this.#answerNext(socket)) {
         sinceTurn = 0;
         if (this.#store.tend()) await turn();
-        else await socket.wait(!this.#persistence.busy);
+        else await socket.wait(!this.#persistence.busy && !this.#sweeper?.busy);
       } else if (++sinceTurn >= MESSAGES_A_TURN) {
         sinceTurn = 0;
         await turn();

@@ -28,6 +28,11 @@ export class Sweeper {
     this.#schedule();
   }
 
+  /** Whether there are entries whose time has come and that are still there. */
+  get busy(): boolean {
+    return this.#sweeping !== undefined;
+  }
+
   /** Sweeps no more. */
   async close(): Promise<void> {
     this.#closed = true;

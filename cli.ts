@@ -17,7 +17,7 @@ import { address } from "./wire/endpoint.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";
 import { SettingsError } from "./settings/error.ts";
-import { CONFIG_ENV, type Read, readSettings } from "./settings/read.ts";
+import { CONFIG_ENV, type Read, readClientSettings, readSettings } from "./settings/read.ts";
 import { complain, print, write } from "./terminal/output.ts";
 import { connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./terminal/remote.ts";
 import manifest from "./deno.json" with { type: "json" };
@@ -41,6 +41,8 @@ and the command done stop it.
 Each option is a setting of the file and an environment variable as well, and secrets are
 only there: "memstore config init" explains all. A flag wins over the file, the file over
 the environment. The log goes to stderr.`;
+
+const CONFIG_HELP = `the settings file (default: what ${CONFIG_ENV} names, if anything)`;
 
 /** A line that cannot be understood, and how it is written. */
 class UsageError extends Error {
@@ -94,6 +96,7 @@ function makeProgram(): Command {
     )
     .option("--key <file>", "our secret key, for a host that is served with keys")
     .option("--server-key <key>", "the host's public key, or its file")
+    .option("--config <file>", CONFIG_HELP)
     .option("--raw", "print the reply on one line")
     .helpOption("-h, --help", "print this help")
     .helpCommand(false)
@@ -149,16 +152,16 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
   const add = (name: string, help: string) => withUsageErrors(program.command(name).description(help));
   program.commandsGroup("Program:");
   const host = add("serve", "Serves one or several endpoints until it is stopped.")
-    .option("--config <file>", `the settings file (default: what ${CONFIG_ENV} names, if anything)`)
     .configureHelp({ showGlobalOptions: false })
+    .option("--config <file>", CONFIG_HELP)
     .addHelpText("after", SERVE_HELP)
     .action(async () => {
       const flags = givenFlags(host);
       // (Options of every command: commander gives them to the program.)
-      const { endpoint, key } = program.opts<RemoteOptions>();
+      const { endpoint, key, config } = program.opts<RemoteOptions>();
       if (endpoint !== undefined && !flags.has("endpoints")) flags.set("endpoints", [endpoint]);
       if (key !== undefined) flags.set("key", key);
-      await serve(await readSettings(flags, host.opts<{ config?: string }>().config));
+      await serve(await readSettings(flags, config));
     });
   addFlags(host);
   const config = withUsageErrors(program.command("config").description("Checks and writes settings files."))
@@ -173,13 +176,12 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
   add("repl", "Opens a prompt; reads commands line by line where stdin is no terminal.")
     .action(async () => {
       const { repl } = await import("./terminal/repl.ts");
-      fails(await repl(program.opts()));
+      fails(await repl(await remoteOptions(program)));
     });
   add("bench", "Measures how fast the host answers, in some seconds.")
     .action(async () => {
       const { bench } = await import("./terminal/bench.ts");
-      const { endpoint, timeout = 5 } = program.opts<RemoteOptions>();
-      await bench(endpoint, timeout * 1000);
+      await bench(await remoteOptions(program));
     });
   add("keygen", "Makes a pair of keys: the secret one in a new file, the public one in <file>.pub.")
     .argument("<file>")
@@ -194,8 +196,8 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
   add("endpoint", "Prints the address that a name stands for.")
     .argument("[name]", `a name, a path or an address (default: ${DEFAULT_ENDPOINT})`, endpoint)
     .configureHelp({ showGlobalOptions: false })
-    .action((name?: string) => {
-      print(address(name ?? program.opts<RemoteOptions>().endpoint ?? DEFAULT_ENDPOINT));
+    .action(async (name?: string) => {
+      print(address(name ?? (await remoteOptions(program)).endpoint ?? DEFAULT_ENDPOINT));
     });
   const help = add("help", "Prints the help of a command.")
     .argument("[command]")
@@ -245,8 +247,17 @@ function parseRawCommand(text: string, command: Command): RawCommand {
   throw new UsageError(`Cannot send: it must be a JSON array, ["name", …]: received ${text}`, command);
 }
 
+/** What was given with the command, and what the settings say of the rest. */
+async function remoteOptions(program: Command): Promise<RemoteOptions> {
+  const given = program.opts<RemoteOptions>();
+  const { endpoint, key, serverKey } = await readClientSettings(given.config);
+  const options = { endpoint, ...given };
+  // (The keys of a network host are none for one on this machine.)
+  return options.endpoint?.startsWith("tcp://") ? { key, serverKey, ...options } : options;
+}
+
 async function run(command: RawCommand, program: Command): Promise<void> {
-  const options = program.opts<RemoteOptions>();
+  const options = await remoteOptions(program);
   await using client = connect(options);
   print(await send(client, command, options));
 }
@@ -254,7 +265,7 @@ async function run(command: RawCommand, program: Command): Promise<void> {
 /** Serves until it is told to stop. */
 async function serve({ settings, warnings }: Read): Promise<void> {
   const [{ MemStore }, { makeLog }] = await Promise.all([import("./server.ts"), import("./terminal/log.ts")]);
-  const { endpoints, dataDir: dataDirectory, logLevel, ...options } = settings;
+  const { endpoints, dataDir: dataDirectory, logLevel, client: _, ...options } = settings;
   const log = makeLog(logLevel);
   for (const why of warnings) log("warning", "settings", { why });
   await using store = new MemStore(endpoints, { ...options, dataDirectory, log });

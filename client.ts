@@ -17,6 +17,7 @@ import { encode, Reader } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { type KeyPair, readKeys, readPublicKey } from "./wire/curve.ts";
 import { ZMQ } from "./wire/libzmq.ts";
+import { LIMITS } from "./wire/limits.ts";
 import { header, MemStoreError, parseReply, readReply } from "./wire/message.ts";
 import { MAX_REPLY_DEPTH, skip, Writer } from "./wire/msgpack.ts";
 import { Context, type Socket } from "./wire/socket.ts";
@@ -32,8 +33,6 @@ const EARLY = 128;
 const MAX_COMMANDS = 1024;
 /** … nor more once it has so many bytes, or its replies will have, going by those that came. */
 const MAX_BYTES = 1 << 20;
-/** What a host takes at most, see `MAX_MESSAGE_BYTES` there. */
-const MAX_MESSAGE_BYTES = 2 ** 29;
 /** A host that went away is looked for after this many milliseconds, then in doubling intervals … */
 const RECONNECT_MS = 50;
 /** … up to this. */
@@ -47,6 +46,11 @@ export interface ClientOptions {
    * @default {5000}
    */
   timeout?: number;
+  /**
+   * Bytes that a message may have: as many as the host takes, which would cut us off for more.
+   * @default {67108864}
+   */
+  maxMessage?: number;
   /** The file of the client's secret key, see `memstore keygen`: for a host that is served with keys. */
   key?: string;
   /** The host's public key, or its file: we talk to the host that has the secret one, and to no other. */
@@ -101,6 +105,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   /** The ZeroMQ address of the host. */
   readonly endpoint: string;
   readonly #timeout: number;
+  readonly #maxMessage: number;
   readonly #keyFiles: { key: string; serverKey: string } | undefined;
   #keys: KeyPair & { serverKey: string } | undefined;
   #context: Context | undefined;
@@ -137,7 +142,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     super();
     this.endpoint = address(endpoint);
     this.#timeout = checkTimeout(options.timeout ?? DEFAULT_TIMEOUT_MS);
-    const { key, serverKey } = options;
+    const { key, serverKey, maxMessage = LIMITS.message } = options;
+    this.#maxMessage = maxMessage;
     if ((key === undefined) !== (serverKey === undefined)) {
       throw new TypeError("Cannot use keys: key and serverKey are needed, or none of the two");
     }
@@ -193,7 +199,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       const replies = typeof commands === "function"
         ? commands(batch)
         : commands.map((each) => batch.send(each));
-      checkLength("run a batch", parcel.bytes.length);
+      this.#checkLength("run a batch", parcel.bytes.length);
       if (parcel.calls.length > 0) this.#push(parcel);
       return await Promise.all(replies);
     } catch (error) {
@@ -315,13 +321,19 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       to.str(name);
       // The command's array is one level of the message already.
       for (const arg of args) encode(arg, to, 1);
-      checkLength(name, to.length - start);
+      this.#checkLength(name, to.length - start);
     } catch (error) {
       to.length = start;
       throw error;
     } finally {
       this.#encoding = outer;
     }
+  }
+
+  #checkLength(what: string, bytes: number): void {
+    if (bytes <= this.#maxMessage) return;
+    const why = `a message takes ${this.#maxMessage} bytes at most (maxMessage)`;
+    throw new MemStoreError("TOO_LARGE", `Cannot ${what}: ${why}: received ${bytes}`);
   }
 
   /** Queues a parcel; it leaves at the end of the tick if it can. */
@@ -369,6 +381,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       linger: 0,
       // What is called while no host is there waits in our queue, where it can still be given up.
       watchPeer: true,
+      // (We count what is under way.)
+      sendHighWaterMark: 0,
       curve: this.#keys,
       reconnectInterval: RECONNECT_MS,
       reconnectIntervalMax: RECONNECT_MAX_MS,
@@ -591,13 +605,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function newParcel(sealed: boolean): Parcel {
   return { calls: [], bytes: new Writer(1024), whole: true, sealed };
-}
-
-/** The host cuts off a client that sends more. */
-function checkLength(what: string, bytes: number): void {
-  if (bytes <= MAX_MESSAGE_BYTES) return;
-  const text = `Cannot ${what}: a message takes ${MAX_MESSAGE_BYTES} bytes at most: received ${bytes}`;
-  throw new MemStoreError("TOO_LARGE", text);
 }
 
 /** How many of the calls one message takes, if each reply has so many bytes. */

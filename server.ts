@@ -22,18 +22,18 @@ import { address, isLocal } from "./wire/endpoint.ts";
 import { encode, encoded, Reader } from "./wire/codec.ts";
 import { type Client, Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
-import { libzmq, ZMQ } from "./wire/libzmq.ts";
+import { libzmq } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
 import { type Code, MemStoreError, parseRequest, readReply } from "./wire/message.ts";
-import { Context, type Socket } from "./wire/socket.ts";
+import { Context } from "./wire/socket.ts";
 import { turn } from "./wire/turn.ts";
+import { completeLimits, type Limits } from "./wire/limits.ts";
+import { Port } from "./wire/port.ts";
 import { Doorman } from "./wire/zap.ts";
 import manifest from "./deno.json" with { type: "json" };
 
-/** The longest message that a host takes, in bytes: 512 MiB. A client that sends a longer one is cut off. */
-const MAX_MESSAGE_BYTES = 2 ** 29;
-/** How many replies may wait for a client that does not read them; past this number it loses some. */
-const MAX_REPLIES_WAITING = 4096;
+/** Threads that move bytes for libzmq: one for ipc://, one for tcp://. */
+const IO_THREADS = 2;
 /** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
 const LINGER_MS = 2000;
 /** After so many messages without a pause, other work of the process gets a turn. */
@@ -87,7 +87,15 @@ export interface MemStoreOptions {
    * @default {false}
    */
   insecure?: boolean;
-  /** Takes a line for each store and restore; left out: nothing is logged. */
+  /**
+   * Whether the socket files are for their group too (mode 0660, and not 0600): all of its members may do
+   * everything. Their directory must let the group in, so that it takes a path, not a bare name.
+   * @default {false}
+   */
+  allowGroup?: boolean;
+  /** What clients may ask of the host; what is left out is as {@linkcode Limits} says. */
+  limits?: Partial<Limits>;
+  /** Takes a line for each store and restore, and for clients that are refused or cut off; left out: nothing is logged. */
   log?: Log;
 }
 
@@ -148,9 +156,8 @@ export class MemStore implements AsyncDisposable {
   readonly #persistence: Persistence;
   readonly #options: MemStoreOptions;
   readonly #finished = Promise.withResolvers<void>();
-  /** Those that are served with CURVE, … */
-  readonly #encrypted = new Set<Socket>();
-  /** … to these clients. */
+  readonly #limits: Limits;
+  /** Who may come to endpoints that are served with CURVE. */
   #clients: Clients | undefined;
   #doorman: Doorman | undefined;
   /** Who sent the message that was received last. */
@@ -160,7 +167,7 @@ export class MemStore implements AsyncDisposable {
   #sweeper: Sweeper | undefined;
   #storing: Promise<void> | undefined;
   #context: Context | undefined;
-  #sockets: Socket[] = [];
+  #ports: Port[] = [];
   #listening: Listening[] = [];
   #serving: Promise<void>[] = [];
   /** Replies that wait for something, a file say. */
@@ -178,7 +185,7 @@ export class MemStore implements AsyncDisposable {
    * @param endpoints A name, a path or a ZeroMQ address, or several.
    * @param options How the data is kept.
    * @throws {TypeError} if there is none.
-   * @throws {RangeError} if `maxMemory` is less than 8 MiB.
+   * @throws {RangeError} if `maxMemory` is less than 8 MiB, or one of the limits is out of its range.
    */
   constructor(endpoints: string | readonly string[] = "memstore", options: MemStoreOptions = {}) {
     this.#names = [endpoints].flat();
@@ -187,6 +194,7 @@ export class MemStore implements AsyncDisposable {
     }
     const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {} } = options;
     this.#options = options;
+    this.#limits = completeLimits(options.limits ?? {});
     this.#store = new Store(heapOf(options.maxMemory));
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
@@ -199,7 +207,7 @@ export class MemStore implements AsyncDisposable {
       // Why it does not stop, if it does not, is in the log.
       stop: () => void this.stop().catch(() => {}),
     };
-    this.#dispatcher = new Dispatcher(host, commands);
+    this.#dispatcher = new Dispatcher(host, commands, this.#limits);
   }
 
   /** The addresses that are served; empty unless the host is started. */
@@ -235,19 +243,23 @@ export class MemStore implements AsyncDisposable {
           "other machines reach it, and could do everything: give it a key, serve 127.0.0.1, or allow it";
         throw new Error(`Cannot serve ${open}: ${why} (insecure)`);
       }
-      this.#context = await Context.open();
+      const name = this.#options.allowGroup ? this.#names.find((each) => !each.includes("/")) : undefined;
+      if (name !== undefined) {
+        const why = "the directory of bare names is for its user alone: give a path";
+        throw new Error(`Cannot serve ${name} to the group: ${why}`);
+      }
+      this.#context = await Context.open(IO_THREADS);
       const curve = await this.#readKeys(this.#context);
+      const { allowGroup } = this.#options;
       for (const wanted of addresses) {
-        const encrypted = curve !== undefined && wanted.startsWith("tcp://");
-        const socket = this.#context.socket(ZMQ.ROUTER, {
+        const port = new Port(this.#context, wanted, {
           linger: LINGER_MS,
-          curve: encrypted ? curve : undefined,
-          maxMessageSize: MAX_MESSAGE_BYTES,
-          sendHighWaterMark: MAX_REPLIES_WAITING,
+          curve: wanted.startsWith("tcp://") ? curve : undefined,
+          limits: this.#limits,
+          told: (event, fields) => this.#warn(event, fields),
         });
-        this.#sockets.push(socket);
-        if (encrypted) this.#encrypted.add(socket);
-        this.#listening.push(await listen(this.#context, socket, wanted));
+        this.#ports.push(port);
+        this.#listening.push(await listen(this.#context, port.socket, wanted, allowGroup ? 0o660 : 0o600));
       }
       const { state, storeEvery } = this.#options;
       if (state !== undefined) {
@@ -261,7 +273,7 @@ export class MemStore implements AsyncDisposable {
       throw error;
     }
     this.#state = "started";
-    this.#serving = this.#sockets.map((socket) => this.#serve(socket));
+    this.#serving = this.#ports.map((port) => this.#serve(port));
   }
 
   /** The keys of the host, if it has some; then clients are let in by theirs. */
@@ -327,7 +339,7 @@ export class MemStore implements AsyncDisposable {
     this.#state = "stopping";
     // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
     this.#listening.forEach((each) => each.hide());
-    this.#sockets.forEach((socket) => socket.wake());
+    this.#ports.forEach((port) => port.socket.wake());
     await Promise.all(this.#serving);
     await this.#close();
   }
@@ -385,42 +397,51 @@ export class MemStore implements AsyncDisposable {
     return promise;
   }
 
-  /** Answers what arrives on a socket until the host stops. */
-  async #serve(socket: Socket): Promise<void> {
+  /** Answers what arrives at a port until the host stops. */
+  async #serve(port: Port): Promise<void> {
     let sinceTurn = 0;
     while (this.#state === "started") {
-      if (!this.#answerNext(socket)) {
+      if (!this.#answerAll()) {
         sinceTurn = 0;
         if (this.#store.tend()) await turn();
-        else await socket.wait(!this.#persistence.busy && !this.#sweeper?.busy);
+        else await port.wait(!this.#persistence.busy && !this.#sweeper?.busy);
       } else if (++sinceTurn >= MESSAGES_A_TURN) {
         sinceTurn = 0;
+        port.look();
         await turn();
       }
     }
     // What clients sent may still be on its way through libzmq's thread.
     const end = performance.now() + DRAIN_MS;
     for (let quiet = performance.now(), now = quiet; now < end && now - quiet < QUIET_MS;) {
-      if (this.#answerNext(socket)) quiet = now;
+      if (this.#answerNext(port)) quiet = now;
       else await turn();
       now = performance.now();
     }
   }
 
-  /** What whoever sent the message that was received last may do; undefined if nothing. */
-  #rightOf(socket: Socket): Right | undefined {
-    if (!this.#encrypted.has(socket)) return "admin";
+  /** One message of each port: who floods one of them does not hold up the others. False if none is there. */
+  #answerAll(): boolean {
+    let answered = false;
+    for (const port of this.#ports) if (this.#answerNext(port)) answered = true;
+    return answered;
+  }
+
+  /** What whoever sent a message may do; undefined if nothing. */
+  #rightOf(port: Port, user: string | undefined): Right | undefined {
+    if (!port.encrypted) return "admin";
     // (The list may have changed since the client connected.)
-    this.#client = this.#clients?.find(socket.user ?? "");
+    this.#client = this.#clients?.find(user ?? "");
     return this.#client?.right;
   }
 
   /** One message, bytes in to bytes out. False if none is there. */
-  #answerNext(socket: Socket): boolean {
-    const frames = socket.receive();
-    if (!frames) return false;
+  #answerNext(port: Port): boolean {
+    const arrived = port.next();
+    if (!arrived) return false;
+    const { from, frames, user } = arrived;
     this.#messages++;
-    const right = this.#rightOf(socket);
+    const right = this.#rightOf(port, user);
     const { envelope, legacy, payload, fault } = parseRequest(frames);
     const refuse = (code: Code, why: string) => this.#dispatcher.refuse(new MemStoreError(code, why), legacy);
     const reply = right === undefined
@@ -428,13 +449,16 @@ export class MemStore implements AsyncDisposable {
       : fault === undefined
       ? this.#dispatcher.answer(payload, legacy, right)
       : refuse("BAD_REQUEST", `Cannot read the message: ${fault}`);
+    if (right === undefined || fault !== undefined || !this.#dispatcher.readable) port.fault(from);
+    else if (from.faults > 0) from.faults--;
     if (reply instanceof Promise) {
+      port.begin(from);
       const late = reply.catch((error) => this.#dispatcher.refuse(error, legacy))
-        .then((bytes) => void socket.send([...envelope, bytes]))
+        .then((bytes) => port.end(from, [...envelope, bytes]))
         .finally(() => this.#late.delete(late));
       this.#late.add(late);
     } else {
-      socket.send([...envelope, reply]);
+      port.reply(from, [...envelope, reply]);
     }
     return true;
   }
@@ -464,11 +488,11 @@ export class MemStore implements AsyncDisposable {
     const failed = await this.#keeper?.save().then(() => undefined, (error) => error);
     await this.#keeper?.close();
     await this.#sweeper?.close();
-    this.#sockets.forEach((socket) => socket.close());
+    this.#ports.forEach((port) => port.close());
     await this.#doorman?.close();
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());
-    this.#sockets = [];
+    this.#ports = [];
     this.#listening = [];
     this.#state = "stopped";
     if (failed) this.#finished.reject(failed);

@@ -13,9 +13,6 @@ import type { Right } from "../wire/clients.ts";
 import type { Writer } from "../wire/msgpack.ts";
 import type { Command } from "./dispatch.ts";
 
-/** Once the replies of a message have so many bytes, 512 MiB, the next one is refused. */
-const MAX_REPLY_BYTES = 2 ** 29;
-
 /** What commands need of the host beside the data. */
 export interface Host {
   readonly store: Store;
@@ -49,10 +46,15 @@ export class Call {
   #offsets!: Int32Array;
   readonly #keys: Key[] = [];
   #first = 0;
+  readonly #maxReply: number;
 
-  constructor(host: Host, commands: ReadonlyMap<string, Command>) {
+  /**
+   * @param maxReply Bytes that the replies of a message may have.
+   */
+  constructor(host: Host, commands: ReadonlyMap<string, Command>, maxReply: number) {
     this.host = host;
     this.commands = commands;
+    this.#maxReply = maxReply;
   }
 
   /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
@@ -103,7 +105,7 @@ export class Call {
    * @throws {MemStoreError} if the replies have too many bytes.
    */
   checkReply(): void {
-    if (this.reply.length <= MAX_REPLY_BYTES) return;
-    throw new MemStoreError("TOO_LARGE", `Cannot reply with more than ${MAX_REPLY_BYTES} bytes at once`);
+    if (this.reply.length <= this.#maxReply) return;
+    throw new MemStoreError("TOO_LARGE", `Cannot reply with more than ${this.#maxReply} bytes at once`);
   }
 }

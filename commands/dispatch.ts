@@ -16,7 +16,8 @@ import { hash } from "../engine/hash.ts";
 import { OutOfMemory } from "../engine/heap.ts";
 import { MAX_KEY_DEPTH } from "../engine/key.ts";
 import type { Table } from "../engine/table.ts";
-import { head, latin1, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
+import type { Limits } from "../wire/limits.ts";
+import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 import { type Right, RIGHTS } from "../wire/clients.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { Call, type Host } from "./call.ts";
@@ -143,10 +144,14 @@ export class Dispatcher {
   readonly #call: Call;
   readonly #reply = new Writer(1 << 16);
   #running = false;
+  readonly #limits: Limits;
   /** See {@linkcode Table.touch}. */
   #touched = 0;
+  /** Whether the payload that was answered last could be read. */
+  readable = true;
 
-  constructor(host: Host, commands: Iterable<Command>) {
+  constructor(host: Host, commands: Iterable<Command>, limits: Limits) {
+    this.#limits = limits;
     this.#call = this.#newCall(host);
     for (const command of commands) this.add(command);
   }
@@ -174,7 +179,9 @@ export class Dispatcher {
     plan.right = right;
     try {
       this.#check(payload, legacy, plan);
+      this.readable = plan.refused?.why.code !== "BAD_REQUEST";
     } catch (error) {
+      this.readable = false;
       return this.refuse(error, legacy);
     }
     if (plan.refused) return this.#refuseAll(plan, legacy);
@@ -209,8 +216,9 @@ export class Dispatcher {
     plan.reset();
     let at = 0;
     do {
-      if (plan.length === MAX_COMMANDS) {
-        throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${MAX_COMMANDS} commands`);
+      const { commands } = this.#limits;
+      if (plan.length === commands) {
+        throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${commands} commands`);
       }
       at = plan.refused ? this.#pass(payload, at, plan) : this.#checkOne(payload, at, legacy, plan);
     } while (at < payload.length);
@@ -244,9 +252,11 @@ export class Dispatcher {
         const why = `it takes the right ${command.needs}, and this client has ${plan.right}`;
         throw new MemStoreError("DENIED", `Cannot run ${command.name}: ${why}`);
       }
-      at = skip(payload, at, MAX_DEPTH - 1);
+      // (The command itself is one level.)
+      const depth = this.#limits.depth - 1;
+      at = skip(payload, at, depth);
       plan.begin(command, items - 1);
-      for (let i = 1; i < items; i++) plan.offset(at), at = skip(payload, at, MAX_DEPTH - 1);
+      for (let i = 1; i < items; i++) plan.offset(at), at = skip(payload, at, depth);
       plan.offset(at);
       checkArguments(command, payload, plan, index, legacy);
       return at;
@@ -263,7 +273,7 @@ export class Dispatcher {
     let i = 0;
     while (i < last.length && last[i] === payload[at + i]) i++;
     if (i === last.length) return this.#last.command;
-    const end = skip(payload, at, MAX_DEPTH - 1);
+    const end = skip(payload, at, this.#limits.depth - 1);
     const { type, length, body } = head(payload, at);
     if (type !== "str" && type !== "bin") {
       throw new MemStoreError("UNKNOWN_COMMAND", "Cannot find a command: its name must be a string");
@@ -315,9 +325,11 @@ export class Dispatcher {
         call.hash = touched && plan.commands[i].finds ? plan.hashes[i] : undefined;
         if (prepared[i] instanceof Error) throw prepared[i];
         call.prepared = prepared[i];
+        call.checkReply();
         if (!legacy) reply.byte(0);
         const promise = plan.commands[i].run(call);
-        call.checkReply();
+        // (What was done is not refused for the few bytes that say so.)
+        if (reply.length - start > FEW_BYTES) call.checkReply();
         if (!promise) continue;
         reply.length = start;
         late.push({ at: start, part: lateReply(promise, legacy) });
@@ -351,7 +363,7 @@ export class Dispatcher {
   }
 
   #newCall(host = this.#call.host): Call {
-    return new Call(host, this.#commands);
+    return new Call(host, this.#commands, this.#limits.message);
   }
 
   #refuseAll(plan: Plan, legacy: boolean): Uint8Array {
@@ -367,10 +379,10 @@ export class Dispatcher {
 const MANY = 4;
 /** … if the data has more bytes than those hold. */
 const CACHED = 1 << 20;
+/** What commands that change something reply at most. (`pop` looks before it does it.) */
+const FEW_BYTES = 64;
 /** Hashes of keys that are brought in together. */
 const hashes = new Int32Array(256);
-/** A message that holds more commands is refused. */
-const MAX_COMMANDS = 2 ** 16;
 /** An array or a map that a command goes through in one go may have so many items or pairs. */
 const MAX_ITEMS = 2 ** 18;
 /** Seconds until an entry expires, at most: some thirty thousand years. */

@@ -5,6 +5,7 @@
  */
 
 import { resolve } from "node:path";
+import { isKey } from "../wire/curve.ts";
 import { address } from "../wire/endpoint.ts";
 
 /** What a setting can be written as: JSON in a file, text in a flag or an environment variable. */
@@ -42,6 +43,12 @@ export const path: Kind<string> = {
   parse: (written, directory) => resolve(directory, text.parse(written, directory)),
 };
 
+/** A public key, or a path. */
+export const publicKey: Kind<string> = {
+  types: ["string"],
+  parse: (written, directory) => isKey(String(written)) ? String(written) : path.parse(written, directory),
+};
+
 /** Yes or no. */
 export const flag: Kind<boolean> = {
   types: ["boolean"],
@@ -65,6 +72,27 @@ export const duration: Kind<number> = {
   },
 };
 
+/** An integer. */
+export const count: Kind<number> = {
+  types: ["number"],
+  parse(written) {
+    if (!/^\d{1,15}$/.test(String(written))) throw new TypeError("an integer is needed");
+    return Number(written);
+  },
+};
+
+/** Numbers of a kind that are in a range. */
+export function within(kind: Kind<number>, [least, most]: readonly [number, number]): Kind<number> {
+  return {
+    types: kind.types,
+    parse(written, directory) {
+      const value = kind.parse(written, directory);
+      if (value < least || value > most) throw new TypeError(`it must be ${least} to ${most}`);
+      return value;
+    },
+  };
+}
+
 /** Bytes, written as a number or `64KB`, `512MB`, `2GB`; `KiB`, `MiB`, `GiB` are the same: powers of 1024. */
 export const bytes: Kind<number> = {
   types: ["string", "number"],
@@ -85,10 +113,17 @@ export const endpoints: Kind<string[]> = {
   parse(written, directory) {
     const all = [written].flat().map(String);
     if (all.length === 0) throw new TypeError("at least one endpoint is needed");
-    all.forEach(checkEndpoint);
-    return all.map((endpoint) =>
-      endpoint.includes("/") && !endpoint.includes("://") ? resolve(directory, endpoint) : endpoint
-    );
+    return all.map((each) => endpoint.parse(each, directory));
+  },
+};
+
+/** Where a host is reached. A relative path begins at the directory. */
+export const endpoint: Kind<string> = {
+  types: ["string"],
+  parse(written, directory) {
+    const endpoint = String(written);
+    checkEndpoint(endpoint);
+    return endpoint.includes("/") && !endpoint.includes("://") ? resolve(directory, endpoint) : endpoint;
   },
 };
 

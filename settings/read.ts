@@ -59,6 +59,25 @@ export async function readSettings(
   return { settings: nested(values), warnings: file?.warnings ?? [] };
 }
 
+/**
+ * What a client of the command line is told by the settings file and the environment; what else they say is
+ * not looked at.
+ *
+ * @throws {SettingsError} with everything that is wrong with the file, or with what the environment says.
+ */
+export async function readClientSettings(
+  path: string | undefined = Deno.env.get(CONFIG_ENV) || undefined,
+): Promise<Settings["client"]> {
+  const values = path === undefined ? undefined : (await import("./file.ts")).readFile(path).values;
+  const found = new Map<string, unknown>();
+  for (const key of settings.keys()) {
+    if (!key.startsWith("client.")) continue;
+    const value = values?.get(key) ?? fromEnvironment(key);
+    if (value !== undefined) found.set(key, value);
+  }
+  return nested(found).client;
+}
+
 /** What the environment says of a setting; an empty variable says nothing. */
 function fromEnvironment(key: string): unknown {
   const setting = settings.get(key)!;

@@ -1,21 +1,26 @@
 /**
- * The settings of a host. From this one table come the flags of `memstore serve`, what a settings file may
- * say, the environment variables, the text of `memstore config init` and the README's reference: a new
+ * The settings of a host, and of the command line as its client. From this one table come the flags of
+ * `memstore serve`, what a settings file may say, the environment variables, the text of `memstore config init` and the README's reference: a new
  * setting is a new entry here.
  *
  * @module
  */
 
+import { LIMIT_RANGES } from "../wire/limits.ts";
 import {
   bytes,
+  count,
   duration,
+  endpoint,
   endpoints,
   flag,
   type Kind,
   oneOf,
   path,
+  publicKey,
   text,
   url,
+  within,
   type Written,
 } from "./kinds.ts";
 
@@ -88,6 +93,12 @@ export const table = {
     flag: "--insecure",
     env: "MEMSTORE_INSECURE",
   }),
+  allowGroup: setting(flag, {
+    default: false,
+    help: "Whether the socket files are for their group too, and not for their owner alone.",
+    flag: "--allow-group",
+    env: "MEMSTORE_ALLOW_GROUP",
+  }),
   state: optional(text, {
     example: "state.msgpack",
     help:
@@ -107,6 +118,44 @@ export const table = {
     flag: "--max-memory <size>",
     env: "MEMSTORE_MAX_MEMORY",
   }),
+  limits: {
+    message: setting(within(bytes, LIMIT_RANGES.message), {
+      default: "64MB",
+      help: "The size of a message and of its reply: a client that sends a longer one is cut off.",
+      flag: "--max-message <size>",
+      env: "MEMSTORE_MAX_MESSAGE",
+    }),
+    commands: setting(within(count, LIMIT_RANGES.commands), {
+      default: 65536,
+      help: "How many commands a message may hold.",
+      flag: "--max-commands <number>",
+      env: "MEMSTORE_MAX_COMMANDS",
+    }),
+    depth: setting(within(count, LIMIT_RANGES.depth), {
+      default: 512,
+      help: "How deep values may be nested, 512 at most.",
+      flag: "--max-depth <number>",
+      env: "MEMSTORE_MAX_DEPTH",
+    }),
+    waiting: setting(within(bytes, LIMIT_RANGES.waiting), {
+      default: "16MB",
+      help: "Replies that may wait for a client: its requests then wait too; in 10 s it is cut off.",
+      flag: "--max-waiting <size>",
+      env: "MEMSTORE_MAX_WAITING",
+    }),
+    requests: setting(within(count, LIMIT_RANGES.requests), {
+      default: 1024,
+      help: "Requests of a client that may wait or be under way: if it sends more it is cut off.",
+      flag: "--max-requests <number>",
+      env: "MEMSTORE_MAX_REQUESTS",
+    }),
+    clients: setting(within(count, LIMIT_RANGES.clients), {
+      default: 1024,
+      help: "Connections to each endpoint: beyond, those are cut off that have not said anything.",
+      flag: "--max-clients <number>",
+      env: "MEMSTORE_MAX_CLIENTS",
+    }),
+  },
   logLevel: setting(oneOf("debug", "info", "warning", "error"), {
     default: "info",
     help: "What is logged: debug, info, warning or error, and what matters more.",
@@ -155,6 +204,23 @@ export const table = {
       help: "The token of temporary credentials. It has no flag either.",
       env: "MEMSTORE_S3_SESSION_TOKEN",
       secret: true,
+    }),
+  },
+  client: {
+    endpoint: optional(endpoint, {
+      example: "tcp://host.example.com:5757",
+      help: "The host that the command line asks, where -e says nothing; left out: memstore.",
+      env: "MEMSTORE_CLIENT_ENDPOINT",
+    }),
+    key: optional(path, {
+      example: "worker.key",
+      help: "The file of its secret key, where --key says nothing.",
+      env: "MEMSTORE_CLIENT_KEY",
+    }),
+    serverKey: optional(publicKey, {
+      example: "host.key.pub",
+      help: "The host's public key or its file, where --server-key says nothing.",
+      env: "MEMSTORE_CLIENT_SERVER_KEY",
     }),
   },
 } as const;

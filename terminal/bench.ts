@@ -4,8 +4,8 @@
  * @module
  */
 
-import { MemStoreClient } from "../client.ts";
 import { print } from "./output.ts";
+import { connect, type RemoteOptions } from "./remote.ts";
 
 /** How long each figure is measured, in milliseconds. */
 const DURATION_MS = 1000;
@@ -19,8 +19,8 @@ interface Way {
 }
 
 /** Measures a host, with a table of its own that is dropped at the end. */
-export async function bench(endpoint: string | undefined, timeout: number): Promise<void> {
-  await using client = new MemStoreClient(endpoint, { timeout });
+export async function bench(options: RemoteOptions): Promise<void> {
+  await using client = connect(options);
   const table = `memstore-bench-${crypto.randomUUID()}`;
   const value = "v".repeat(32);
   const key = () => Math.floor(Math.random() * KEYS);

@@ -21,6 +21,8 @@ export interface RemoteOptions {
   key?: string;
   /** The host's public key, or its file. */
   serverKey?: string;
+  /** The settings file. */
+  config?: string;
   /** Print replies on one line. */
   raw?: boolean;
 }
@@ -32,8 +34,8 @@ const TIMEOUT_S = 5;
 const SLOW_TIMEOUT_S = 600;
 
 /** A client for the host that the options name. */
-export function connect({ endpoint, key, serverKey }: RemoteOptions): MemStoreClient {
-  return new MemStoreClient(endpoint, { key, serverKey });
+export function connect({ endpoint, key, serverKey, timeout = TIMEOUT_S }: RemoteOptions): MemStoreClient {
+  return new MemStoreClient(endpoint, { key, serverKey, timeout: timeout * 1000 });
 }
 
 /** Sends a command; resolves to the text of its reply. */

@@ -27,6 +27,10 @@ const symbols = {
   zmq_setsockopt: { parameters: ["pointer", "i32", "buffer", "usize"], result: "i32" },
   zmq_getsockopt: { parameters: ["pointer", "i32", "buffer", "buffer"], result: "i32" },
   zmq_send: { parameters: ["pointer", "buffer", "usize", "i32"], result: "i32" },
+  /** Sends a frame of {@linkcode zmq_msg_init_data}, where the bytes are not copied. */
+  zmq_msg_send: { parameters: ["buffer", "pointer", "i32"], result: "i32" },
+  zmq_msg_init_data: { parameters: ["buffer", "pointer", "usize", "pointer", "pointer"], result: "i32" },
+  zmq_msg_get: { parameters: ["buffer", "i32"], result: "i32" },
   zmq_msg_init: { parameters: ["buffer"], result: "i32" },
   zmq_msg_recv: { parameters: ["buffer", "pointer", "i32"], result: "i32" },
   zmq_msg_data: { parameters: ["buffer"], result: "pointer" },
@@ -38,8 +42,12 @@ const symbols = {
   zmq_z85_encode: { parameters: ["buffer", "buffer", "usize"], result: "pointer" },
   zmq_errno: { parameters: [], result: "i32" },
   zmq_strerror: { parameters: ["i32"], result: "pointer" },
+  /** The function itself, for libzmq to call: adds one to the number that it is given the address of. */
+  zmq_atomic_counter_inc: { type: "pointer" },
   /** POSIX's, which the binary reaches as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
+  umask: { parameters: ["u32"], result: "u32" },
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
 } as const;
 
@@ -59,14 +67,19 @@ export const ZMQ = {
   POLLOUT: 2,
   /** Options of a context. */
   IO_THREADS: 1,
+  /** Of a message: the descriptor of the connection by which it came. */
+  SRCFD: 2,
   /** Options of a socket. */
+  AFFINITY: 4,
   FD: 14,
   EVENTS: 15,
   LINGER: 17,
   RECONNECT_IVL: 18,
+  BACKLOG: 19,
   RECONNECT_IVL_MAX: 21,
   MAXMSGSIZE: 22,
   SNDHWM: 23,
+  RCVHWM: 24,
   LAST_ENDPOINT: 32,
   TCP_KEEPALIVE: 34,
   IPV6: 42,
@@ -75,14 +88,21 @@ export const ZMQ = {
   CURVE_SECRETKEY: 49,
   CURVE_SERVERKEY: 50,
   ZAP_DOMAIN: 55,
+  HANDSHAKE_IVL: 66,
   HEARTBEAT_IVL: 75,
   HEARTBEAT_TIMEOUT: 77,
   /** Events of a monitor. */
+  EVENT_ACCEPTED: 0x0020,
   EVENT_DISCONNECTED: 0x0200,
   EVENT_HANDSHAKE_FAILED_NO_DETAIL: 0x0800,
   EVENT_HANDSHAKE_SUCCEEDED: 0x1000,
   EVENT_HANDSHAKE_FAILED_PROTOCOL: 0x2000,
   EVENT_HANDSHAKE_FAILED_AUTH: 0x4000,
+  /** What the last but one may tell. */
+  ZMTP_CRYPTOGRAPHIC: 0x11000001,
+  ZMTP_MECHANISM_MISMATCH: 0x11000002,
+  /** What shutdown(2) ends: reading and writing. */
+  SHUT_RDWR: 2,
 } as const;
 
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));

@@ -30,9 +30,15 @@ export interface Listening {
 /**
  * Binds a socket to an address. Its file, if it has one, is for its owner alone.
  *
+ * @param mode Of that file.
  * @throws {Error} if a living host serves the address, or it cannot be served.
  */
-export async function listen(context: Context, socket: Socket, address: string): Promise<Listening> {
+export async function listen(
+  context: Context,
+  socket: Socket,
+  address: string,
+  mode = 0o600,
+): Promise<Listening> {
   const path = socketPath(address);
   if (path === undefined) return { address: socket.bind(address), hide() {}, release() {} };
   const lock = await takeLock(`${path}.lock`).catch((error) => {
@@ -48,8 +54,7 @@ export async function listen(context: Context, socket: Socket, address: string):
     if (found && await answers(address, context)) {
       throw new Error(`Cannot serve ${address}: another process serves it`);
     }
-    socket.bind(address);
-    await Deno.chmod(path, 0o600);
+    socket.bind(address, mode);
   } catch (error) {
     lock.release();
     throw error;

@@ -36,6 +36,8 @@ const SPIN_MS = 0.1;
 const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL |
   ZMQ.EVENT_HANDSHAKE_FAILED_AUTH;
 
+const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
+
 /** How often a peer over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
 const HEARTBEAT_TIMEOUT_MS = 6_000;
@@ -55,8 +57,24 @@ export interface SocketOptions {
   /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
    * {@linkcode ./zap.ts | doorman} knows. */
   curve?: KeyPair & { serverKey?: string };
-  /** Messages that wait for one slow peer; past this number, those to it are dropped. */
+  /** Messages that may wait for one peer, and that may come from one before they are received; 0 is any number. */
   sendHighWaterMark?: number;
+  receiveHighWaterMark?: number;
+  /** Connections that may wait to be accepted. */
+  backlog?: number;
+  /** Milliseconds that a handshake may take. */
+  handshakeInterval?: number;
+  /** Which of the context's threads serves it. */
+  ioThread?: number;
+  /** Events to tell of, see {@linkcode Socket.nextEvent}. */
+  events?: number;
+}
+
+/** Something that happened to a connection. */
+export interface SocketEvent {
+  what: number;
+  /** A descriptor, or an error. */
+  value: number;
 }
 
 /** Sockets that end together, and the threads of libzmq that serve them. */
@@ -75,30 +93,26 @@ export class Context {
   }
 
   /** Makes a context; the first one of the process loads libzmq. */
-  static async open(): Promise<Context> {
+  static async open(ioThreads = 1): Promise<Context> {
     const zmq = await libzmq();
-    return new Context(zmq, 1, Watch.retain(zmq));
+    return new Context(zmq, ioThreads, Watch.retain(zmq));
   }
 
   /** Makes a socket of one of the types in {@linkcode ZMQ}. */
   socket(type: number, options: SocketOptions): Socket {
     const pointer = this.#zmq.zmq_socket(this.#pointer, type);
     if (pointer === null) throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
-    return new Socket(
-      this.#zmq,
-      pointer,
-      options,
-      this.#watch,
-      options.watchPeer ? this.#monitor(pointer) : undefined,
-    );
+    const events = options.events ?? (options.watchPeer ? PEER_EVENTS : undefined);
+    const monitor = events === undefined ? undefined : this.#monitor(pointer, events);
+    return new Socket(this.#zmq, pointer, options, this.#watch, monitor);
   }
 
-  /** A socket that receives the events of another one's connection. */
-  #monitor(pointer: Deno.PointerValue): Socket {
+  /** A socket that receives the events of another one's connections. */
+  #monitor(pointer: Deno.PointerValue, events: number): Socket {
     const address = `inproc://monitor-${++this.#monitors}`;
-    const events = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
     this.#zmq.zmq_socket_monitor(pointer, cString(address), events);
-    const monitor = this.socket(ZMQ.PAIR, { linger: 0 });
+    // (Where there was no room for an event, the thread that serves all would wait.)
+    const monitor = this.socket(ZMQ.PAIR, { linger: 0, receiveHighWaterMark: 0 });
     monitor.connect(address);
     return monitor;
   }
@@ -140,6 +154,8 @@ export class Socket {
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
   readonly #message = fixed(64);
+  /** Another, for an empty frame that is counted. */
+  readonly #counted = fixed(64);
   /** The state that was last told to the caller, who has acted on it. */
   #told = 0;
   /** Whether a wait is under way. */
@@ -161,7 +177,11 @@ export class Socket {
     this.#set(ZMQ.LINGER, options.linger);
     if (options.reconnectInterval) this.#set(ZMQ.RECONNECT_IVL, options.reconnectInterval);
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
-    if (options.sendHighWaterMark) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
+    if (options.sendHighWaterMark !== undefined) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
+    if (options.receiveHighWaterMark !== undefined) this.#set(ZMQ.RCVHWM, options.receiveHighWaterMark);
+    if (options.backlog) this.#set(ZMQ.BACKLOG, options.backlog);
+    if (options.handshakeInterval) this.#set(ZMQ.HANDSHAKE_IVL, options.handshakeInterval);
+    if (options.ioThread !== undefined) this.#set(ZMQ.AFFINITY, 1 << options.ioThread, 8);
     if (options.curve) this.#encrypt(options.curve);
     if (options.maxMessageSize) this.#set(ZMQ.MAXMSGSIZE, options.maxMessageSize, 8);
     this.fd = this.#get(ZMQ.FD);
@@ -185,8 +205,8 @@ export class Socket {
    * Replies that came before the peer was lost can still be received.
    */
   get peer(): "none" | "connected" | "lost" {
-    for (let event; (event = this.#monitor?.receive());) {
-      const what = event[0][0] | event[0][1] << 8;
+    for (let event; (event = this.nextEvent());) {
+      const { what } = event;
       if (what & FAILURES) {
         this.#refused = true;
       } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
@@ -197,6 +217,14 @@ export class Socket {
       }
     }
     return this.#peer;
+  }
+
+  /** With `events`: the next of them that was not told yet; undefined if there is none. */
+  nextEvent(): SocketEvent | undefined {
+    const frames = this.#monitor?.receive();
+    if (!frames) return undefined;
+    const view = new DataView(frames[0].buffer);
+    return { what: view.getUint16(0, true), value: view.getUint32(2, true) };
   }
 
   /** Has a peer that died without a word be found: over TCP nothing else tells. */
@@ -213,10 +241,18 @@ export class Socket {
     return this.#refused;
   }
 
-  /** Serves an address. Answers with the address bound, which differs where the one given has a wildcard. */
-  bind(address: string): string {
+  /**
+   * Serves an address. Answers with the address bound, which differs where the one given has a wildcard.
+   *
+   * @param mode Of the socket file, if the address has one.
+   */
+  bind(address: string, mode = 0o600): string {
     this.#prepare(address);
-    this.#check(this.#zmq.zmq_bind(this.#pointer, cString(address)), `serve ${address}`);
+    // (A file that is closed to others later could have been opened by them before.)
+    const mask = this.#zmq.umask(0o777 & ~mode);
+    const result = this.#zmq.zmq_bind(this.#pointer, cString(address));
+    this.#zmq.umask(mask);
+    this.#check(result, `serve ${address}`);
     optionSizeView.setUint32(0, optionValue.length, true);
     this.#zmq.zmq_getsockopt(this.#pointer, ZMQ.LAST_ENDPOINT, optionValue, optionSize);
     return new TextDecoder().decode(optionValue.slice(0, optionSizeView.getUint32(0, true) - 1));
@@ -248,13 +284,34 @@ export class Socket {
     return user === null ? undefined : Deno.UnsafePointerView.getCString(user);
   }
 
-  /** Sends a message. False where it could not leave: nothing was sent. */
-  send(frames: Frames): boolean {
+  /** Of the message that was received last: the descriptor of the connection by which it came; or -1. */
+  get source(): number {
+    return this.#zmq.zmq_msg_get(this.#message, ZMQ.SRCFD);
+  }
+
+  /** Ends the connection that has this descriptor. What waits for its peer is dropped. */
+  cut(fd: number): void {
+    this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
+  }
+
+  /**
+   * Sends a message. False where it could not leave: nothing was sent.
+   *
+   * @param released The address of a number, 32 bits, that grows by one when the first empty frame has been sent, or
+   * was dropped: a thread of libzmq writes it, at any time until then.
+   */
+  send(frames: Frames, released?: Deno.PointerValue): boolean {
     if (this.#pointer === null) return false;
     const last = frames.length - 1;
+    let address = released;
     for (let i = 0; i <= last; i++) {
       const frame = frames[i] as Uint8Array<ArrayBuffer>;
       const flags = i < last ? ZMQ.DONTWAIT | ZMQ.SNDMORE : ZMQ.DONTWAIT;
+      if (address !== undefined && frame.length === 0 && i < last) {
+        if (!this.#sendCounted(address, flags)) return false;
+        address = undefined;
+        continue;
+      }
       while (this.#zmq.zmq_send(this.#pointer, frame, size(frame.length), flags) < 0) {
         // A signal may interrupt any call of libzmq; half a message must not stay behind.
         if (this.#zmq.zmq_errno() !== ZMQ.EINTR) return false;
@@ -270,13 +327,13 @@ export class Socket {
    * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
    */
   async wait(spin = true): Promise<void> {
-    const told = this.#told, peer = this.#peer;
+    const told = this.#told;
     const end = spin ? performance.now() + SPIN_MS : 0;
     do {
       const state = this.#state();
       // Looking may have swallowed the edge of a change that the caller has not seen.
       if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN || state !== told) return;
-      if (this.peer !== peer) return;
+      if (this.#monitor?.readable) return;
       this.#zmq.sched_yield?.();
     } while (performance.now() < end);
     this.#waiting = true;
@@ -297,6 +354,18 @@ export class Socket {
     this.#zmq.zmq_msg_close(this.#message);
     this.#zmq.zmq_close(this.#pointer);
     this.#pointer = null;
+  }
+
+  /** Sends an empty frame whose end raises a number. */
+  #sendCounted(address: Deno.PointerValue, flags: number): boolean {
+    const zmq = this.#zmq;
+    zmq.zmq_msg_init_data(this.#counted, address, size(0), zmq.zmq_atomic_counter_inc, null);
+    while (zmq.zmq_msg_send(this.#counted, this.#pointer, flags) < 0) {
+      if (zmq.zmq_errno() === ZMQ.EINTR) continue;
+      zmq.zmq_msg_close(this.#counted);
+      return false;
+    }
+    return true;
   }
 
   /** Bytes of the frame that is in {@linkcode Socket.#message} now; less than 0 if none has come. */

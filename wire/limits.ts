@@ -1,0 +1,79 @@
+/**
+ * What clients may ask of a host: the bounds, and what they are where nothing is said.
+ *
+ * @module
+ */
+
+/** Bounds that a host holds its clients to. */
+export interface Limits {
+  /**
+   * Bytes of a message, and of its reply: whoever sends a longer one is cut off, whoever asks for one is refused.
+   * @default {67108864}
+   */
+  message: number;
+  /**
+   * Commands in a message.
+   * @default {65536}
+   */
+  commands: number;
+  /**
+   * How deep values may be nested; 512 at most, since readers of MessagePack take no more.
+   * @default {512}
+   */
+  depth: number;
+  /**
+   * Bytes of replies that may wait for a client: beyond, its next requests are held back until it has read some. If
+   * it reads nothing for ten seconds it is cut off.
+   * @default {16777216}
+   */
+  waiting: number;
+  /**
+   * Requests of a client that may be held back or under way: if it sends more it is cut off.
+   * @default {1024}
+   */
+  requests: number;
+  /**
+   * Connections to each endpoint: beyond, one that has said nothing yet is cut off for each that comes.
+   * @default {1024}
+   */
+  clients: number;
+}
+
+/** What holds where nothing else is said. */
+export const LIMITS: Readonly<Limits> = {
+  message: 2 ** 26,
+  commands: 2 ** 16,
+  depth: 512,
+  waiting: 2 ** 24,
+  requests: 1024,
+  clients: 1024,
+};
+
+/** What each of them must be at least, so that a client can be served at all, and may be at most. */
+export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [least: number, most: number]>> = {
+  message: [2 ** 10, 2 ** 31 - 1],
+  commands: [1, 2 ** 20],
+  depth: [1, 512],
+  waiting: [2 ** 10, 2 ** 40],
+  requests: [1, 2 ** 20],
+  clients: [1, 2 ** 20],
+};
+
+/**
+ * Completes limits with the defaults.
+ *
+ * @throws {RangeError} if one of them is out of its range.
+ */
+export function completeLimits(given: Partial<Limits>): Limits {
+  const limits = { ...LIMITS };
+  for (const name of Object.keys(LIMITS) as (keyof Limits)[]) {
+    const value = given[name] ?? LIMITS[name];
+    const [least, most] = LIMIT_RANGES[name];
+    if (!Number.isInteger(value) || value < least || value > most) {
+      const why = `the limit ${name} must be an integer of ${least} to ${most}`;
+      throw new RangeError(`Cannot make a host: ${why}: received ${value}`);
+    }
+    limits[name] = value;
+  }
+  return limits;
+}

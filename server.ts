@@ -22,7 +22,7 @@ import { address, isLocal } from "./wire/endpoint.ts";
 import { encode, encoded, Reader } from "./wire/codec.ts";
 import { type Client, Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
-import { libzmq } from "./wire/libzmq.ts";
+import { libzmq, maxOpenFiles } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
 import { type Code, MemStoreError, parseRequest, readReply } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
@@ -44,6 +44,12 @@ const QUIET_MS = 20;
 const DRAIN_MS = 2000;
 /** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
 const CUSTOM_MS = 2000;
+
+/**
+ * The part of the files that the system lets us open that may be connections. (Some more are open for a moment, until
+ * they are cut off.)
+ */
+const CLIENT_FILES = 1 / 4;
 
 /** The least that tables and sets can be held to: memory is taken in pieces of 1 MiB. */
 const MIN_MEMORY = 2 ** 23;
@@ -251,11 +257,12 @@ export class MemStore implements AsyncDisposable {
       this.#context = await Context.open(IO_THREADS);
       const curve = await this.#readKeys(this.#context);
       const { allowGroup } = this.#options;
+      const limits = await this.#fitLimits(addresses.length);
       for (const wanted of addresses) {
         const port = new Port(this.#context, wanted, {
           linger: LINGER_MS,
           curve: wanted.startsWith("tcp://") ? curve : undefined,
-          limits: this.#limits,
+          limits,
           told: (event, fields) => this.#warn(event, fields),
         });
         this.#ports.push(port);
@@ -274,6 +281,16 @@ export class MemStore implements AsyncDisposable {
     }
     this.#state = "started";
     this.#serving = this.#ports.map((port) => this.#serve(port));
+  }
+
+  /** The limits, so that connections leave files to open for others: libzmq ends the process where there is none. */
+  async #fitLimits(ports: number): Promise<Limits> {
+    const files = maxOpenFiles(await libzmq());
+    const clients = Math.min(this.#limits.clients, Math.max(1, Math.floor(files * CLIENT_FILES / ports)));
+    if (clients < this.#limits.clients) {
+      this.#warn("limits", { clients, why: `the system allows ${files} open files (ulimit -n)` });
+    }
+    return { ...this.#limits, clients };
   }
 
   /** The keys of the host, if it has some; then clients are let in by theirs. */

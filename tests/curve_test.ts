@@ -262,6 +262,11 @@ Deno.test("the command line makes keys, and asks a host with them", async () => 
   assert.equal((await run("keygen", "made.key")).code, 1);
   const keys = ["--key", "friend.key", "--server-key", "host.key.pub"];
   assert.equal((await run("-e", setting.endpoint, ...keys, "ping")).text, '"pong"\n');
+  // The same from a settings file.
+  const file = { client: { endpoint: setting.endpoint, key: "friend.key", serverKey: "host.key.pub" } };
+  Deno.writeTextFileSync(`${setting.path}/client.json`, JSON.stringify(file));
+  assert.equal((await run("--config", "client.json", "ping")).text, '"pong"\n');
+  assert.equal((await run("--config", "client.json", "endpoint")).text, `${setting.endpoint}\n`);
   const denied = await run("-e", setting.endpoint, ...keys, "set", "t", "k", "1");
   assert.deepEqual([denied.code, /right write/.test(denied.error)], [1, true]);
 });

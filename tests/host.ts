@@ -56,14 +56,31 @@ export class Host implements AsyncDisposable {
     return host;
   }
 
+  /**
+   * Starts a host that serves a path and perhaps other endpoints.
+   *
+   * @param maxOpenFiles What the system allows it.
+   */
+  static async startWith(
+    { endpoints = [], maxOpenFiles }: { endpoints?: string[]; maxOpenFiles?: number },
+  ): Promise<Host> {
+    const directory = new TempDir();
+    const all = [`${directory.path}/host.sock`, ...endpoints];
+    const host = Host.#spawn(directory, all, maxOpenFiles);
+    await host.#ready(all.length);
+    return host;
+  }
+
   /** Starts a host of which it is not known whether it can serve. */
   static spawn(...endpoints: string[]): Host {
     return Host.#spawn(new TempDir(), endpoints);
   }
 
-  static #spawn(directory: TempDir, endpoints: string[]): Host {
-    const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", ...START, new URL("cli.ts", ROOT).pathname, "serve", ...endpoints],
+  static #spawn(directory: TempDir, endpoints: string[], maxOpenFiles?: number): Host {
+    const deno = [Deno.execPath(), "run", "--quiet", ...START, new URL("cli.ts", ROOT).pathname, "serve"];
+    const limit = maxOpenFiles === undefined ? "" : `ulimit -n ${maxOpenFiles} && `;
+    const process = new Deno.Command("sh", {
+      args: ["-c", `${limit}exec "$@"`, "sh", ...deno, ...endpoints],
       cwd: directory.path,
       stdin: "null",
       stdout: "piped",
@@ -133,7 +150,8 @@ export class Peer implements AsyncDisposable {
 
   static async connect(endpoint: string): Promise<Peer> {
     const context = await Context.open();
-    const socket = context.socket(ZMQ.DEALER, { linger: 0 });
+    // (What libzmq would read ahead is left with the host.)
+    const socket = context.socket(ZMQ.DEALER, { linger: 0, receiveHighWaterMark: 1 });
     socket.connect(address(endpoint));
     return new Peer(context, socket);
   }

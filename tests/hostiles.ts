@@ -42,8 +42,8 @@ function frame(flags: number, body: Uint8Array, claimed = body.length): Uint8Arr
   return concat(head, body);
 }
 
-/** What a DEALER without keys says first. */
-function handshake(): Uint8Array<ArrayBuffer> {
+/** What a DEALER without keys says first, as bytes. */
+export function handshake(): Uint8Array<ArrayBuffer> {
   const greeting = new Uint8Array(64);
   greeting.set([0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0]);
   greeting.set(text("NULL"), 12);
@@ -56,7 +56,8 @@ function handshake(): Uint8Array<ArrayBuffer> {
 }
 
 const EMPTY = frame(MORE, new Uint8Array(0));
-const message = (payload: Uint8Array, claimed?: number) =>
+/** A native request, as bytes. */
+export const message = (payload: Uint8Array, claimed?: number): Uint8Array<ArrayBuffer> =>
   concat(EMPTY, frame(MORE, new Uint8Array([0x4d, 1, 0, 0, 0, 0])), frame(0, payload, claimed));
 /** `["all", "t"]` */
 const ALL = message(new Uint8Array([0x92, 0xa3, 0x61, 0x6c, 0x6c, 0xa1, 0x74]));

@@ -6,6 +6,18 @@ import { ZMQ } from "../wire/libzmq.ts";
 import { Context } from "../wire/socket.ts";
 import { Host, TempDir } from "./host.ts";
 
+Deno.test("a socket file is for its owner, or with allowGroup for its group: then it needs a path", async () => {
+  await using directory = new TempDir();
+  for (const [allowGroup, mode] of [[false, 0o600], [true, 0o660]] as const) {
+    await using store = new MemStore(`${directory.path}/a.sock`, { allowGroup });
+    await store.start();
+    assert.equal(Deno.statSync(`${directory.path}/a.sock`).mode! & 0o777, mode);
+    assert.equal(Deno.statSync(`${directory.path}/a.sock.lock`).mode! & 0o777, 0o600);
+  }
+  const named = new MemStore(["./a.sock", "jobs"], { allowGroup: true });
+  await assert.rejects(named.start(), /Cannot serve jobs to the group: .* give a path/);
+});
+
 Deno.test("a host serves several endpoints, and one state through all of them", async () => {
   await using directory = new TempDir();
   const endpoints = [`${directory.path}/a.sock`, `${directory.path}/b.sock`, "tcp://127.0.0.1:*"];

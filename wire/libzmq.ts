@@ -46,6 +46,7 @@ const symbols = {
   zmq_atomic_counter_inc: { type: "pointer" },
   /** POSIX's, which the binary reaches as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   umask: { parameters: ["u32"], result: "u32" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
@@ -120,6 +121,14 @@ export async function libzmq(): Promise<Libzmq> {
     .find((path) => path.endsWith(".node") && path.includes("zeromq"));
   if (!addon) throw new Error("Cannot load libzmq: npm:zeromq has no binary for this platform");
   return loaded = Deno.dlopen(addon, symbols).symbols;
+}
+
+/** How many files, connections among them, this process may have open: getrlimit(2). */
+export function maxOpenFiles(zmq: Libzmq): number {
+  const limit = new BigUint64Array(new ArrayBuffer(16));
+  const RLIMIT_NOFILE = Deno.build.os === "linux" ? 7 : 8;
+  if (zmq.getrlimit(RLIMIT_NOFILE, new Uint8Array(limit.buffer)) < 0) return Infinity;
+  return Number(limit[0]);
 }
 
 /** What libzmq says of the failure that just happened. */

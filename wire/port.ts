@@ -126,6 +126,10 @@ export class Port {
   readonly #encrypted: boolean;
   /** By descriptor: the connections that there are. */
   readonly #peers = new Map<number, Peer>();
+  /** How many of them are not cut off. */
+  #open = 0;
+  /** Connections that were cut off since there were too many, and that the log does not know of yet. */
+  #crowded = 0;
   /** Those of them that have not sent anything, the oldest first. */
   readonly #silent = new Set<Peer>();
   /** Those that are held back. */
@@ -193,13 +197,13 @@ export class Port {
 
   /** A client sent something that is no message. */
   fault(from: Peer): void {
-    if (++from.faults >= MAX_FAULTS) this.#cut(from, "it sends what is no message");
+    if (++from.faults >= MAX_FAULTS) this.#drop(from, "it sends what is no message");
   }
 
   /** A client's message will be answered later. */
   begin(from: Peer): void {
     from.late++;
-    if (from.late > this.#limits.requests) this.#cut(from, "it has too many requests under way");
+    if (from.late > this.#limits.requests) this.#drop(from, "it has too many requests under way");
   }
 
   /** Sends the reply to a message that was begun. */
@@ -225,6 +229,11 @@ export class Port {
       else if (what === ZMQ.EVENT_DISCONNECTED) this.#leave(value);
       else this.#told("refused", { endpoint: this.#address, why: refusal(value) });
     }
+    if (this.#crowded > 0) {
+      const why = `there may be ${this.#limits.clients} connections`;
+      this.#told("cut off", { endpoint: this.#address, why, connections: this.#crowded });
+      this.#crowded = 0;
+    }
     for (const peer of this.#gone) {
       this.#settle(peer);
       if (peer.replies === 0) this.#gone.delete(peer);
@@ -240,9 +249,12 @@ export class Port {
     const peer = new Peer(fd);
     this.#peers.set(fd, peer);
     this.#silent.add(peer);
-    if (this.#peers.size > this.#limits.clients) {
+    this.#open++;
+    if (this.#open > this.#limits.clients) {
+      // (The new one is silent itself.)
       const [first] = this.#silent;
-      this.#cut(first, `there may be ${this.#limits.clients} connections`);
+      this.#cut(first);
+      this.#crowded++;
     }
     return peer;
   }
@@ -251,7 +263,6 @@ export class Port {
     const peer = this.#peers.get(fd);
     if (!peer) return;
     this.#peers.delete(fd);
-    this.#silent.delete(peer);
     this.#release(peer);
     this.#gone.add(peer);
   }
@@ -303,7 +314,7 @@ export class Port {
     from.held.push(arrived);
     for (const frame of arrived.frames) from.heldBytes += frame.length;
     if (from.held.length + from.late > this.#limits.requests || from.heldBytes > this.#limits.message) {
-      this.#cut(from, "it does not read its replies");
+      this.#drop(from, "it does not read its replies");
     }
   }
 
@@ -319,21 +330,28 @@ export class Port {
         if (peer.held.length > 0) this.#held.add(peer);
         return arrived;
       }
-      if (now - peer.heldSince > PATIENCE_MS) this.#cut(peer, "it does not read its replies");
+      if (now - peer.heldSince > PATIENCE_MS) this.#drop(peer, "it does not read its replies");
     }
   }
 
-  #cut(peer: Peer, why: string): void {
-    if (peer.cut) return;
+  #drop(peer: Peer, why: string): void {
+    // (Another connection may have its descriptor by now.)
     this.look();
-    peer.cut = true;
-    this.#release(peer);
-    // (Another one may have its descriptor by now.)
-    if (this.#peers.get(peer.fd) === peer) this.socket.cut(peer.fd);
+    this.#cut(peer);
     this.#told("cut off", { endpoint: this.#address, why });
   }
 
+  #cut(peer: Peer): void {
+    if (peer.cut) return;
+    this.#release(peer);
+    if (this.#peers.get(peer.fd) === peer) this.socket.cut(peer.fd);
+  }
+
+  /** From now on nothing that comes from it is answered. */
   #release(peer: Peer): void {
+    if (!peer.cut) this.#open--;
+    peer.cut = true;
+    this.#silent.delete(peer);
     this.#held.delete(peer);
     peer.held.length = 0;
   }

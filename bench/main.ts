@@ -26,7 +26,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     rounds: { type: "string" },
     only: { type: "string", default: "" },
-    out: { type: "string", default: new URL("results", import.meta.url).pathname },
+    out: { type: "string" },
   },
 });
 
@@ -84,9 +84,13 @@ async function main(): Promise<void> {
       report.results.push(resultOf(measure, await measureAll(measure, rounds, size.seconds)));
     }
     console.log(table(report, Deno.stdout.isTerminal() && !Deno.noColor));
-    await Deno.mkdir(options.out, { recursive: true });
-    await Deno.writeTextFile(`${options.out}/results.json`, JSON.stringify(report, null, 2) + "\n");
-    await Deno.writeTextFile(`${options.out}/chart.svg`, chart(report));
+    // Part of a run does not take the place of a whole one.
+    const whole = !options.quick && options.only === "";
+    const out = options.out ?? (whole ? new URL("results", import.meta.url).pathname : undefined);
+    if (out === undefined) return;
+    await Deno.mkdir(out, { recursive: true });
+    await Deno.writeTextFile(`${out}/results.json`, JSON.stringify(report, null, 2) + "\n");
+    await Deno.writeTextFile(`${out}/chart.svg`, chart(report));
   } finally {
     await Deno.remove(directory, { recursive: true });
   }

@@ -443,7 +443,13 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       try {
         this.#settle(parcel, reply.payload);
       } catch (error) {
-        for (const call of parcel.calls) this.#fail(call, error);
+        const why = error instanceof Error ? error.message : String(error);
+        for (const call of parcel.calls) {
+          this.#fail(
+            call,
+            new MemStoreError("FAILED", `Cannot ${call.name}: the reply cannot be read: ${why}`),
+          );
+        }
       }
     }
   }

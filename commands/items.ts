@@ -43,6 +43,8 @@ function eachEntry(call: Call, arg: number, visit: (key: Key, from: number, to: 
 
 /** Sets all entries of an argument or, if there is no room for one of them, none. Answers how many are new. */
 export function setAll(call: Call, names: Names, arg: number, what: "keys" | "entries"): number {
+  // Nothing changes nothing: no table is made for it.
+  if (head(call.payload, call.from(arg)).length === 0) return 0;
   return names.change(call.key(0), (table) => {
     const undo = new Undo(call.store, table);
     let added = 0;

@@ -152,7 +152,7 @@ Deno.test("a map whose keys are all strings is decoded to a plain object, any ot
     new Reader(encoded({ a: [1], b: {} })).map(),
     new Map<string, unknown>([["a", [1]], ["b", {}]]),
   );
-  assert.throws(() => new Reader(encoded([1])).map(), TypeError);
+  assert.throws(() => new Reader(encoded([1])).map(), MalformedError);
 });
 
 Deno.test("a __proto__ key is a key like any other", () => {

@@ -20,7 +20,7 @@ function sources(): string[] {
   return found.sort();
 }
 
-const NOT_ROOMS = ["tests", "tools", "bench", "node_modules", "coverage"];
+const NOT_ROOMS = ["tests", "tools", "bench", "fuzz", "node_modules", "coverage"];
 
 /** Of each file, what it imports. */
 const graph = new Map(sources().map((path) => [path, importsOf(path)]));

@@ -25,7 +25,17 @@
  * @module
  */
 
-import { head, MAX_DEPTH, shortAscii, skip, Writer } from "./msgpack.ts";
+import {
+  type Head,
+  head,
+  MalformedError,
+  MAX_DEPTH,
+  MAX_REPLY_DEPTH,
+  shortAscii,
+  skip,
+  TruncatedError,
+  Writer,
+} from "./msgpack.ts";
 
 /**
  * A MessagePack extension: an application's own type, which passes through memstore untouched.
@@ -146,12 +156,18 @@ function encodeDate(date: Date, to: Writer): void {
   to.raw(new Uint8Array(data.buffer));
 }
 
-/** Reads values one after another from bytes, which must be whole ({@linkcode skip} checks). */
+/**
+ * Reads values one after another.
+ *
+ * Its methods throw a {@linkcode MalformedError} where the bytes end within an item, items are nested deeper than
+ * {@linkcode MAX_REPLY_DEPTH}, or what is there is no MessagePack.
+ */
 export class Reader {
   /** Where the next item begins. */
   at: number;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  #depth = 0;
 
   constructor(bytes: Uint8Array, at = 0) {
     this.#bytes = bytes;
@@ -168,7 +184,7 @@ export class Reader {
       const scalar = this.#scalar(first);
       if (scalar !== undefined) return scalar;
     }
-    const { type, length, body } = head(this.#bytes, this.at);
+    const { type, length, body } = this.#head();
     this.at = body;
     switch (type) {
       case "str":
@@ -179,15 +195,17 @@ export class Reader {
         return this.#array(length);
       case "map":
         return this.#objectOrMap(length);
-      default:
+      case "ext":
         return this.#extension(this.#bytes[body - 1] << 24 >> 24, length);
+      default:
+        throw new MalformedError("the byte c1 begins no item", body - 1);
     }
   }
 
   /** The next value, which must be a map, as a `Map` whatever its keys are. */
   map(): Map<unknown, unknown> {
-    const { type, length, body } = head(this.#bytes, this.at);
-    if (type !== "map") throw new TypeError(`Cannot read a map: received ${this.value()}`);
+    const { type, length, body } = this.#head();
+    if (type !== "map") throw new MalformedError("a map is needed", this.at);
     this.at = body;
     const map = new Map();
     for (let i = 0; i < length; i++) {
@@ -199,13 +217,33 @@ export class Reader {
 
   /** The next value, which must be an array of a value and a map. */
   pair(): [unknown, Map<unknown, unknown>] {
-    this.at = head(this.#bytes, this.at).body;
+    const { type, length, body } = this.#head();
+    if (type !== "array" || length !== 2) throw new MalformedError("an array of two is needed", this.at);
+    this.at = body;
     return [this.value(), this.map()];
+  }
+
+  #head(): Head {
+    if (this.at >= this.#bytes.length) throw new TruncatedError(this.#bytes.length);
+    return head(this.#bytes, this.at);
+  }
+
+  /** Where something of so many bytes ends that begins here. */
+  #end(bytes: number): number {
+    const end = this.at + bytes;
+    if (end > this.#bytes.length) throw new TruncatedError(this.#bytes.length);
+    return end;
+  }
+
+  #enter(): void {
+    if (++this.#depth <= MAX_REPLY_DEPTH) return;
+    throw new MalformedError(`items are nested deeper than ${MAX_REPLY_DEPTH}`, this.at);
   }
 
   /** nil, booleans and numbers that are longer than their head; undefined for every other item. */
   #scalar(first: number): unknown {
     const view = this.#view, at = this.at + 1;
+    this.#end(SCALAR_SIZES[first - 0xc0]);
     switch (first) {
       case 0xc0:
         return this.at += 1, null;
@@ -237,7 +275,7 @@ export class Reader {
   }
 
   #str(length: number): string | Uint8Array {
-    const bytes = this.#bytes, end = this.at + length;
+    const bytes = this.#bytes, end = this.#end(length);
     try {
       return shortAscii(bytes, this.at, end) ?? utf8.decode(bytes.subarray(this.at, end));
     } catch {
@@ -249,19 +287,23 @@ export class Reader {
 
   #array(length: number): unknown[] {
     const items = [];
+    this.#enter();
     for (let i = 0; i < length; i++) items.push(this.value());
+    this.#depth--;
     return items;
   }
 
   #take(length: number): Uint8Array {
     const from = this.at;
-    this.at += length;
+    this.at = this.#end(length);
     return length === 0 ? NO_BYTES : new Uint8Array(this.#bytes.subarray(from, this.at));
   }
 
   #objectOrMap(length: number): unknown {
     const keys: unknown[] = [], values: unknown[] = [];
+    this.#enter();
     for (let i = 0; i < length; i++) keys.push(this.value()), values.push(this.value());
+    this.#depth--;
     if (!keys.every((key) => typeof key === "string")) return new Map(keys.map((key, i) => [key, values[i]]));
     const object: Record<string, unknown> = {};
     keys.forEach((key, i) => {
@@ -290,6 +332,8 @@ export class Reader {
   }
 }
 
+/** Bytes of c0 (nil) to d3 (int 64), or 0 where it is no scalar. */
+const SCALAR_SIZES = [1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 5, 9, 2, 3, 5, 9, 2, 3, 5, 9];
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const PLAIN = { writable: true, enumerable: true, configurable: true };
 

@@ -33,6 +33,7 @@
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import type { Reader } from "./codec.ts";
+import { MalformedError } from "./msgpack.ts";
 import type { Writer } from "./msgpack.ts";
 
 /**
@@ -177,11 +178,19 @@ export function parseReply(frames: Frames): { request: number; payload: Uint8Arr
   return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
 }
 
-/** The value of the native reply that a reader is at, or the error that it tells of. */
+/**
+ * The value of the native reply that a reader is at, or the error that it tells of.
+ *
+ * @throws {MalformedError} if it is none.
+ */
 export function readReply(name: string, reply: Reader): unknown {
-  if (reply.value() !== 0) {
-    const [code, text] = reply.value() as [Code, string];
-    return new MemStoreError(code, text);
+  const { at } = reply;
+  const status = reply.value();
+  if (status !== 0) {
+    const error = status === 1 ? reply.value() : undefined;
+    const [code, text] = Array.isArray(error) ? error : [];
+    if (typeof code === "string" && typeof text === "string") return new MemStoreError(code as Code, text);
+    throw new MalformedError("a reply is needed", at);
   }
   // A table's keys may be of any type: it is a Map whatever they are.
   if (name === "all") return reply.map();

@@ -1,0 +1,359 @@
+/**
+ * What is fuzzed. A target takes one case after another: what it does is decided by the case's random numbers alone,
+ * and it throws what it has found.
+ *
+ * | target | what goes wrong | what must hold |
+ * |---|---|---|
+ * | `payloads` | bytes of valid messages | as many replies as commands; what was refused changed nothing |
+ * | `frames` | envelopes and headers | a message or a reason; the reply's envelope is the request's |
+ * | `replies` | bytes of replies, at the client | a value or an error of ours |
+ * | `states` | bytes of state files | what is damaged is refused, what is not comes back the same |
+ * | `model` | nothing: commands in any order | the replies of Maps and Sets |
+ * | `connections` | bytes of a connection to a host | the host goes on to answer |
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { gzipSync } from "node:zlib";
+import type { Host as CommandHost } from "../commands/call.ts";
+import { Dispatcher } from "../commands/dispatch.ts";
+import { commands } from "../commands/table.ts";
+import { MemStoreClient } from "../client.ts";
+import { Store } from "../engine/store.ts";
+import { decodeState, encodeState } from "../state/format.ts";
+import { Persistence } from "../state/persistence.ts";
+import { encoded, Reader } from "../wire/codec.ts";
+import { LIMITS } from "../wire/limits.ts";
+import { MemStoreError, parseReply, parseRequest, readReply } from "../wire/message.ts";
+import { MalformedError, skip } from "../wire/msgpack.ts";
+import { Host, TempDir } from "../tests/host.ts";
+import { handshake, message } from "../tests/hostiles.ts";
+import { contentsOf } from "../tests/stores.ts";
+import { Model, Refused } from "./model.ts";
+import { anyCommand, anyKey, anyPayload, anyValue, joined, mutated, type Random } from "./random.ts";
+
+/** Something that is fuzzed, until it is disposed of. */
+export interface Target extends AsyncDisposable {
+  run(random: Random): void | Promise<void>;
+}
+
+/** The targets, by name. */
+export const targets: Record<string, () => Promise<Target>> = {
+  payloads: () => plain(payloads),
+  frames: () => plain(frames),
+  replies: () => plain(replies),
+  states,
+  model: () => plain(model),
+  connections,
+};
+
+function plain(run: (random: Random) => void): Promise<Target> {
+  return Promise.resolve({ run, [Symbol.asyncDispose]: () => Promise.resolve() });
+}
+
+const LIMITED = { ...LIMITS, commands: 20, depth: 30, message: 20_000 };
+
+/** A store and its dispatcher, without a socket. */
+function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
+  const persistence = new Persistence(store, { directory: "/nonexistent", anyPath: false }, {}, () => {});
+  const host: CommandHost = { store, persistence, stats: () => ({}), denied() {}, stop() {} };
+  return { store, dispatcher: new Dispatcher(host, commands, LIMITED) };
+}
+
+/** The items of a payload; undefined if it is no list of them. */
+function count(payload: Uint8Array): number | undefined {
+  let items = 0;
+  try {
+    for (let at = 0; at < payload.length; items++) at = skip(payload, at);
+  } catch {
+    return undefined;
+  }
+  return items;
+}
+
+function payloads(random: Random): void {
+  const { store, dispatcher } = hosted();
+  for (let i = random.below(20); i >= 0; i--) {
+    const valid = anyPayload(random);
+    const payload = random.one(3) ? valid : mutated(valid, random);
+    const legacy = random.one(4), right = random.pick(["read", "write", "admin"] as const);
+    const before = store.changes;
+    const start = performance.now();
+    const reply = dispatcher.answer(payload, legacy, right);
+    assert.ok(reply instanceof Uint8Array, "a quick command answers at once");
+    assert.ok(performance.now() - start < 1000, "it takes too long");
+    const items = count(reply);
+    assert.ok(items !== undefined, "the reply is no MessagePack");
+    const unchanged = right === "read" || (legacy ? false : isRefused(reply));
+    if (unchanged) assert.equal(store.changes, before, "a message that was refused has changed something");
+    const wanted = count(payload);
+    const whole = legacy ? items : items / 2;
+    // (What is no message at all has one reply.)
+    if (whole !== 1) assert.equal(whole, wanted, "each command has its reply");
+    if (wanted === undefined || wanted === 0) assert.equal(whole, 1);
+    if (random.one(4)) store.tend();
+  }
+  checkStore(store);
+}
+
+/** Whether a native reply says that its message was refused. */
+function isRefused(reply: Uint8Array): boolean {
+  const reader = new Reader(reply);
+  let refused = false;
+  while (reader.at < reply.length) {
+    const result = readReply("", reader);
+    if (!(result instanceof MemStoreError)) continue;
+    assert.ok(CODES.includes(result.code), `the code is ${result.code}`);
+    refused ||= ["NOT_RUN", "BAD_REQUEST"].includes(result.code);
+  }
+  return refused;
+}
+
+const CODES = ["BAD_REQUEST", "UNKNOWN_COMMAND", "BAD_ARGUMENT", "TOO_LARGE", "OUT_OF_MEMORY", "DENIED"];
+CODES.push("FAILED", "NOT_RUN");
+
+/** All pages of a store can be read, and hold as much as it says. */
+function checkStore(store: Store): void {
+  const { tables, sets } = contentsOf(store);
+  const entries = [...tables.values()].reduce<number>(
+    (sum, table) => sum + (table as Map<string, string>).size,
+    0,
+  );
+  const members = [...sets.values()].reduce<number>((sum, set) => sum + (set as Set<string>).size, 0);
+  assert.deepEqual([store.tables.entries, store.sets.entries], [entries, members]);
+}
+
+function frames(random: Random): void {
+  const header = new Uint8Array([0x4d, 1, ...random.bytes(random.below(33))]);
+  const payload = encoded(["ping"]);
+  const id = random.bytes(5);
+  const parts = random.pick([
+    [[], header, payload],
+    [[], payload],
+    [payload],
+    [[], header],
+    [[], [], payload],
+    [],
+  ]);
+  const all = [
+    id,
+    ...parts.map((part) => random.one(3) ? mutated(new Uint8Array(part), random) : new Uint8Array(part)),
+  ];
+  const { envelope, legacy, payload: found, fault } = parseRequest(all);
+  assert.deepEqual(envelope, all.slice(0, envelope.length), "the envelope is not the request's");
+  assert.ok(envelope.length >= 1 && envelope.length <= all.length);
+  assert.equal(found, all.at(-1));
+  if (fault === undefined) assert.equal(envelope.length, all.length - 1);
+  if (fault === undefined && !legacy) {
+    assert.ok(envelope.at(-1)![0] === 0x4d && envelope.at(-1)!.length <= 32);
+  }
+  parseReply(all.slice(1));
+}
+
+function replies(random: Random): void {
+  const valid = joined([new Uint8Array([0]), encoded(anyValue(random))]);
+  const name = random.pick(["get", "all", "scan"]);
+  const bytes = mutated(valid, random);
+  try {
+    const reader = new Reader(bytes);
+    while (reader.at < bytes.length) readReply(name, reader);
+  } catch (error) {
+    assert.ok(error instanceof MalformedError, (error as Error).stack);
+  }
+}
+
+function states(): Promise<Target> {
+  const directory = new TempDir();
+  const path = `${directory.path}/state`;
+  const persistence = new Persistence(
+    new Store(),
+    { directory: directory.path, anyPath: false },
+    {},
+    () => {},
+  );
+  return Promise.resolve({
+    async run(random) {
+      const { store, dispatcher } = hosted();
+      for (let i = random.below(30); i >= 0; i--) dispatcher.answer(anyPayload(random), false);
+      using snapshot = store.snapshot();
+      const whole = joined(Array.from(encodeState(snapshot), (piece) => piece.slice()));
+      const expected = contentsOf(store);
+      // Without a checksum, as pymemstore wrote it, it can only be said that it is read or refused.
+      const plain = random.one(3);
+      const original = plain ? withoutChecksum(whole) : whole;
+      const bytes = random.one(4) ? original : mutated(original, random);
+      const same = bytes.length === original.length && bytes.every((byte, i) => byte === original[i]);
+      const gzip = random.one(3);
+      if (gzip) {
+        await Deno.writeFile(path, random.one(2) ? gzipSync(bytes) : mutated(gzipSync(bytes), random));
+      }
+      const loaded =
+        await (gzip ? persistence.load(persistence.file("state")) : decodeState(pieces(bytes, random)))
+          .catch((error) => {
+            assert.ok(error instanceof Error && /\S/.test(error.message), String(error));
+            assert.ok(!/is not a function|undefined|stack/i.test(error.message), error.stack);
+          });
+      if (!loaded) return assert.ok(gzip || !same, "a state that is whole is refused");
+      try {
+        if (!plain) assert.deepEqual(contentsOf(loaded), expected, "a state that is damaged is taken");
+        checkStore(loaded);
+      } finally {
+        loaded.close();
+        store.close();
+      }
+    },
+    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+  });
+}
+
+/** The same state without its last field. */
+function withoutChecksum(state: Uint8Array): Uint8Array<ArrayBuffer> {
+  // "crc32" is 6 bytes, its value 5 (a uint 32) or less.
+  const at = state.findLastIndex((byte, i) =>
+    byte === 0xa5 && state[i + 1] === 0x63 && state[i + 5] === 0x32
+  );
+  const bytes = state.slice(0, at);
+  bytes[0]--;
+  return bytes;
+}
+
+async function* pieces(
+  bytes: Uint8Array<ArrayBuffer>,
+  random: Random,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for (let at = 0; at < bytes.length;) {
+    const to = Math.min(bytes.length, at + 1 + random.below(random.one(2) ? 9 : 900));
+    yield bytes.slice(at, to);
+    at = to;
+  }
+}
+
+/** Commands that the model knows. */
+const KNOWN = [
+  "set",
+  "set_new",
+  "cas",
+  "get",
+  "pop",
+  "del",
+  "exists",
+  "incr",
+  "get_many",
+  "set_many",
+  "keys",
+  "size",
+];
+KNOWN.push(
+  "all",
+  "drop",
+  "tables",
+  "push",
+  "push_many",
+  "pull",
+  "in_set",
+  "list_set",
+  "set_size",
+  "clear_set",
+);
+KNOWN.push("drop_set", "sets", "union", "inter", "diff");
+const MODELLED = commands.filter(({ name }) => KNOWN.includes(name));
+/** Keys and values that encode one way only. */
+const ITEMS = ["a", "b", "c", 1, 2, 300, -5, true, null, "k".repeat(40), new Uint8Array([1, 2])];
+
+function model(random: Random): void {
+  const { store, dispatcher } = hosted();
+  const model = new Model();
+  for (let steps = 1 + random.below(60); steps > 0; steps--) {
+    const batch = Array.from({ length: 1 + random.below(4) }, () => modelled(random));
+    const refused = random.one(10);
+    if (refused) {
+      batch.splice(
+        random.below(batch.length),
+        0,
+        random.pick([["nope"], ["get", "a"], ["expire", 1, 2, "x"]]),
+      );
+    }
+    const reply = dispatcher.answer(joined(batch.map(encoded)), false) as Uint8Array;
+    const reader = new Reader(reply);
+    for (const command of batch) {
+      const actual = readReply(command[0] as string, reader);
+      if (refused) {
+        assert.ok(actual instanceof MemStoreError);
+        continue;
+      }
+      let expected: unknown;
+      try {
+        expected = model.run(command);
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        assert.equal((actual as MemStoreError).code, "FAILED", inspect(command));
+        continue;
+      }
+      assert.deepEqual(sorted(actual), sorted(expected), inspect(command));
+    }
+    if (random.one(5)) store.tend();
+  }
+  checkStore(store);
+}
+
+function modelled(random: Random): unknown[] {
+  const { name, args } = random.pick(MODELLED);
+  const item = () => random.pick(ITEMS);
+  const some = () => Array.from({ length: random.below(5) }, item);
+  return [
+    name,
+    ...args.map(({ type, optional }) =>
+      type === "keys"
+        ? some()
+        : type === "entries"
+        ? new Map(some().map((key) => [key, item()]))
+        : optional
+        ? 1
+        : item()
+    ),
+  ];
+}
+
+/** A list in an order. */
+function sorted(value: unknown): unknown {
+  const text = (each: unknown) => String(encoded(each));
+  if (Array.isArray(value)) return value.map(text).sort();
+  if (value instanceof Map) return [...value].map(([key, value]) => `${text(key)}:${text(value)}`).sort();
+  return value;
+}
+
+const inspect = (value: unknown) => Deno.inspect(value, { depth: 4 });
+
+/** A host in a process of its own, which is sent what goes wrong between the socket and the message. */
+async function connections(): Promise<Target> {
+  const host = await Host.start("tcp://127.0.0.1:*");
+  const endpoint = host.addresses[0];
+  const port = Number(endpoint.slice(endpoint.lastIndexOf(":") + 1));
+  const client = new MemStoreClient(endpoint, { timeout: 10_000 });
+  await client.set("t", "k", "still there");
+  return {
+    async run(random) {
+      const good = Array.from({ length: 1 + random.below(4) }, () => message(encoded(anyCommand(random))));
+      const hello = random.one(2) ? handshake() : mutated(handshake(), random);
+      const bytes = joined([hello, ...good.map((each) => random.one(2) ? each : mutated(each, random))]);
+      using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+      for (let at = 0; at < bytes.length;) {
+        at += await connection.write(bytes.subarray(at)).catch(() => Infinity);
+      }
+      // (What is fuzzed may have dropped the table; it cannot have stopped the host.)
+      if (random.one(20)) {
+        await client.set("t", "k", anyKey(random));
+        assert.equal(await client.ping(), "pong");
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        assert.equal(await client.ping(), "pong");
+      } finally {
+        await client.close();
+        await host[Symbol.asyncDispose]();
+      }
+    },
+  };
+}

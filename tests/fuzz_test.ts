@@ -1,0 +1,13 @@
+/** The fuzzer for a moment, each time with other seeds; `deno task fuzz` runs it for longer. */
+
+import { fuzz, newSeed } from "../fuzz/main.ts";
+import { targets } from "../fuzz/targets.ts";
+
+const SECONDS = 1.5;
+
+for (const target of Object.keys(targets)) {
+  Deno.test(`the fuzzer finds nothing in ${target}`, async () => {
+    // (What it finds says its seed.)
+    await fuzz(target, { seed: newSeed(), seconds: SECONDS, cases: Infinity });
+  });
+}

@@ -63,6 +63,7 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
     for (const what of ["get", "set"] as const) yield batches(what, host, redis, tools.load, size);
   }
   yield atOnce(host, redis);
+  yield* besideHostiles(directory);
   yield* oneAfterAnother(host, redis, directory, tools, stack);
   if (tools.load && tools.python) yield legacy(host, await start(startLoop(directory)), tools.load);
   if (!tools.load) return;
@@ -310,6 +311,36 @@ async function* oneAfterAnother(
         return { value: Number(await run("/usr/bin/python3", [script, `${seconds}`])) };
       },
     });
+  }
+}
+
+/** The median get over ipc while a hundred clients mean ill, in that without them. */
+function* besideHostiles(directory: string): Generator<Measure> {
+  const HOSTILE = ["deaf", "noise", "babble", "silent", "huge"].map((kind) => `${kind}=20`);
+  let round = 0;
+  for (const [i, where] of ["ipc", "tcp"].entries()) {
+    yield {
+      name: `median get beside 100 hostile clients over ${where}, in that without them`,
+      unit: "times",
+      better: "less",
+      goal: { value: 2 },
+      contestants: [{
+        name: "memstore",
+        async once(seconds) {
+          await using host = await startHost(directory, `hostile${round++}`, "tcp://127.0.0.1:*");
+          const ask = (...what: string[]) => run(Deno.execPath(), deno(...what as [string]));
+          const table = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [i, "v".repeat(1000)]));
+          await ask("cli.ts", "-e", host.address, "set_many", "t", JSON.stringify(table));
+          const { endpoints } = JSON.parse(await ask("cli.ts", "--raw", "-e", host.address, "stats"));
+          const median = async () =>
+            numbers(await ask("bench/client.ts", "memstore", host.address, "median", `${seconds * 4}`))[0];
+          const before = await median();
+          const args = deno("tests/hostiles.ts", endpoints[i], ...HOSTILE);
+          await using _hostiles = await Running.start(Deno.execPath(), args, "", directory);
+          return { value: await median() / before };
+        },
+      }],
+    };
   }
 }
 

@@ -68,10 +68,10 @@ export function deno(file: string, ...args: string[]): string[] {
   return ["run", "--quiet", "--allow-all", `--config=${ROOT}deno.json`, `${ROOT}${file}`, ...args];
 }
 
-/** A memstore host. */
-export function startHost(directory: string, name: string): Promise<Running> {
+/** A memstore host, which may serve other endpoints beside its path. */
+export function startHost(directory: string, name: string, ...others: string[]): Promise<Running> {
   const path = `${directory}/${name}.sock`;
-  return Running.start(Deno.execPath(), deno("cli.ts", "serve", path), path, directory);
+  return Running.start(Deno.execPath(), deno("cli.ts", "serve", path, ...others), path, directory);
 }
 
 /** A Redis server without persistence, on a socket file. */

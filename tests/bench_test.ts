@@ -36,7 +36,7 @@ Deno.test("the benchmark measures what it finds: a table, JSON and a chart", asy
   if (Deno.env.get("CI") === undefined) return;
   // There all peers are installed.
   assert.deepEqual(report.missing, []);
-  assert.equal(report.results.length, 11);
+  assert.equal(report.results.length, 13);
 });
 
 Deno.test("the benchmark names the peers that are missing, and goes on", async () => {

@@ -123,5 +123,7 @@ if (import.meta.main) {
   for (const [kind, count] of kinds.map((each) => each.split("="))) {
     for (let i = 0; i < Number(count); i++) misbehave(endpoint, kind);
   }
+  await sleep(1500);
+  console.log("ready");
   setInterval(() => console.log(JSON.stringify(made)), 1000);
 }

@@ -1,9 +1,9 @@
 /**
  * The host: one process that holds tables and sets, and serves them to all others.
  *
- * A message's way through it: {@link ./wire/socket.ts | socket} → {@link ./wire/message.ts | message} →
- * {@link ./commands/dispatch.ts | dispatch} → {@link ./commands/tables.ts | command} →
- * {@link ./engine/store.ts | store}, and back as the reply.
+ * A message's way through it: {@link ./wire/socket.ts | socket} → {@link ./wire/port.ts | port} →
+ * {@link ./wire/message.ts | message} → {@link ./commands/dispatch.ts | dispatch} →
+ * {@link ./commands/tables.ts | command} → {@link ./engine/store.ts | store}, and back as the reply.
  *
  * @module
  */

@@ -22,8 +22,8 @@
  * its commands is refused, so is the message: that command is answered with its code, the others with
  * `NOT_RUN`. A payload or envelope that cannot be understood at all has one reply, `BAD_REQUEST`.
  *
- * A message has 65,536 commands at most. A client has no more than 4096 messages under way: replies that wait
- * for it beyond that are lost.
+ * How long a message and its reply may be, how many commands it may hold, and how many of them a client may
+ * have under way, are limits of the host: {@link ./limits.ts} has their defaults.
  *
  * Messages of one client run in the order in which it sent them, but one that stores or restores is
  * answered when its file is done, and one that restores runs then: others are served meanwhile.

@@ -62,8 +62,10 @@ export class Peer {
   faults = 0;
   /** It is cut off: what it sent before that is thrown away. */
   cut = false;
-  /** Has sent something. */
-  spoke = false;
+  /** Its connection is lost. */
+  gone = false;
+  /** The routing id of its messages; undefined until one has come. */
+  id: Uint8Array | undefined;
   /** Its messages that wait until it has read something, … */
   readonly held: Arrived[] = [];
   /** … their bytes, … */
@@ -174,7 +176,7 @@ export class Port {
       if (ready) return ready;
     }
     for (let frames; (frames = this.socket.receive());) {
-      const from = this.#peerOf(this.socket.source);
+      const from = this.#peerOf(this.socket.source, frames[0]);
       if (from.cut) continue;
       const user = this.#encrypted ? this.socket.user : undefined;
       const arrived = { from, frames, user };
@@ -191,6 +193,8 @@ export class Port {
     if (frames.length <= 2) return;
     const bytes = frames[frames.length - 1].length + REPLY_BYTES;
     to.sent(bytes);
+    // (Somebody must keep the counter as long as libzmq has its address.)
+    if (to.gone) this.#gone.add(to);
     this.#waiting += bytes;
     if (to.replies >= MANY_REPLIES) this.#settle(to);
   }
@@ -236,7 +240,7 @@ export class Port {
     }
     for (const peer of this.#gone) {
       this.#settle(peer);
-      if (peer.replies === 0) this.#gone.delete(peer);
+      if (peer.replies === 0 && peer.late === 0) this.#gone.delete(peer);
     }
   }
 
@@ -263,7 +267,14 @@ export class Port {
     const peer = this.#peers.get(fd);
     if (!peer) return;
     this.#peers.delete(fd);
-    this.#release(peer);
+    this.#silent.delete(peer);
+    if (!peer.cut) this.#open--;
+    this.#bury(peer);
+  }
+
+  /** What a client sent that is gone is still done, though nobody hears of it. */
+  #bury(peer: Peer): void {
+    peer.gone = true;
     this.#gone.add(peer);
   }
 
@@ -290,15 +301,21 @@ export class Port {
     for (const peers of [this.#peers.values(), this.#gone]) for (const peer of peers) this.#settle(peer);
   }
 
-  #peerOf(fd: number): Peer {
+  /** Whose message it is that came by a connection, with a routing id. */
+  #peerOf(fd: number, id: Uint8Array): Peer {
     let peer = this.#peers.get(fd);
-    if (!peer) {
+    if (!peer || peer.cut || !same(peer.id ?? id, id)) {
+      // Another connection may have the descriptor by now.
       this.look();
-      // (One that has gone already.)
-      peer = this.#peers.get(fd) ?? this.#enter(fd);
+      peer = this.#peers.get(fd);
+      if (!peer) {
+        // One that has gone already.
+        peer = new Peer(fd);
+        this.#bury(peer);
+      }
     }
-    if (!peer.spoke) {
-      peer.spoke = true;
+    if (!peer.id) {
+      peer.id = id;
       this.#silent.delete(peer);
     }
     return peer;
@@ -308,11 +325,10 @@ export class Port {
     const { from } = arrived;
     if (from.held.length === 0) {
       from.heldSince = performance.now();
-      from.heldBytes = 0;
       this.#held.add(from);
     }
     from.held.push(arrived);
-    for (const frame of arrived.frames) from.heldBytes += frame.length;
+    from.heldBytes += bytesOf(arrived);
     if (from.held.length + from.late > this.#limits.requests || from.heldBytes > this.#limits.message) {
       this.#drop(from, "it does not read its replies");
     }
@@ -325,6 +341,7 @@ export class Port {
       if (this.#settle(peer)) peer.heldSince = now;
       if (!this.#isFull(peer)) {
         const arrived = peer.held.shift()!;
+        peer.heldBytes -= bytesOf(arrived);
         // Others have their turn first.
         this.#held.delete(peer);
         if (peer.held.length > 0) this.#held.add(peer);
@@ -343,18 +360,24 @@ export class Port {
 
   #cut(peer: Peer): void {
     if (peer.cut) return;
-    this.#release(peer);
-    if (this.#peers.get(peer.fd) === peer) this.socket.cut(peer.fd);
-  }
-
-  /** From now on nothing that comes from it is answered. */
-  #release(peer: Peer): void {
-    if (!peer.cut) this.#open--;
     peer.cut = true;
-    this.#silent.delete(peer);
     this.#held.delete(peer);
     peer.held.length = 0;
+    if (this.#peers.get(peer.fd) !== peer) return;
+    this.#open--;
+    this.#silent.delete(peer);
+    this.socket.cut(peer.fd);
   }
+}
+
+function bytesOf({ frames }: Arrived): number {
+  return frames.reduce((sum, { length }) => sum + length, 0);
+}
+
+function same(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** What libzmq's event says of a handshake that failed. */

@@ -7,9 +7,12 @@
  * client.ts memstore|node-redis|ioredis ADDRESS median SECONDS   the median get, in microseconds
  * client.ts memstore|node-redis|ioredis ADDRESS many SECONDS N   gets a second, N at once
  * client.ts memstore|node-redis ADDRESS slowest SECONDS          the slowest get, in milliseconds
+ * client.ts memstore ADDRESS large SECONDS                       sets of 1 MiB a second
  * ```
  *
- * and after it the seconds of processor time that were used.
+ * The address of a host with keys is followed by a comma, the file of the client's key, a comma, the host's.
+ *
+ * Printed behind it are the seconds of processor time that were used.
  *
  * @module
  */
@@ -18,7 +21,7 @@ import process from "node:process";
 
 /** What each peer can do: set the one entry, and get it. */
 interface Peer {
-  set(): Promise<unknown>;
+  set(value?: string): Promise<unknown>;
   get(): Promise<unknown>;
   close(): unknown;
 }
@@ -28,9 +31,10 @@ const VALUE = "v".repeat(32);
 const peers: Record<string, (address: string) => Promise<Peer>> = {
   async memstore(address) {
     const { MemStoreClient } = await import("@memstore/memstore");
-    const client = new MemStoreClient(address, { timeout: 60_000 });
+    const [endpoint, key, serverKey] = address.split(",");
+    const client = new MemStoreClient(endpoint, { timeout: 60_000, key, serverKey });
     return {
-      set: () => client.set("t", "key of bench", VALUE),
+      set: (value = VALUE) => client.set("t", "key of bench", value),
       get: () => client.get("t", "key of bench"),
       close: () => client.close(),
     };
@@ -81,6 +85,11 @@ async function measure(): Promise<number> {
     await repeat(duration / 4, all);
     const { count, took } = await repeat(duration, all);
     return count * n / took * 1000;
+  }
+  if (what === "large") {
+    const value = "v".repeat(2 ** 20);
+    const { count, took } = await repeat(duration, () => peer.set(value));
+    return count / took * 1000;
   }
   const times: number[] = [];
   await repeat(duration, async () => {

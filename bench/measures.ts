@@ -63,6 +63,7 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
     for (const what of ["get", "set"] as const) yield batches(what, host, redis, tools.load, size);
   }
   yield atOnce(host, redis);
+  yield* encrypted(directory, stack);
   yield* besideHostiles(directory);
   yield* oneAfterAnother(host, redis, directory, tools, stack);
   if (tools.load && tools.python) yield legacy(host, await start(startLoop(directory)), tools.load);
@@ -311,6 +312,45 @@ async function* oneAfterAnother(
         return { value: Number(await run("/usr/bin/python3", [script, `${seconds}`])) };
       },
     });
+  }
+}
+
+/** What CURVE costs, beside the same over TCP without keys. */
+async function* encrypted(directory: string, stack: AsyncDisposableStack): AsyncGenerator<Measure> {
+  const at = (name: string) => `${directory}/${name}`;
+  const memstore = (...args: string[]) => run(Deno.execPath(), deno("cli.ts", ...args as []));
+  await memstore("keygen", at("host.key"));
+  await Deno.writeTextFile(at("clients"), `${await memstore("keygen", at("client.key"))} admin client\n`);
+  const start = async (name: string, ...flags: string[]) => {
+    const host = stack.use(await startHost(directory, name, "tcp://127.0.0.1:*", ...flags));
+    return JSON.parse(await memstore("--raw", "-e", host.address, "stats")).endpoints[1] as string;
+  };
+  const keys = ["--key", at("host.key"), "--authorized-clients", at("clients")];
+  const addresses = {
+    "memstore with keys": [await start("curve", ...keys), at("client.key"), at("host.key.pub")].join(","),
+    "memstore without": await start("plain"),
+  };
+  for (
+    const [name, unit, better, ...what] of [
+      ["one get after another over TCP", "µs", "less", "one"],
+      ["256 gets at once over TCP", "gets/s", "more", "many", "256"],
+      ["sets of 1 MiB over TCP, one after another", "sets/s", "more", "large"],
+    ] as const
+  ) {
+    yield {
+      name: `${name}, with keys`,
+      unit,
+      better,
+      goal: undefined,
+      contestants: Object.entries(addresses).map(([name, address]) => ({
+        name,
+        async once(seconds) {
+          const [kind, ...rest] = what;
+          const args = deno("bench/client.ts", "memstore", address, kind, `${seconds}`, ...rest);
+          return { value: numbers(await run(Deno.execPath(), args))[0] };
+        },
+      })),
+    };
   }
 }
 

@@ -25,8 +25,8 @@ import { RemoteSet, RemoteTable } from "./views.ts";
 
 /** Messages of gathered calls that may be under way at once. What is called meanwhile gathers for the next. */
 const WINDOW = 16;
-/** Messages of any kind that may be under way: well below what a host keeps replies for. */
-const MAX_SENT = 1024;
+/** Messages of any kind that may be under way: a host that is not told otherwise allows as many. */
+const MAX_SENT = LIMITS.requests;
 /** So many calls leave before the tick ends: the host begins with them while more are made. */
 const EARLY = 128;
 /** A message takes no more commands than this, so that the host can serve others between two … */

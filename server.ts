@@ -527,6 +527,7 @@ export class MemStore implements AsyncDisposable {
       entries: tables.entries,
       sets: sets.size,
       members: sets.entries,
+      clients: this.#ports.reduce((sum, { clients }) => sum + clients, 0),
       messages: this.#messages,
       expiring: tables.expiring,
       memory: Deno.memoryUsage().rss,

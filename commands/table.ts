@@ -51,6 +51,8 @@ export interface Stats {
   sets: number;
   /** How many members they have together. */
   members: number;
+  /** How many connections there are. */
+  clients: number;
   /** Messages that were answered since the start. */
   messages: number;
   /** How many entries expire some day. */

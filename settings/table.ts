@@ -144,7 +144,7 @@ export const table = {
       env: "MEMSTORE_MAX_WAITING",
     }),
     requests: setting(within(count, LIMIT_RANGES.requests), {
-      default: 1024,
+      default: 256,
       help: "Requests of a client that may wait or be under way: if it sends more it is cut off.",
       flag: "--max-requests <number>",
       env: "MEMSTORE_MAX_REQUESTS",

@@ -179,13 +179,12 @@ Deno.test("no key, a wrong key, another host's key: no connection, an error that
   }
   const refused = setting.lines.filter(({ event }) => event === "refused");
   assert.ok(refused.length > 0);
-  const whys = refused.map(({ key, why }) => key ?? why);
-  for (
-    const why of ["it came without a key", setting.keys.get("stranger"), "it expects a host of another key"]
-  ) {
-    assert.ok(whys.includes(why), `${why} is not in the log: ${whys}`);
+  const whys = refused.map(({ key, why }) => String(key ?? why));
+  const stranger = setting.keys.get("stranger")!;
+  for (const why of [/without a key/, /expects a host of another key/]) {
+    assert.ok(whys.some((each) => why.test(each)), `${why} is not in the log: ${whys}`);
   }
-
+  assert.ok(whys.includes(stranger), `the stranger's key is not in the log: ${whys}`);
   assert.equal(await friend.exists("t", "secret"), true);
   assert.throws(() => new MemStoreClient(setting.endpoint, { key: "x" }), TypeError);
 });

@@ -48,6 +48,7 @@ const symbols = {
   sched_yield: { parameters: [], result: "i32", optional: true },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   umask: { parameters: ["u32"], result: "u32" },
+  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
 } as const;
@@ -102,8 +103,9 @@ export const ZMQ = {
   /** What the last but one may tell. */
   ZMTP_CRYPTOGRAPHIC: 0x11000001,
   ZMTP_MECHANISM_MISMATCH: 0x11000002,
-  /** What shutdown(2) ends: reading and writing. */
+  /** What shutdown(2) ends, reading and writing; and that recv(2) does not wait. */
   SHUT_RDWR: 2,
+  MSG_DONTWAIT: Deno.build.os === "linux" ? 0x40 : 0x80,
 } as const;
 
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));

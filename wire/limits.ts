@@ -29,7 +29,7 @@ export interface Limits {
   waiting: number;
   /**
    * Requests of a client that may be held back or under way: if it sends more it is cut off.
-   * @default {1024}
+   * @default {256}
    */
   requests: number;
   /**
@@ -45,7 +45,7 @@ export const LIMITS: Readonly<Limits> = {
   commands: 2 ** 16,
   depth: 512,
   waiting: 2 ** 24,
-  requests: 1024,
+  requests: 256,
   clients: 1024,
 };
 

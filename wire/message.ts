@@ -149,7 +149,11 @@ function headerFault(header: Uint8Array): string | undefined {
 }
 
 /** Writes the reply to a command that was not done. */
-export function writeRefusal({ code, message }: MemStoreError, legacy: boolean, to: Writer): void {
+export function writeRefusal(
+  { code, message }: Pick<MemStoreError, "code" | "message">,
+  legacy: boolean,
+  to: Writer,
+): void {
   if (!legacy) {
     to.int(1);
     to.arrayHead(2);

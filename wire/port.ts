@@ -17,17 +17,17 @@
 
 import type { Limits } from "./limits.ts";
 import { ZMQ } from "./libzmq.ts";
+import { latin1 } from "./msgpack.ts";
 import type { Context, Frames, Socket, SocketOptions } from "./socket.ts";
 
 /** What a reply takes beside its bytes, roughly: libzmq's messages for its frames. */
 const REPLY_BYTES = 512;
 /** So many replies are sent to a client until it is looked which of them have left. */
 const MANY_REPLIES = 64;
-/**
- * While for all clients together so many times waits what may wait for one, each may have this part of it only: a
- * crowd that does not read takes little more than one client.
- */
-const MANY_CLIENTS = 8;
+/** While for all clients together so many times waits what may wait for one, … */
+const CROWD = 2;
+/** … each may have this part of it only: a crowd that does not read takes little more than one client. */
+const CROWD_PART = 1 / 16;
 /** Requests of a client that libzmq reads ahead. */
 const READ_AHEAD = 64;
 /** Connections that the system queues until libzmq takes them. */
@@ -39,7 +39,12 @@ const LOOK_MS = 2;
 /** A client that is held back and has read nothing for so many milliseconds is cut off. */
 const PATIENCE_MS = 10_000;
 /** After so many messages that are none, a client is cut off. Each that is one makes good for another. */
-const MAX_FAULTS = 100;
+const MAX_FAULTS = 50;
+
+/** Who is gone is known for so many milliseconds: libzmq may have messages of theirs. */
+const GONE_MS = 1_000;
+
+const EVENTS = ZMQ.EVENT_ACCEPTED | ZMQ.EVENT_DISCONNECTED | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
 /** Tells why a client was not let in, or is no more. */
 export type Told = (event: "cut off" | "refused", fields: Record<string, unknown>) => void;
@@ -62,8 +67,8 @@ export class Peer {
   faults = 0;
   /** It is cut off: what it sent before that is thrown away. */
   cut = false;
-  /** Its connection is lost. */
-  gone = false;
+  /** When its connection was lost, or 0. */
+  goneAt = 0;
   /** The routing id of its messages; undefined until one has come. */
   id: Uint8Array | undefined;
   /** Its messages that wait until it has read something, … */
@@ -136,12 +141,16 @@ export class Port {
   readonly #silent = new Set<Peer>();
   /** Those that are held back. */
   readonly #held = new Set<Peer>();
-  /** Those that are gone, of whom libzmq still has replies. */
+  /** Those that are gone: libzmq may still have replies of theirs, … */
   readonly #gone = new Set<Peer>();
+  /** … and messages, which are told by their routing ids. */
+  readonly #goneById = new Map<string, Peer>();
   readonly #address: string;
   /** Bytes of replies that wait for all, and when that was last looked at. */
   #waiting = 0;
   #looked = 0;
+  /** When those who are gone were looked at last. */
+  #forgot = 0;
 
   /** Makes a port for an address, which it does not serve yet. */
   constructor(context: Context, address: string, { limits, told, linger, curve }: PortOptions) {
@@ -160,8 +169,15 @@ export class Port {
       handshakeInterval: HANDSHAKE_MS,
       // Who floods a network endpoint keeps a thread busy that others do not need.
       ioThread: address.startsWith("tcp://") ? 1 : 0,
-      events: ZMQ.EVENT_ACCEPTED | ZMQ.EVENT_DISCONNECTED | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+      // (A peer without a key may see first that it is not understood, and leave.)
+      events: EVENTS | (curve ? ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL : 0),
     });
+  }
+
+  /** How many are connected. */
+  get clients(): number {
+    this.look();
+    return this.#open;
   }
 
   /** Whether clients come with keys. */
@@ -194,7 +210,7 @@ export class Port {
     const bytes = frames[frames.length - 1].length + REPLY_BYTES;
     to.sent(bytes);
     // (Somebody must keep the counter as long as libzmq has its address.)
-    if (to.gone) this.#gone.add(to);
+    if (to.goneAt > 0) this.#gone.add(to);
     this.#waiting += bytes;
     if (to.replies >= MANY_REPLIES) this.#settle(to);
   }
@@ -221,7 +237,7 @@ export class Port {
     this.look();
     if (this.#held.size === 0) return await this.socket.wait(spin);
     const timer = setTimeout(() => this.socket.wake(), LOOK_MS);
-    await this.socket.wait(false);
+    await this.socket.wait(spin);
     clearTimeout(timer);
   }
 
@@ -231,16 +247,27 @@ export class Port {
       const { what, value } = event;
       if (what === ZMQ.EVENT_ACCEPTED) this.#enter(value);
       else if (what === ZMQ.EVENT_DISCONNECTED) this.#leave(value);
-      else this.#told("refused", { endpoint: this.#address, why: refusal(value) });
+      else this.#told("refused", { endpoint: this.#address, why: refusal(what, value) });
     }
     if (this.#crowded > 0) {
       const why = `there may be ${this.#limits.clients} connections`;
       this.#told("cut off", { endpoint: this.#address, why, connections: this.#crowded });
       this.#crowded = 0;
     }
+    if (this.#gone.size > 0) this.#forget();
+  }
+
+  /** Forgets those who are gone for some time, and of whom libzmq has nothing any more. */
+  #forget(): void {
+    const now = performance.now();
+    if (now - this.#forgot < GONE_MS / 10) return;
+    this.#forgot = now;
     for (const peer of this.#gone) {
       this.#settle(peer);
-      if (peer.replies === 0 && peer.late === 0) this.#gone.delete(peer);
+      if (now - peer.goneAt < GONE_MS || peer.replies > 0 || peer.late > 0) continue;
+      this.#gone.delete(peer);
+      const key = keyOf(peer.id!);
+      if (this.#goneById.get(key) === peer) this.#goneById.delete(key);
     }
   }
 
@@ -274,8 +301,10 @@ export class Port {
 
   /** What a client sent that is gone is still done, though nobody hears of it. */
   #bury(peer: Peer): void {
-    peer.gone = true;
+    peer.goneAt = performance.now();
+    if (!peer.id) return;
     this.#gone.add(peer);
+    this.#goneById.set(keyOf(peer.id), peer);
   }
 
   /** Looks what has left for a client. Whether something has. */
@@ -290,8 +319,8 @@ export class Port {
     const { waiting } = this.#limits;
     if (this.#waiting <= waiting && peer.waiting <= waiting) return false;
     this.#settle(peer);
-    if (this.#waiting > waiting * MANY_CLIENTS) this.#settleAll();
-    return peer.waiting > (this.#waiting > waiting * MANY_CLIENTS ? waiting / MANY_CLIENTS : waiting);
+    if (this.#waiting > waiting * CROWD) this.#settleAll();
+    return peer.waiting > (this.#waiting > waiting * CROWD ? waiting * CROWD_PART : waiting);
   }
 
   #settleAll(): void {
@@ -304,14 +333,16 @@ export class Port {
   /** Whose message it is that came by a connection, with a routing id. */
   #peerOf(fd: number, id: Uint8Array): Peer {
     let peer = this.#peers.get(fd);
-    if (!peer || peer.cut || !same(peer.id ?? id, id)) {
-      // Another connection may have the descriptor by now.
+    if (!peer || !same(peer.id ?? id, id) || peer.cut && id[0] !== 0) {
+      // Another connection may have the descriptor by now. (Routing ids that libzmq makes begin with 0, and no two
+      // are the same.)
       this.look();
       peer = this.#peers.get(fd);
       if (!peer) {
-        // One that has gone already.
-        peer = new Peer(fd);
-        this.#bury(peer);
+        // One that is gone already.
+        peer = this.#goneById.get(keyOf(id)) ?? new Peer(fd);
+        peer.id = id;
+        if (peer.goneAt === 0) this.#bury(peer);
       }
     }
     if (!peer.id) {
@@ -374,6 +405,8 @@ function bytesOf({ frames }: Arrived): number {
   return frames.reduce((sum, { length }) => sum + length, 0);
 }
 
+const keyOf = (id: Uint8Array) => latin1(id, 0, id.length);
+
 function same(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
@@ -381,7 +414,10 @@ function same(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** What libzmq's event says of a handshake that failed. */
-function refusal(code: number): string {
+function refusal(what: number, code: number): string {
+  if (what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL) {
+    return "it left during the handshake, without a key perhaps";
+  }
   if (code === ZMQ.ZMTP_MECHANISM_MISMATCH) return "it came without a key";
   return code === ZMQ.ZMTP_CRYPTOGRAPHIC ? "it expects a host of another key" : "it does not speak ZeroMQ";
 }

@@ -136,6 +136,10 @@ const EMPTY = fixed(0);
 const USER_ID = new TextEncoder().encode("User-Id\0");
 const cString = (s: string) => new TextEncoder().encode(s + "\0");
 
+/** What a system holds for a socket at the most, and some more: whoever is cut off may send while it is read. */
+const MAX_UNREAD = 2 ** 23;
+const rubbish = fixed(1 << 16);
+
 const optionValue = fixed(256);
 const optionView = new DataView(optionValue.buffer);
 const optionSize = fixed(8);
@@ -289,8 +293,16 @@ export class Socket {
     return this.#zmq.zmq_msg_get(this.#message, ZMQ.SRCFD);
   }
 
-  /** Ends the connection that has this descriptor. What waits for its peer is dropped. */
+  /**
+   * Ends the connection that has this descriptor. What waits for its peer is dropped, and so is what the peer has
+   * sent and libzmq has not read: it would read that first.
+   */
   cut(fd: number): void {
+    for (let unread = MAX_UNREAD; unread > 0;) {
+      const length = Number(this.#zmq.recv(fd, rubbish, size(rubbish.length), ZMQ.MSG_DONTWAIT));
+      if (length <= 0) break;
+      unread -= length;
+    }
     this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
   }
 

@@ -29,4 +29,5 @@ export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
 export type { Right } from "./wire/clients.ts";
+export type { Limits } from "./wire/limits.ts";
 export { Extension } from "./wire/codec.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Stats } from "../mod.ts";
 import {
   deno,
   memoryOf,
@@ -75,6 +76,14 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
 const list = (...contestants: (Contestant | false | undefined)[]) =>
   contestants.filter((each): each is Contestant => Boolean(each));
 
+/** Runs a file of ours to its end: what it printed. */
+const ask = (file: string, ...args: string[]) => run(Deno.execPath(), deno(file, ...args));
+
+/** What a memstore host tells of itself. */
+async function statsOf(host: Running): Promise<Stats> {
+  return JSON.parse(await ask("cli.ts", "--raw", "-e", host.address, "stats"));
+}
+
 /** Fills a host with entries of 12-byte keys and 32-byte values. */
 async function fill(load: string, host: Running, entries: number): Promise<void> {
   await run(load, [
@@ -131,10 +140,7 @@ function* memory(
   const measured = (before: number[], after: number[]) =>
     after.map((bytes, i) => (bytes - before[i]) / entries);
   const ours = async () => {
-    const stats = JSON.parse(
-      await run(Deno.execPath(), deno("cli.ts", "--raw", "stats", "-e", host.address)),
-    );
-    return [stats.heap, await memoryOf(host.pid)];
+    return [(await statsOf(host)).heap, await memoryOf(host.pid)];
   };
   const theirs = async () => {
     const info = await run("redis-cli", ["-s", redis!.address, "info", "memory"]);
@@ -318,12 +324,14 @@ async function* oneAfterAnother(
 /** What CURVE costs, beside the same over TCP without keys. */
 async function* encrypted(directory: string, stack: AsyncDisposableStack): AsyncGenerator<Measure> {
   const at = (name: string) => `${directory}/${name}`;
-  const memstore = (...args: string[]) => run(Deno.execPath(), deno("cli.ts", ...args as []));
-  await memstore("keygen", at("host.key"));
-  await Deno.writeTextFile(at("clients"), `${await memstore("keygen", at("client.key"))} admin client\n`);
+  await ask("cli.ts", "keygen", at("host.key"));
+  await Deno.writeTextFile(
+    at("clients"),
+    `${await ask("cli.ts", "keygen", at("client.key"))} admin client\n`,
+  );
   const start = async (name: string, ...flags: string[]) => {
     const host = stack.use(await startHost(directory, name, "tcp://127.0.0.1:*", ...flags));
-    return JSON.parse(await memstore("--raw", "-e", host.address, "stats")).endpoints[1] as string;
+    return (await statsOf(host)).endpoints[1];
   };
   const keys = ["--key", at("host.key"), "--authorized-clients", at("clients")];
   const addresses = {
@@ -346,8 +354,8 @@ async function* encrypted(directory: string, stack: AsyncDisposableStack): Async
         name,
         async once(seconds) {
           const [kind, ...rest] = what;
-          const args = deno("bench/client.ts", "memstore", address, kind, `${seconds}`, ...rest);
-          return { value: numbers(await run(Deno.execPath(), args))[0] };
+          const printed = await ask("bench/client.ts", "memstore", address, kind, `${seconds}`, ...rest);
+          return { value: numbers(printed)[0] };
         },
       })),
     };
@@ -368,10 +376,9 @@ function* besideHostiles(directory: string): Generator<Measure> {
         name: "memstore",
         async once(seconds) {
           await using host = await startHost(directory, `hostile${round++}`, "tcp://127.0.0.1:*");
-          const ask = (...what: string[]) => run(Deno.execPath(), deno(...what as [string]));
           const table = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [i, "v".repeat(1000)]));
           await ask("cli.ts", "-e", host.address, "set_many", "t", JSON.stringify(table));
-          const { endpoints } = JSON.parse(await ask("cli.ts", "--raw", "-e", host.address, "stats"));
+          const { endpoints } = await statsOf(host);
           const median = async () =>
             numbers(await ask("bench/client.ts", "memstore", host.address, "median", `${seconds * 4}`))[0];
           const before = await median();

@@ -5,6 +5,7 @@
  */
 
 import { commands } from "../commands/table.ts";
+import { concat } from "../tests/hostiles.ts";
 import { encoded } from "../wire/codec.ts";
 
 /** Bytes at which MessagePack, ZMTP or our headers change their meaning, … */
@@ -161,7 +162,7 @@ export function anyPayload(random: Random): Uint8Array<ArrayBuffer> {
     { length: 1 + random.below(random.one(4) ? 12 : 3) },
     () => encoded(anyCommand(random)),
   );
-  return joined(parts);
+  return concat(...parts);
 }
 
 /** Bytes in which some went wrong, in one or several places. */
@@ -178,13 +179,13 @@ export function mutated(original: Uint8Array, random: Random): Uint8Array<ArrayB
         if (at < bytes.length) bytes[at] = random.pick(BYTES);
         break;
       case 2: // something more
-        bytes = joined([before, random.bytes(random.below(9)), bytes.subarray(at)]);
+        bytes = concat(before, random.bytes(random.below(9)), bytes.subarray(at));
         break;
       case 3: // something less
-        bytes = joined([before, after]);
+        bytes = concat(before, after);
         break;
       case 4: // something twice
-        bytes = joined([bytes.subarray(0, to), bytes.subarray(at)]);
+        bytes = concat(bytes.subarray(0, to), bytes.subarray(at));
         break;
       case 5: // the end missing
         bytes = bytes.slice(0, at);
@@ -198,11 +199,4 @@ export function mutated(original: Uint8Array, random: Random): Uint8Array<ArrayB
     }
   }
   return bytes;
-}
-
-/** Bytes one after another. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
-  return all;
 }

@@ -28,10 +28,10 @@ import { LIMITS } from "../wire/limits.ts";
 import { MemStoreError, parseReply, parseRequest, readReply } from "../wire/message.ts";
 import { MalformedError, skip } from "../wire/msgpack.ts";
 import { Host, TempDir } from "../tests/host.ts";
-import { handshake, message } from "../tests/hostiles.ts";
+import { concat, handshake, message } from "../tests/hostiles.ts";
 import { contentsOf } from "../tests/stores.ts";
 import { Model, Refused } from "./model.ts";
-import { anyCommand, anyKey, anyPayload, anyValue, joined, mutated, type Random } from "./random.ts";
+import { anyCommand, anyKey, anyPayload, anyValue, mutated, type Random } from "./random.ts";
 
 /** Something that is fuzzed, until it is disposed of. */
 export interface Target extends AsyncDisposable {
@@ -152,7 +152,7 @@ function frames(random: Random): void {
 }
 
 function replies(random: Random): void {
-  const valid = joined([new Uint8Array([0]), encoded(anyValue(random))]);
+  const valid = concat(new Uint8Array([0]), encoded(anyValue(random)));
   const name = random.pick(["get", "all", "scan"]);
   const bytes = mutated(valid, random);
   try {
@@ -177,7 +177,7 @@ function states(): Promise<Target> {
       const { store, dispatcher } = hosted();
       for (let i = random.below(30); i >= 0; i--) dispatcher.answer(anyPayload(random), false);
       using snapshot = store.snapshot();
-      const whole = joined(Array.from(encodeState(snapshot), (piece) => piece.slice()));
+      const whole = concat(...Array.from(encodeState(snapshot), (piece) => piece.slice()));
       const expected = contentsOf(store);
       // Without a checksum, as pymemstore wrote it, it can only be said that it is read or refused.
       const plain = random.one(3);
@@ -230,33 +230,10 @@ async function* pieces(
 }
 
 /** Commands that the model knows. */
-const KNOWN = [
-  "set",
-  "set_new",
-  "cas",
-  "get",
-  "pop",
-  "del",
-  "exists",
-  "incr",
-  "get_many",
-  "set_many",
-  "keys",
-  "size",
-];
-KNOWN.push(
-  "all",
-  "drop",
-  "tables",
-  "push",
-  "push_many",
-  "pull",
-  "in_set",
-  "list_set",
-  "set_size",
-  "clear_set",
-);
-KNOWN.push("drop_set", "sets", "union", "inter", "diff");
+const KNOWN = (
+  "set set_new cas get pop del exists incr get_many set_many keys size all drop tables " +
+  "push push_many pull in_set list_set set_size clear_set drop_set sets union inter diff"
+).split(" ");
 const MODELLED = commands.filter(({ name }) => KNOWN.includes(name));
 /** Keys and values that encode one way only. */
 const ITEMS = ["a", "b", "c", 1, 2, 300, -5, true, null, "k".repeat(40), new Uint8Array([1, 2])];
@@ -274,7 +251,7 @@ function model(random: Random): void {
         random.pick([["nope"], ["get", "a"], ["expire", 1, 2, "x"]]),
       );
     }
-    const reply = dispatcher.answer(joined(batch.map(encoded)), false) as Uint8Array;
+    const reply = dispatcher.answer(concat(...batch.map(encoded)), false) as Uint8Array;
     const reader = new Reader(reply);
     for (const command of batch) {
       const actual = readReply(command[0] as string, reader);
@@ -336,7 +313,7 @@ async function connections(): Promise<Target> {
     async run(random) {
       const good = Array.from({ length: 1 + random.below(4) }, () => message(encoded(anyCommand(random))));
       const hello = random.one(2) ? handshake() : mutated(handshake(), random);
-      const bytes = joined([hello, ...good.map((each) => random.one(2) ? each : mutated(each, random))]);
+      const bytes = concat(hello, ...good.map((each) => random.one(2) ? each : mutated(each, random)));
       using connection = await Deno.connect({ hostname: "127.0.0.1", port });
       for (let at = 0; at < bytes.length;) {
         at += await connection.write(bytes.subarray(at)).catch(() => Infinity);

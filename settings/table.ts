@@ -6,7 +6,7 @@
  * @module
  */
 
-import { LIMIT_RANGES } from "../wire/limits.ts";
+import { LIMIT_RANGES, LIMITS, type Limits } from "../wire/limits.ts";
 import {
   bytes,
   count,
@@ -53,6 +53,17 @@ function optional<Value>(
   details: Details & { example: Written },
 ): Setting<Value | undefined> {
   return { kind, ...details };
+}
+
+/** A bound that clients are held to: its range and its default are those of the host. */
+function limit(name: keyof Limits, help: string): Setting<number> {
+  const inBytes = name === "message" || name === "waiting";
+  return setting(within(inBytes ? bytes : count, LIMIT_RANGES[name]), {
+    default: inBytes ? `${LIMITS[name] / 2 ** 20}MB` : LIMITS[name],
+    help,
+    flag: `--max-${name} <${inBytes ? "size" : "number"}>`,
+    env: `MEMSTORE_MAX_${name.toUpperCase()}`,
+  });
 }
 
 /** The settings, by their keys in a settings file. */
@@ -119,42 +130,24 @@ export const table = {
     env: "MEMSTORE_MAX_MEMORY",
   }),
   limits: {
-    message: setting(within(bytes, LIMIT_RANGES.message), {
-      default: "64MB",
-      help: "The size of a message and of its reply: a client that sends a longer one is cut off.",
-      flag: "--max-message <size>",
-      env: "MEMSTORE_MAX_MESSAGE",
-    }),
-    commands: setting(within(count, LIMIT_RANGES.commands), {
-      default: 65536,
-      help: "How many commands a message may hold.",
-      flag: "--max-commands <number>",
-      env: "MEMSTORE_MAX_COMMANDS",
-    }),
-    depth: setting(within(count, LIMIT_RANGES.depth), {
-      default: 512,
-      help: "How deep values may be nested, 512 at most.",
-      flag: "--max-depth <number>",
-      env: "MEMSTORE_MAX_DEPTH",
-    }),
-    waiting: setting(within(bytes, LIMIT_RANGES.waiting), {
-      default: "16MB",
-      help: "Replies that may wait for a client: its requests then wait too; in 10 s it is cut off.",
-      flag: "--max-waiting <size>",
-      env: "MEMSTORE_MAX_WAITING",
-    }),
-    requests: setting(within(count, LIMIT_RANGES.requests), {
-      default: 256,
-      help: "Requests of a client that may wait or be under way: if it sends more it is cut off.",
-      flag: "--max-requests <number>",
-      env: "MEMSTORE_MAX_REQUESTS",
-    }),
-    clients: setting(within(count, LIMIT_RANGES.clients), {
-      default: 1024,
-      help: "Connections to each endpoint: beyond, those are cut off that have not said anything.",
-      flag: "--max-clients <number>",
-      env: "MEMSTORE_MAX_CLIENTS",
-    }),
+    message: limit(
+      "message",
+      "The size of a message and of its reply: a client that sends a longer one is cut off.",
+    ),
+    commands: limit("commands", "How many commands a message may hold."),
+    depth: limit("depth", "How deep values may be nested, 512 at most."),
+    waiting: limit(
+      "waiting",
+      "Replies that may wait for a client: its requests then wait too; in 10 s it is cut off.",
+    ),
+    requests: limit(
+      "requests",
+      "Requests of a client that may wait or be under way: if it sends more it is cut off.",
+    ),
+    clients: limit(
+      "clients",
+      "Connections to each endpoint: beyond, those are cut off that have not said anything.",
+    ),
   },
   logLevel: setting(oneOf("debug", "info", "warning", "error"), {
     default: "info",

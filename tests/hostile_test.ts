@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../wire/codec.ts";
 import { Host, Peer } from "./host.ts";
+import { concat } from "./hostiles.ts";
 
 const HEADER = [0x4d, 1, 9, 9];
 const ping = encoded(["ping"]);
@@ -20,8 +21,6 @@ function replies(payload: Uint8Array): unknown[][] {
 
 const codes = (payload: Uint8Array) =>
   replies(payload).map(([status, value]) => status === 0 ? value : (value as string[])[0]);
-
-const concat = (...parts: Uint8Array[]) => new Uint8Array(parts.flatMap((part) => [...part]));
 
 Deno.test("a host refuses what it cannot read, runs nothing of it, and serves on", async () => {
   await using host = await Host.start();

@@ -130,7 +130,8 @@ export class Port {
   readonly socket: Socket;
   readonly #limits: Limits;
   readonly #told: Told;
-  readonly #encrypted: boolean;
+  /** Whether clients come with keys. */
+  readonly encrypted: boolean;
   /** By descriptor: the connections that there are. */
   readonly #peers = new Map<number, Peer>();
   /** How many of them are not cut off. */
@@ -156,7 +157,7 @@ export class Port {
   constructor(context: Context, address: string, { limits, told, linger, curve }: PortOptions) {
     this.#limits = limits;
     this.#told = told;
-    this.#encrypted = curve !== undefined;
+    this.encrypted = curve !== undefined;
     this.#address = address;
     this.socket = context.socket(ZMQ.ROUTER, {
       linger,
@@ -180,11 +181,6 @@ export class Port {
     return this.#open;
   }
 
-  /** Whether clients come with keys. */
-  get encrypted(): boolean {
-    return this.#encrypted;
-  }
-
   /** The next message to answer; undefined if none is there. */
   next(): Arrived | undefined {
     if (this.#held.size > 0) {
@@ -194,7 +190,7 @@ export class Port {
     for (let frames; (frames = this.socket.receive());) {
       const from = this.#peerOf(this.socket.source, frames[0]);
       if (from.cut) continue;
-      const user = this.#encrypted ? this.socket.user : undefined;
+      const user = this.encrypted ? this.socket.user : undefined;
       const arrived = { from, frames, user };
       if (from.held.length === 0 && !this.#isFull(from)) return arrived;
       this.#hold(arrived);
@@ -275,7 +271,7 @@ export class Port {
     this.socket.close();
   }
 
-  #enter(fd: number): Peer {
+  #enter(fd: number): void {
     this.#leave(fd);
     const peer = new Peer(fd);
     this.#peers.set(fd, peer);
@@ -287,7 +283,6 @@ export class Port {
       this.#cut(first);
       this.#crowded++;
     }
-    return peer;
   }
 
   #leave(fd: number): void {

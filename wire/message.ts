@@ -5,31 +5,35 @@
  * request (at the host)                    reply
  *   routing id   ┐                           the same envelope
  *   …            │ envelope                  reply payload
- *   empty frame  │
+ *   empty frame  │ (≤ 256 bytes)
  *   header       ┘ native clients only
  *   payload: command, command, …
  *
- * header:   4d 'M' | 01 version | 0 to 30 bytes of the client's own: its request number
+ * header:   4d 'M' | 01 version, 81 for a batch | 0 to 30 bytes of the client's own: its request number
  * command:  a MessagePack array, [name, ...args]
  * ```
  *
- * A reply payload holds as many replies as the payload has commands, in their order. A **native** reply is
- * two items: `0` and the value, or `1` and `[code, text]`. A **legacy** reply (no header: pymemstore's REQ
- * clients) is one item: the value, `-1` for what is refused, `["failed", text]` for a store or restore that
- * failed.
+ * A reply payload has one reply for each command of the payload, in the same order. A **native** reply is two
+ * items: `0` and the value, or `1` and `[code, text]`. A **legacy** reply (no header: pymemstore's REQ clients)
+ * is one item: the value, `-1` for a command that was refused, `["failed", text]` for one that failed. A payload
+ * or envelope that cannot be read has one reply: `BAD_REQUEST`.
  *
- * A message is checked whole before any of it runs, and nothing else runs between its commands. If one of
- * its commands is refused, so is the message: that command is answered with its code, the others with
- * `NOT_RUN`. A payload or envelope that cannot be understood at all has one reply, `BAD_REQUEST`.
+ * The commands of a message run one after another, each on its own: one that is refused or fails is answered
+ * with its code, and its neighbours run. Other clients may be served in between.
+ *
+ * A **batch** is a transaction: nothing runs in between, and either all of its commands are done or none is. If
+ * one is refused or fails, what was done is rolled back; that command is answered with its code, the others
+ * with `NOT_RUN`.
+ *
+ * Messages of one client run in the order in which it sent them, with one exception: a message that waits for a
+ * store, a restore, or an asynchronous custom command lets later messages run first.
  *
  * How long a message and its reply may be, how many commands it may hold, and how many of them a client may
- * have under way, are limits of the host: {@link ./limits.ts} has their defaults.
- *
- * Messages of one client run in the order in which it sent them, but one that stores or restores is
- * answered when its file is done, and one that restores runs then: others are served meanwhile.
+ * have in flight, are limits of the host ({@link ./limits.ts}), which `hello` tells.
  *
  * @module
  */
+
 
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import type { Reader } from "./codec.ts";
@@ -44,24 +48,30 @@ import type { Writer } from "./msgpack.ts";
  * | `BAD_REQUEST` | the message is not one: its frames, its header or its MessagePack |
  * | `UNKNOWN_COMMAND` | the host has no command of this name |
  * | `BAD_ARGUMENT` | too few or too many arguments, or one of the wrong type |
- * | `TOO_LARGE` | more than a message may hold |
+ * | `TOO_LARGE` | it, or its reply, is larger than a limit allows: it was not done |
+ * | `REPLY_TOO_LARGE` | it was done, but its reply is larger than the limit |
  * | `OUT_OF_MEMORY` | the host's memory is full |
  * | `DENIED` | this client may not |
+ * | `NOT_IN_BATCH` | a batch cannot hold it: it could not be rolled back |
  * | `FAILED` | it was tried: the text says what went wrong |
- * | `NOT_RUN` | nothing is wrong with it, but another command of its message was refused |
+ * | `NOT_RUN` | nothing is wrong with it, but another command of its batch was refused or failed |
+ * | `IN_USE` | a host serves the endpoint already |
  */
 export type Code =
   | "BAD_REQUEST"
   | "UNKNOWN_COMMAND"
   | "BAD_ARGUMENT"
   | "TOO_LARGE"
+  | "REPLY_TOO_LARGE"
   | "OUT_OF_MEMORY"
   | "DENIED"
+  | "NOT_IN_BATCH"
   | "FAILED"
-  | "NOT_RUN";
+  | "NOT_RUN"
+  | "IN_USE";
 
 /**
- * A command that was not done, or of which it is not known.
+ * A command that was not done, or of which it is unknown whether it was.
  *
  * @example
  * ```ts
@@ -93,16 +103,21 @@ export class MemStoreError extends Error {
  *
  * | code | meaning |
  * |---|---|
+ * | `UNAVAILABLE` | no host could be reached: the command was not done |
  * | `TIMEOUT` | none came in time; if the message had left, the command may have been done |
  * | `DISCONNECTED` | the host went away after the message had left: the command may have been done |
  * | `CLOSED` | the client was closed |
  */
-export type ClientCode = "TIMEOUT" | "DISCONNECTED" | "CLOSED";
+export type ClientCode = "UNAVAILABLE" | "TIMEOUT" | "DISCONNECTED" | "CLOSED";
 
 /** The first byte of a header. */
 const MAGIC = 0x4d;
 /** The version that this host and client speak. */
 const VERSION = 1;
+/** The bit of the second byte that marks a batch. */
+const BATCH = 0x80;
+/** Bytes of an envelope at most: each reply repeats it. */
+const MAX_ENVELOPE = 256;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 
@@ -112,8 +127,10 @@ export interface Request {
   envelope: Frames;
   /** Whether the client expects pymemstore's replies. */
   legacy: boolean;
+  /** Whether the commands are one transaction. */
+  batch: boolean;
   payload: Uint8Array;
-  /** Why the frames cannot be understood; undefined where they can. */
+  /** Why the frames cannot be read; undefined where they can. */
   fault?: string;
 }
 
@@ -123,11 +140,16 @@ export function parseRequest(frames: Frames): Request {
   const empty = frames.findIndex((frame, i) => i > 0 && i < last && frame.length === 0);
   const between = empty < 0 ? [] : frames.slice(empty + 1, last);
   const legacy = between[0]?.[0] !== MAGIC;
-  const envelope = frames.slice(0, empty < 0 ? 1 : legacy ? empty + 1 : empty + 2);
+  let envelope = frames.slice(0, empty < 0 ? 1 : legacy ? empty + 1 : empty + 2);
+  const size = envelope.reduce((sum, { length }) => sum + length, 0);
+  // (To a fault of this kind the reply goes to the sender alone.)
+  if (size > MAX_ENVELOPE) envelope = [frames[0], EMPTY];
   const fault = empty < 0
     ? "an empty frame and a payload are needed"
     : frames.length === MAX_FRAMES
     ? `a message has fewer than ${MAX_FRAMES} frames`
+    : size > MAX_ENVELOPE
+    ? `an envelope has ${MAX_ENVELOPE} bytes at most: received ${size}`
     : between.length === 0
     ? undefined
     : legacy
@@ -135,14 +157,16 @@ export function parseRequest(frames: Frames): Request {
     : between.length > 1
     ? `one payload is needed: received ${between.length} frames after the header`
     : headerFault(between[0]);
-  return { envelope, legacy, payload: frames[last], fault };
+  const batch = !legacy && (between[0][1] & BATCH) !== 0;
+  return { envelope, legacy, batch, payload: frames[last], fault };
 }
+
+const EMPTY = new Uint8Array(0);
 
 function headerFault(header: Uint8Array): string | undefined {
   if (header.length < 2) return "a header has 2 bytes at least: received 1";
-  if (header[1] !== VERSION) {
-    return `version ${VERSION} of the protocol is spoken here: received version ${header[1]}`;
-  }
+  const version = header[1] & ~BATCH;
+  if (version !== VERSION) return `the host speaks version ${VERSION} of the protocol: received ${version}`;
   if (header.length > MAX_HEADER) {
     return `a header has ${MAX_HEADER} bytes at most: received ${header.length}`;
   }
@@ -168,9 +192,9 @@ export function writeRefusal(
   }
 }
 
-/** The header of a native request: its number is what the reply is recognised by. */
-export function header(request: number): Uint8Array {
-  const bytes = new Uint8Array([MAGIC, VERSION, 0, 0, 0, 0]);
+/** The header of a native request, whose number tells which reply is its own. */
+export function header(request: number, batch = false): Uint8Array {
+  const bytes = new Uint8Array([MAGIC, batch ? VERSION | BATCH : VERSION, 0, 0, 0, 0]);
   new DataView(bytes.buffer).setUint32(2, request);
   return bytes;
 }

@@ -22,6 +22,9 @@ import type { Span } from "./table.ts";
 /** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
 export const MAX_KEY_DEPTH = 16;
 
+/** Bytes of a key, a name or a member at most. */
+export const MAX_KEY_BYTES: number = 2 ** 16;
+
 /** The canonical bytes of a key: where they came from if they were canonical there, else a copy. */
 export class Key implements Span {
   bytes: Uint8Array = new Uint8Array(0);
@@ -163,4 +166,33 @@ function canonicalScalar(bytes: Uint8Array, at: number, to: Writer): number {
 function canonicalFloat(value: number, to: Writer): void {
   if (Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 64) to.int(BigInt(value));
   else to.float(Number.isNaN(value) ? NaN : value);
+}
+
+/** Whether two values are equal, compared as keys are. */
+export function sameValue(
+  a: Uint8Array,
+  aFrom: number,
+  aTo: number,
+  b: Uint8Array,
+  bFrom: number,
+  bTo: number,
+): boolean {
+  if (equalBytes(a, aFrom, aTo, b, bFrom, bTo)) return true;
+  const one = new Writer(64), other = new Writer(64);
+  canonical(a, aFrom, one);
+  canonical(b, bFrom, other);
+  return equalBytes(one.bytes, 0, one.length, other.bytes, 0, other.length);
+}
+
+function equalBytes(
+  a: Uint8Array,
+  aFrom: number,
+  aTo: number,
+  b: Uint8Array,
+  bFrom: number,
+  bTo: number,
+): boolean {
+  if (aTo - aFrom !== bTo - bFrom) return false;
+  for (let i = aFrom; i < aTo; i++) if (a[i] !== b[bFrom + i - aFrom]) return false;
+  return true;
 }

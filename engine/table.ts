@@ -64,6 +64,8 @@ export interface TableView {
   readonly expiring: number;
   /** Calls `visit` with the address of every entry of the page at `cursor`; answers the next cursor, or 0. */
   scan(cursor: number, visit: (address: number) => void): number;
+  /** The address of the entry of a key, or 0. */
+  find(key: Span): number;
 }
 
 /** A table of a heap. */

@@ -1,0 +1,93 @@
+/**
+ * What the commands about the host do: its state, its figures, its end.
+ *
+ * @module
+ */
+
+import { type Command, commandInfo } from "../commands/table.ts";
+import type { Call, Handler, WriteReply } from "../engine/commands/call.ts";
+import type { Persistence } from "../state/persistence.ts";
+import type { Place } from "../state/place.ts";
+import { encode } from "../wire/codec.ts";
+import type { Right } from "../wire/clients.ts";
+
+/** What these commands need of the host. */
+export interface HostServices {
+  readonly persistence: Persistence;
+  /** Every command that the host has. */
+  readonly commands: readonly Command[];
+  /** What `hello` tells a client with this right. */
+  hello(right: Right): Record<string, unknown>;
+  /** What `stats` tells of the process. */
+  stats(): Record<string, unknown>;
+  /** Stops the host once the replies that are due have left. */
+  stop(): void;
+}
+
+/** The handlers of commands about a host, by the commands' names. */
+export function hostHandlers(host: HostServices) {
+  const { persistence } = host;
+  const file = (call: Call) => persistence.file(call.decode(0) as string);
+  const object = (call: Call) => persistence.object(call.decode(0) as string, call.decode(1) as string);
+  return {
+    store(call) {
+      return stored(persistence.store(file(call), call.count > 1 && call.decode(1) === true));
+    },
+    restore(call) {
+      return restored(call, persistence, file(call));
+    },
+    s3store(call) {
+      return stored(persistence.store(object(call)));
+    },
+    s3restore(call) {
+      return restored(call, persistence, object(call));
+    },
+    transfers(call) {
+      encode(persistence.transfers, call.reply);
+    },
+    hello(call) {
+      encode(host.hello(call.right), call.reply);
+    },
+    ping(call) {
+      call.reply.str("pong");
+    },
+    info(call) {
+      call.reply.arrayHead(2);
+      call.reply.float(Deno.memoryUsage().rss / 2 ** 20);
+      call.reply.str("mb");
+    },
+    stats(call) {
+      encode(host.stats(), call.reply);
+    },
+    commands(call) {
+      encode(host.commands.map(commandInfo), call.reply);
+    },
+    done(call) {
+      host.stop();
+      call.reply.arrayHead(1);
+      call.reply.str("ok");
+    },
+  } satisfies Record<string, Handler>;
+}
+
+async function stored(store: Promise<void>): Promise<WriteReply> {
+  const start = performance.now();
+  await store;
+  return seconds("stored", start);
+}
+
+async function restored({ store }: Call, persistence: Persistence, place: Place): Promise<WriteReply> {
+  const start = performance.now();
+  const state = await persistence.load(place);
+  store.replaceBy(state);
+  return seconds("restored", start);
+}
+
+/** `[word, seconds since start]`, the seconds always as a float, as pymemstore's were. */
+function seconds(word: string, start: number): WriteReply {
+  return (reply) => {
+    reply.arrayHead(2);
+    reply.str(word);
+    reply.float((performance.now() - start) / 1000);
+  };
+}

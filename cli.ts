@@ -12,7 +12,7 @@
 
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { commands } from "./commands/table.ts";
-import type { Command as StoreCommand } from "./commands/dispatch.ts";
+import type { Command as StoreCommand } from "./commands/describe.ts";
 import { address } from "./wire/endpoint.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";

@@ -12,7 +12,7 @@
  */
 
 import { type CallOptions, CommandMethods } from "./commands/methods.ts";
-import { commands } from "./commands/table.ts";
+import { commands, replyShape } from "./commands/table.ts";
 import { encode, Reader } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { type KeyPair, readKeys, readPublicKey } from "./wire/curve.ts";
@@ -464,7 +464,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
         reader.at = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
         continue;
       }
-      const reply = readReply(call.name, reader);
+      const reply = readReply(replyShape(call.name), reader);
       if (reply instanceof MemStoreError) {
         // A message that could not be read at all has one reply, whatever it held.
         if (at === 0 && reader.at === payload.length) return calls.forEach((each) => this.#fail(each, reply));
@@ -593,7 +593,7 @@ class Batch extends CommandMethods {
 }
 
 /** Of each command that every host has and does at once: how many arguments it takes, at least and at most. */
-const ARGUMENTS = new Map(
+const ARGUMENTS = new Map<string, readonly [number, number]>(
   commands.filter(({ slow }) => !slow).map(({ name, args }) =>
     [name, [args.filter(({ optional }) => !optional).length, args.length]] as const
   ),

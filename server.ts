@@ -9,24 +9,25 @@
  */
 
 import { resolve } from "node:path";
-import type { Call } from "./commands/call.ts";
-import { Dispatcher } from "./commands/dispatch.ts";
-import { type Commands, commands } from "./commands/table.ts";
+import type { Hello } from "./commands/table.ts";
 import { Heap } from "./engine/heap.ts";
 import { Store } from "./engine/store.ts";
 import { Sweeper } from "./engine/sweeper.ts";
+import { hostCommands } from "./host/commands.ts";
+import { type CustomCommand, customCommand } from "./host/custom.ts";
+import { Dispatcher } from "./host/dispatch.ts";
+import { MAX_BATCH_COMMANDS } from "./host/execution.ts";
+import { type Served, ServingLoop } from "./host/serving.ts";
 import { Keeper } from "./state/keeper.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
 import { address, isLocal } from "./wire/endpoint.ts";
-import { encode, encoded, Reader } from "./wire/codec.ts";
-import { type Client, Clients, type Right } from "./wire/clients.ts";
+import { Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
 import { libzmq, maxOpenFiles } from "./wire/libzmq.ts";
 import { listen, type Listening } from "./wire/listen.ts";
-import { type Code, MemStoreError, parseRequest, readReply } from "./wire/message.ts";
+import { VERSION } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
-import { turn } from "./wire/turn.ts";
 import { completeLimits, type Limits } from "./wire/limits.ts";
 import { Port } from "./wire/port.ts";
 import { Doorman } from "./wire/zap.ts";
@@ -36,12 +37,6 @@ import manifest from "./deno.json" with { type: "json" };
 const IO_THREADS = 2;
 /** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
 const LINGER_MS = 2000;
-/** After so many messages without a pause, other work of the process gets a turn. */
-const MESSAGES_A_TURN = 256;
-/** A host that stops goes on until nothing has arrived for so many milliseconds, … */
-const QUIET_MS = 20;
-/** … but no longer than this. */
-const DRAIN_MS = 2000;
 /** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
 const CUSTOM_MS = 2000;
 
@@ -108,36 +103,7 @@ export interface MemStoreOptions {
 /** So many lines of the log may tell in a second of what peers did that they may not. */
 const WARNINGS_A_SECOND = 10;
 
-/** A command of an application's own, see {@linkcode MemStore.command}. */
-export interface CustomCommand {
-  /** The names of its arguments, in their order. */
-  args: readonly string[];
-  /** One line that says what it does, for `commands` and the command line. */
-  help: string;
-  /**
-   * What a client with a key must be allowed to run it. (What it does itself is not held to that.)
-   * @default {"admin"}
-   */
-  needs?: Right;
-  /**
-   * Does it. The arguments come decoded, what is returned (or resolved to) is the reply, and what is thrown
-   * is the error that the client gets. Until the first `await` nothing else runs on the host.
-   */
-  run(host: CommandHost, ...args: unknown[]): unknown;
-}
-
-/** What a {@linkcode CustomCommand} reaches of the host. */
-export interface CommandHost {
-  /**
-   * Runs a command at once and returns its reply (a promise of it for `store` and `restore`).
-   *
-   * @throws {MemStoreError} if it is refused or fails.
-   */
-  send<Name extends keyof Commands>(
-    name: Name,
-    ...args: Parameters<Commands[Name]>
-  ): ReturnType<Commands[Name]>;
-}
+export type { CommandHost, CustomCommand } from "./host/custom.ts";
 
 /**
  * A host: holds the data and serves it, in the process that makes it.
@@ -166,8 +132,6 @@ export class MemStore implements AsyncDisposable {
   /** Who may come to endpoints that are served with CURVE. */
   #clients: Clients | undefined;
   #doorman: Doorman | undefined;
-  /** Who sent the message that was received last. */
-  #client: Client | undefined;
   #warned = { second: 0, lines: 0 };
   #keeper: Keeper | undefined;
   #sweeper: Sweeper | undefined;
@@ -175,15 +139,13 @@ export class MemStore implements AsyncDisposable {
   #context: Context | undefined;
   #ports: Port[] = [];
   #listening: Listening[] = [];
-  #serving: Promise<void>[] = [];
-  /** Replies that wait for something, a file say. */
-  readonly #late = new Set<Promise<void>>();
+  #loop: ServingLoop | undefined;
+  #serving: Promise<void> | undefined;
   /** Gives up commands of the application's own that have not ended. */
   readonly #giveUp = new Set<(why: Error) => void>();
   #state: "new" | "starting" | "started" | "stopping" | "stopped" = "new";
   #starting: Promise<void> | undefined;
   #startedAt = 0;
-  #messages = 0;
 
   /**
    * Makes a host, which serves once it is started.
@@ -205,15 +167,19 @@ export class MemStore implements AsyncDisposable {
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
     this.#persistence = new Persistence(this.#store, bounds, s3, log);
-    const host = {
-      store: this.#store,
+    const dispatcher = new Dispatcher(this.#store, this.#limits, (client, command) => {
+      this.#warn("denied", { client, command });
+    });
+    const commands = hostCommands({
       persistence: this.#persistence,
+      commands: () => dispatcher.commands,
+      hello: (right) => this.#hello(right),
       stats: () => this.#stats(),
-      denied: (command: string) => this.#warn("denied", { client: this.#client?.name, command }),
       // Why it does not stop, if it does not, is in the log.
       stop: () => void this.stop().catch(() => {}),
-    };
-    this.#dispatcher = new Dispatcher(host, commands, this.#limits);
+    });
+    for (const command of commands) dispatcher.add(command);
+    this.#dispatcher = dispatcher;
   }
 
   /** The addresses that are served; empty unless the host is started. */
@@ -280,7 +246,8 @@ export class MemStore implements AsyncDisposable {
       throw error;
     }
     this.#state = "started";
-    this.#serving = this.#ports.map((port) => this.#serve(port));
+    this.#loop = new ServingLoop(this.#served(), this.#ports);
+    this.#serving = this.#loop.serve();
   }
 
   /** The limits, so that connections leave files to open for others: libzmq ends the process where there is none. */
@@ -356,8 +323,8 @@ export class MemStore implements AsyncDisposable {
     this.#state = "stopping";
     // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
     this.#listening.forEach((each) => each.hide());
-    this.#ports.forEach((port) => port.socket.wake());
-    await Promise.all(this.#serving);
+    this.#loop?.close();
+    await this.#serving;
     await this.#close();
   }
 
@@ -388,20 +355,9 @@ export class MemStore implements AsyncDisposable {
    *
    * @throws {TypeError} if there is a command of this name.
    */
-  command(name: string, { args, help, needs = "admin", run }: CustomCommand): void {
-    const host: CommandHost = { send: (name, ...args) => this.#send(name, args) as never };
+  command(name: string, command: CustomCommand): void {
     const untilStop = (result: PromiseLike<unknown>) => this.#untilStop(result);
-    this.#dispatcher.add({
-      name,
-      args: args.map((name) => ({ name })),
-      help,
-      needs,
-      run(call: Call) {
-        const result = run(host, ...args.map((_, i) => call.decode(i)));
-        if (!isThenable(result)) return encode(result ?? null, call.reply);
-        return untilStop(result).then((value) => (reply) => encode(value ?? null, reply));
-      },
-    });
+    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, untilStop));
   }
 
   /** What a command resolves to, unless the host stops and it does not end. */
@@ -414,92 +370,11 @@ export class MemStore implements AsyncDisposable {
     return promise;
   }
 
-  /** Answers what arrives at a port until the host stops. */
-  async #serve(port: Port): Promise<void> {
-    let sinceTurn = 0;
-    while (this.#state === "started") {
-      if (!this.#answerAll()) {
-        sinceTurn = 0;
-        if (this.#store.tend()) await turn();
-        else await port.wait(!this.#persistence.busy && !this.#sweeper?.busy);
-      } else if (++sinceTurn >= MESSAGES_A_TURN) {
-        sinceTurn = 0;
-        port.look();
-        await turn();
-      }
-    }
-    // What clients sent may still be on its way through libzmq's thread.
-    const end = performance.now() + DRAIN_MS;
-    for (let quiet = performance.now(), now = quiet; now < end && now - quiet < QUIET_MS;) {
-      if (this.#answerNext(port)) quiet = now;
-      else await turn();
-      now = performance.now();
-    }
-  }
-
-  /** One message of each port: who floods one of them does not hold up the others. False if none is there. */
-  #answerAll(): boolean {
-    let answered = false;
-    for (const port of this.#ports) if (this.#answerNext(port)) answered = true;
-    return answered;
-  }
-
-  /** What whoever sent a message may do; undefined if nothing. */
-  #rightOf(port: Port, user: string | undefined): Right | undefined {
-    if (!port.encrypted) return "admin";
-    // (The list may have changed since the client connected.)
-    this.#client = this.#clients?.find(user ?? "");
-    return this.#client?.right;
-  }
-
-  /** One message, bytes in to bytes out. False if none is there. */
-  #answerNext(port: Port): boolean {
-    const arrived = port.next();
-    if (!arrived) return false;
-    const { from, frames, user } = arrived;
-    this.#messages++;
-    const right = this.#rightOf(port, user);
-    const { envelope, legacy, payload, fault } = parseRequest(frames);
-    const refuse = (code: Code, why: string) => this.#dispatcher.refuse(new MemStoreError(code, why), legacy);
-    const reply = right === undefined
-      ? refuse("DENIED", "Cannot run the message: this client is not authorized any more")
-      : fault === undefined
-      ? this.#dispatcher.answer(payload, legacy, right)
-      : refuse("BAD_REQUEST", `Cannot read the message: ${fault}`);
-    if (right === undefined || fault !== undefined || !this.#dispatcher.readable) port.fault(from);
-    else if (from.faults > 0) from.faults--;
-    if (reply instanceof Promise) {
-      port.begin(from);
-      const late = reply.catch((error) => this.#dispatcher.refuse(error, legacy))
-        .then((bytes) => port.end(from, [...envelope, bytes]))
-        .finally(() => this.#late.delete(late));
-      this.#late.add(late);
-    } else {
-      port.reply(from, [...envelope, reply]);
-    }
-    return true;
-  }
-
-  /** A command of the host's own, through the same door as everybody's. */
-  #send(name: string, args: unknown[]): unknown {
-    const result = (bytes: Uint8Array) => {
-      const reply = readReply(name, new Reader(bytes));
-      if (reply instanceof MemStoreError) throw reply;
-      return reply;
-    };
-    const reply = this.#dispatcher.answer(encoded([name, ...args]), false);
-    if (!(reply instanceof Promise)) return result(reply);
-    const later = reply.then(result);
-    // A command that does not look at how its store ended must not end the host.
-    later.catch(() => {});
-    return later;
-  }
-
   async #close(): Promise<void> {
     const timer = setTimeout(() => {
       for (const giveUp of this.#giveUp) giveUp(new Error("the host stopped before it was done"));
     }, CUSTOM_MS);
-    while (this.#late.size > 0) await Promise.allSettled(this.#late);
+    await this.#loop?.settle();
     clearTimeout(timer);
     // What was changed since the stop began.
     const failed = await this.#keeper?.save().then(() => undefined, (error) => error);
@@ -516,6 +391,30 @@ export class MemStore implements AsyncDisposable {
     else this.#finished.resolve();
   }
 
+  #served(): Served {
+    const store = this.#store;
+    const isBusy = () => this.#persistence.busy || this.#sweeper?.busy === true;
+    return {
+      dispatcher: this.#dispatcher,
+      client: (publicKey) => this.#clients?.find(publicKey),
+      tidy: () => store.tend(),
+      get busy() {
+        return isBusy();
+      },
+    };
+  }
+
+  #hello(right: Right): Hello {
+    const { message, commands, depth, requests } = this.#limits;
+    const batch = Math.min(commands, MAX_BATCH_COMMANDS);
+    return {
+      version: manifest.version,
+      protocol: VERSION,
+      right,
+      limits: { message, commands, depth, requests, batch },
+    };
+  }
+
   #stats(): Record<string, unknown> {
     const { tables, sets, heap } = this.#store;
     return {
@@ -528,7 +427,7 @@ export class MemStore implements AsyncDisposable {
       sets: sets.size,
       members: sets.entries,
       clients: this.#ports.reduce((sum, { clients }) => sum + clients, 0),
-      messages: this.#messages,
+      messages: this.#loop?.messages ?? 0,
       expiring: tables.expiring,
       memory: Deno.memoryUsage().rss,
       heap: heap.size,
@@ -548,8 +447,4 @@ function heapOf(maxMemory: number | undefined): Heap {
   }
   heap.limit = maxMemory;
   return heap;
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

@@ -6,6 +6,7 @@
  */
 
 import type { Right } from "../wire/clients.ts";
+import type { ReplyShape } from "../wire/message.ts";
 
 /**
  * What an argument must be.
@@ -38,12 +39,6 @@ export interface Arg {
   /** It is for native clients alone. (pymemstore ignored surplus arguments, and so do hosts for its clients.) */
   native?: true;
 }
-
-/**
- * What a reply is: a value; the entries of a table, whose keys may be of any type; or a page of them with the
- * cursor of the next.
- */
-export type ReplyShape = "value" | "map" | "page";
 
 /** A command without its name, under which it is listed. */
 export interface Description {

@@ -12,6 +12,7 @@
 
 import type { Transfer } from "../state/persistence.ts";
 import type { Right } from "../wire/clients.ts";
+import type { ReplyShape } from "../wire/message.ts";
 import {
   any,
   bool,
@@ -326,4 +327,11 @@ export const commands: (Command & { name: keyof Commands })[] = Object.entries(d
 export function commandInfo({ name, args, help }: Command): CommandInfo {
   const optional = args.filter((arg) => arg.optional).length;
   return { name, args: args.map((arg) => arg.name), ...(optional > 0 && { optional }), help };
+}
+
+const shapes: ReadonlyMap<string, ReplyShape> = new Map(commands.map(({ name, reply }) => [name, reply]));
+
+/** What a command replies; one that is not listed, a value. */
+export function replyShape(name: string): ReplyShape {
+  return shapes.get(name) ?? "value";
 }

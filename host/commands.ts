@@ -1,31 +1,42 @@
 /**
- * What the commands about the host do: its state, its figures, its end.
+ * The commands of a host: those on tables and sets, which its engine carries out, and those about the host
+ * itself (its state, its figures, its end), which are carried out here.
  *
  * @module
  */
 
-import { type Command, commandInfo } from "../commands/table.ts";
+import type { Command } from "../commands/describe.ts";
+import { commandInfo, commands, type Hello } from "../commands/table.ts";
 import type { Call, Handler, WriteReply } from "../engine/commands/call.ts";
+import { setHandlers } from "../engine/commands/sets.ts";
+import { tableHandlers } from "../engine/commands/tables.ts";
 import type { Persistence } from "../state/persistence.ts";
 import type { Place } from "../state/place.ts";
 import { encode } from "../wire/codec.ts";
 import type { Right } from "../wire/clients.ts";
+import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */
 export interface HostServices {
   readonly persistence: Persistence;
   /** Every command that the host has. */
-  readonly commands: readonly Command[];
+  commands(): readonly Command[];
   /** What `hello` tells a client with this right. */
-  hello(right: Right): Record<string, unknown>;
+  hello(right: Right): Hello;
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
   /** Stops the host once the replies that are due have left. */
   stop(): void;
 }
 
+/** The commands of a host, each with what carries it out. */
+export function hostCommands(host: HostServices): HostCommand[] {
+  const handlers = { ...tableHandlers, ...setHandlers, ...hostHandlers(host) };
+  return commands.map((command) => ({ ...command, run: handlers[command.name] }));
+}
+
 /** The handlers of commands about a host, by the commands' names. */
-export function hostHandlers(host: HostServices) {
+function hostHandlers(host: HostServices) {
   const { persistence } = host;
   const file = (call: Call) => persistence.file(call.decode(0) as string);
   const object = (call: Call) => persistence.object(call.decode(0) as string, call.decode(1) as string);
@@ -60,7 +71,7 @@ export function hostHandlers(host: HostServices) {
       encode(host.stats(), call.reply);
     },
     commands(call) {
-      encode(host.commands.map(commandInfo), call.reply);
+      encode(host.commands().map(commandInfo), call.reply);
     },
     done(call) {
       host.stop();

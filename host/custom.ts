@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Commands, commands } from "../commands/table.ts";
+import { type Commands, replyShape } from "../commands/table.ts";
 import type { Call } from "../engine/commands/call.ts";
 import type { Right } from "../wire/clients.ts";
 import { encode, encoded, Reader } from "../wire/codec.ts";
@@ -83,24 +83,22 @@ export function customCommand(
 /** Runs a command of the host's own, through the same door as everybody's. */
 export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
   const payload = encoded([name, ...args]);
-  const settled = Promise.withResolvers<unknown>();
   let reply: unknown;
   const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {
-    reply = readReply(shapeOf(name), new Reader(bytes));
+    reply = readReply(replyShape(name), new Reader(bytes));
   }, Infinity);
   const result = () => {
     if (reply instanceof MemStoreError) throw reply;
     return reply;
   };
   if (!execution) return result();
-  const resume = (): unknown => dispatcher.resume(execution, Infinity) ? result() : execution.waiting!.then(resume);
+  const resume = (): unknown =>
+    dispatcher.resume(execution, Infinity) ? result() : execution.waiting!.then(resume);
   const later = execution.waiting!.then(resume);
   // A command that does not look at how its store ended must not end the host.
   later.catch(() => {});
   return later;
 }
-
-const shapes = new Map<string, string>(commands.map(({ name, reply }) => [name, reply]));
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";

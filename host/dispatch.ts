@@ -6,7 +6,7 @@
 
 import type { Command } from "../commands/describe.ts";
 import type { Store } from "../engine/store.ts";
-import { type Right, RIGHTS } from "../wire/clients.ts";
+import { RIGHTS } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
 import { head, latin1, skip, Writer } from "../wire/msgpack.ts";

@@ -96,7 +96,13 @@ export class Plan<Known extends Command> {
         if (i === known) this.#offset(at);
       }
       if (known === 0) this.#offset(at);
-      checkArguments(command, payload, this.offsets, offsets, legacy ? Math.min(items - 1, arity) : items - 1);
+      checkArguments(
+        command,
+        payload,
+        this.offsets,
+        offsets,
+        legacy ? Math.min(items - 1, arity) : items - 1,
+      );
       this.#add(command, offsets, Math.min(items - 1, arity));
       return at;
     } catch (error) {

@@ -17,9 +17,8 @@
  * @module
  */
 
-import type { Client, Right } from "../wire/clients.ts";
+import type { Client } from "../wire/clients.ts";
 import { MemStoreError, parseRequest } from "../wire/message.ts";
-import type { Frames } from "../wire/socket.ts";
 import type { Arrived, Peer, Port } from "../wire/port.ts";
 import { turn } from "../wire/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
@@ -110,7 +109,11 @@ export class ServingLoop {
   /** Answers what clients sent before the end: it may still be on its way through libzmq's threads. */
   async #drain(port: Port): Promise<void> {
     const end = performance.now() + DRAIN_MS;
-    for (let now = performance.now(), quiet = now; now < end && now - quiet < QUIET_MS; now = performance.now()) {
+    for (
+      let now = performance.now(), quiet = now;
+      now < end && now - quiet < QUIET_MS;
+      now = performance.now()
+    ) {
       if (this.#take(port) > 0 || this.#paused.length > 0) quiet = now;
       this.#resumeNext();
       await turn();
@@ -184,7 +187,8 @@ export class ServingLoop {
     port.begin(from);
     const done = execution.waiting!.then(() => {
       port.end(from);
-      if (this.#host.dispatcher.resume(execution, FIRST_SLICE_MS)) return;
+      // (Once nobody serves any more, nobody gives it another slice.)
+      if (this.#host.dispatcher.resume(execution, this.#open ? FIRST_SLICE_MS : Infinity)) return;
       if (execution.waiting) return this.#wait(execution, port, from);
       port.pause(from);
       this.#paused.push({ execution, port, from });
@@ -197,4 +201,3 @@ export class ServingLoop {
 /** Where clients have no keys, whoever may connect may do everything. */
 const ANYBODY: Pick<Client, "right"> & { name?: string } = { right: "admin" };
 const GONE = new MemStoreError("FAILED", "Cannot run: the client is gone");
-

@@ -5,7 +5,7 @@
  */
 
 import { MemStoreClient } from "../client.ts";
-import type { Arg } from "../commands/dispatch.ts";
+import type { Arg } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
 import type { Transfer } from "../state/persistence.ts";
 import { withProgress } from "./progress.ts";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../client.ts";
 import { MemStore } from "../server.ts";
-import type { Arg } from "../commands/dispatch.ts";
+import type { Arg } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
 import { Extension } from "../wire/codec.ts";
 import { parseArgument, toLine, toText } from "../terminal/json.ts";

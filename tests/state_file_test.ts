@@ -356,6 +356,7 @@ Deno.test("storeFile() that fails in mid-write leaves the old file whole, and no
           name: encode("s"),
           size: 1,
           expiring: 0,
+          find: () => 0,
           scan() {
             assert.equal(list(directory).length, 2);
             throw new Error("the disk is full");

@@ -34,7 +34,6 @@
  * @module
  */
 
-
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import type { Reader } from "./codec.ts";
 import { MalformedError } from "./msgpack.ts";
@@ -113,7 +112,7 @@ export type ClientCode = "UNAVAILABLE" | "TIMEOUT" | "DISCONNECTED" | "CLOSED";
 /** The first byte of a header. */
 const MAGIC = 0x4d;
 /** The version that this host and client speak. */
-const VERSION = 1;
+export const VERSION = 1;
 /** The bit of the second byte that marks a batch. */
 const BATCH = 0x80;
 /** Bytes of an envelope at most: each reply repeats it. */
@@ -207,11 +206,17 @@ export function parseReply(frames: Frames): { request: number; payload: Uint8Arr
 }
 
 /**
+ * What a reply is: a value; the entries of a table, whose keys may be of any type; or a page of them with the
+ * cursor of the next.
+ */
+export type ReplyShape = "value" | "map" | "page";
+
+/**
  * The value of the native reply that a reader is at, or the error that it tells of.
  *
  * @throws {MalformedError} if it is none.
  */
-export function readReply(name: string, reply: Reader): unknown {
+export function readReply(shape: ReplyShape, reply: Reader): unknown {
   const { at } = reply;
   const status = reply.value();
   if (status !== 0) {
@@ -221,6 +226,6 @@ export function readReply(name: string, reply: Reader): unknown {
     throw new MalformedError("a reply is needed", at);
   }
   // A table's keys may be of any type: it is a Map whatever they are.
-  if (name === "all") return reply.map();
-  return name === "scan" ? reply.pair() : reply.value();
+  if (shape === "map") return reply.map();
+  return shape === "page" ? reply.pair() : reply.value();
 }

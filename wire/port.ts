@@ -61,6 +61,8 @@ export interface Arrived {
 export class Peer {
   /** Its connection's descriptor. */
   readonly fd: number;
+  /** A message of it is paused: its next ones are held back, so that they do not overtake it. */
+  paused = false;
   /** Its messages that are being answered over some time. */
   late = 0;
   /** Its messages that were none. */
@@ -192,7 +194,7 @@ export class Port {
       if (from.cut) continue;
       const user = this.encrypted ? this.socket.user : undefined;
       const arrived = { from, frames, user };
-      if (from.held.length === 0 && !this.#isFull(from)) return arrived;
+      if (from.held.length === 0 && !from.paused && !this.#isFull(from)) return arrived;
       this.#hold(arrived);
     }
   }
@@ -222,10 +224,20 @@ export class Port {
     if (from.late > this.#limits.requests) this.#drop(from, "it has too many requests under way");
   }
 
-  /** Sends the reply to a message that was begun. */
-  end(to: Peer, frames: Frames): void {
+  /** A message that was begun is about to be answered. */
+  end(to: Peer): void {
     to.late--;
-    this.reply(to, frames);
+  }
+
+  /** Holds back the next messages of a client. */
+  pause(from: Peer): void {
+    from.paused = true;
+  }
+
+  /** Ends {@linkcode Port.pause}. */
+  resume(from: Peer): void {
+    from.paused = false;
+    from.heldSince = performance.now();
   }
 
   /** Resolves when something may be there to answer. */
@@ -364,6 +376,7 @@ export class Port {
   #nextHeld(): Arrived | undefined {
     const now = performance.now();
     for (const peer of this.#held) {
+      if (peer.paused) continue;
       if (this.#settle(peer)) peer.heldSince = now;
       if (!this.#isFull(peer)) {
         const arrived = peer.held.shift()!;

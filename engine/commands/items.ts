@@ -14,7 +14,6 @@ import { head, skip } from "../../wire/msgpack.ts";
 import { Key } from "../key.ts";
 import type { Names, Store } from "../store.ts";
 import { Entry, type Span, type Table, type TableView } from "../table.ts";
-import { Undo } from "../undo.ts";
 import type { Call, Steps } from "./call.ts";
 
 /** A command visits this many entries at once: a fraction of a millisecond. */
@@ -134,20 +133,15 @@ export function setAll(call: Call, names: Names, arg: number, what: "keys" | "en
   // Nothing changes nothing: no table is made for it.
   if (length === 0) return 0;
   call.work += length;
-  return names.change(call.key(0), (table) => {
-    const undo = new Undo(call.store, table);
+  return call.store.transaction(() => {
+    const table = names.make(call.key(0));
     let added = 0;
     const set = (key: Span, from: number, to: number) => {
-      if (!undo.keep(key)) added++;
+      if (table.find(key) === 0) added++;
       table.set(key, call.payload, from, to);
     };
-    try {
-      if (what === "entries") eachEntry(call, arg, set);
-      else for (const key of eachKey(call, arg)) set(key, 0, 0);
-    } catch (error) {
-      undo.undo();
-      throw error;
-    }
+    if (what === "entries") eachEntry(call, arg, set);
+    else for (const key of eachKey(call, arg)) set(key, 0, 0);
     return added;
   });
 }

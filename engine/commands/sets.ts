@@ -7,7 +7,18 @@
 import type { Heap } from "../heap.ts";
 import { Entry, type Span, Table, type TableView } from "../table.ts";
 import type { Call, Handler, Steps } from "./call.ts";
-import { eachKey, has, IN_PAGES, read, type Reading, setAll, writeAll, writeFound, writeNames, writePage } from "./items.ts";
+import {
+  eachKey,
+  has,
+  IN_PAGES,
+  read,
+  type Reading,
+  setAll,
+  writeAll,
+  writeFound,
+  writeNames,
+  writePage,
+} from "./items.ts";
 
 /** The handlers of commands on sets, by the commands' names. */
 export const setHandlers = {
@@ -40,7 +51,13 @@ export const setHandlers = {
   inter(call) {
     return read(call, () => smallestFirst(setsOf(call)), function* (reading) {
       const [smallest, ...others] = reading.tables;
-      yield* writeThose(call, reading, smallest, (member) => others.every((set) => set?.find(member)), others.length);
+      yield* writeThose(
+        call,
+        reading,
+        smallest,
+        (member) => others.every((set) => set?.find(member)),
+        others.length,
+      );
     });
   },
   diff(call) {
@@ -50,7 +67,13 @@ export const setHandlers = {
       const size = others.reduce((sum, set) => sum + (set?.size ?? 0), 0);
       // Whatever is less to do: to look into each of the others for each member, or to make one set of them.
       if ((first?.size ?? 0) * others.length <= 2 * size) {
-        return yield* writeThose(call, reading, first, (member) => others.every((set) => !set?.find(member)), others.length);
+        return yield* writeThose(
+          call,
+          reading,
+          first,
+          (member) => others.every((set) => !set?.find(member)),
+          others.length,
+        );
       }
       using union = new Union(call);
       yield* union.add(reading, others);

@@ -5,7 +5,7 @@
  * request (at the host)                    reply
  *   routing id   ┐                           the same envelope
  *   …            │ envelope                  reply payload
- *   empty frame  │ (≤ 256 bytes)
+ *   empty frame  │ (≤ 512 bytes)
  *   header       ┘ native clients only
  *   payload: command, command, …
  *
@@ -116,7 +116,7 @@ export const VERSION = 1;
 /** The bit of the second byte that marks a batch. */
 const BATCH = 0x80;
 /** Bytes of an envelope at most: each reply repeats it. */
-const MAX_ENVELOPE = 256;
+const MAX_ENVELOPE = 512;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 

@@ -82,6 +82,8 @@ interface Parcel {
   whole: boolean;
   /** No call joins or leaves it: a batch, or a call that a host may refuse or take long for. */
   sealed: boolean;
+  /** It is one transaction. */
+  batch: boolean;
 }
 
 /**
@@ -193,7 +195,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       | ((batch: CommandMethods) => readonly unknown[]),
     options: CallOptions = {},
   ): Promise<unknown[]> {
-    const parcel = newParcel(true);
+    const parcel = newParcel(true, true);
     const batch = new Batch((name, args) => this.#add(parcel, name, args, options));
     try {
       const replies = typeof commands === "function"
@@ -410,7 +412,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       }
       this.#request = (this.#request + 1) >>> 0;
       this.#sent.set(this.#request, parcel);
-      socket.send([NO_BYTES, header(this.#request), this.#payloadOf(parcel)]);
+      socket.send([NO_BYTES, header(this.#request, parcel.batch), this.#payloadOf(parcel)]);
     }
   }
 
@@ -480,7 +482,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     // They only happened to travel with one that was refused (a key that is nested too deep, say), or whose
     // reply left no room for theirs: they go again, each alone.
     this.#queue.unshift(
-      ...again.map((call) => ({ calls: [call], bytes: parcel.bytes, whole: false, sealed: true })),
+      ...again.map((call) => ({ calls: [call], bytes: parcel.bytes, whole: false, sealed: true, batch: false })),
     );
   }
 
@@ -609,8 +611,8 @@ const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-function newParcel(sealed: boolean): Parcel {
-  return { calls: [], bytes: new Writer(1024), whole: true, sealed };
+function newParcel(sealed: boolean, batch = false): Parcel {
+  return { calls: [], bytes: new Writer(1024), whole: true, sealed, batch };
 }
 
 /** How many of the calls one message takes, if each reply has so many bytes. */

@@ -245,7 +245,9 @@ export class Execution {
     if (this.waiting || this.#steps && !this.#step(until)) return false;
     const { reply } = this.#call, { message } = this.#shared.limits;
     // (What may be long was checked before it was written, but for the replies of custom commands.)
-    if (reply.length > message && reply.length - this.#start > SHORT_REPLY) throw replyTooLarge(message);
+    if (reply.length > message && reply.length - this.#start > SHORT_REPLY) {
+      throw replyTooLarge(message, this.#shared.inBatch);
+    }
     return true;
   }
 
@@ -355,8 +357,9 @@ function tooMuchWork(): MemStoreError {
   return new MemStoreError("TOO_LARGE", `Cannot run the batch: ${why}: send those that do on their own`);
 }
 
-function replyTooLarge(most: number): MemStoreError {
+function replyTooLarge(most: number, inBatch: boolean): MemStoreError {
   const why = `the replies to a message have ${most} bytes at most`;
+  if (inBatch) return new MemStoreError("TOO_LARGE", `Cannot reply: ${why}`);
   return new MemStoreError("REPLY_TOO_LARGE", `Cannot send the reply, though the command was done: ${why}`);
 }
 

@@ -108,6 +108,8 @@ export class Heap {
   /** Units that live, and units of all segments. */
   #liveUnits = 0;
   #units = 0;
+  /** Bytes outside of segments that count toward the limit, see {@linkcode Heap.charge}. */
+  #charged = 0;
   #frozen = 0;
   /** The segment that is being cleaned, and how far it is. */
   #cleaning = -1;
@@ -134,9 +136,9 @@ export class Heap {
     return heap;
   }
 
-  /** Bytes that the heap has taken. */
+  /** Bytes that the heap has taken, those that were charged to it included. */
   get size(): number {
-    return this.#units * 8;
+    return this.#units * 8 + this.#charged;
   }
 
   /** Bytes of blocks that are in use. */
@@ -147,6 +149,23 @@ export class Heap {
   /** How many bytes the heap may take: beyond, {@linkcode Heap.allocate} throws. */
   set limit(bytes: number) {
     this.#most = Math.min(SEGMENTS * SEGMENT_UNITS, Math.floor(bytes / 8));
+  }
+
+  /**
+   * Counts memory outside of segments toward the limit: what the engine holds beside blocks (queues, objects,
+   * records). Makes room as {@linkcode Heap.allocate} does, and so may move blocks. Whoever frees that memory
+   * calls {@linkcode Heap.discharge} with the same number.
+   *
+   * @throws {OutOfMemory} if the heap may not grow; nothing is charged then.
+   */
+  charge(bytes: number): void {
+    this.#makeRoom(Math.ceil(bytes / 8));
+    this.#charged += bytes;
+  }
+
+  /** Counts that many bytes no longer, see {@linkcode Heap.charge}. */
+  discharge(bytes: number): void {
+    this.#charged -= bytes;
   }
 
   /** A snapshot is being read. */
@@ -356,8 +375,8 @@ export class Heap {
    * Answers whether it has cleaned. What moves may go beyond the limit: it makes more room than it takes.
    */
   #makeRoom(units: number): boolean {
-    if (this.#beyond || this.#units + units <= this.#most) return false;
-    while (this.#units + units > this.#most) {
+    if (this.#beyond || this.size + units * 8 <= this.#most * 8) return false;
+    while (this.size + units * 8 > this.#most * 8) {
       if (this.#units - this.#liveUnits < 2 * SEGMENT_UNITS || !this.#clean(SEGMENT_UNITS)) {
         if (this.#frozen === 0 && this.relieve?.()) continue;
         throw new OutOfMemory(`the memory is full: it may have ${this.#most * 8} bytes`);

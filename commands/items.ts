@@ -10,7 +10,6 @@
 import type { Span, Table } from "../engine/table.ts";
 import { Key } from "../engine/key.ts";
 import type { Names } from "../engine/store.ts";
-import { Undo } from "../engine/undo.ts";
 import { head, skip } from "../wire/msgpack.ts";
 import type { Call } from "./call.ts";
 
@@ -45,20 +44,15 @@ function eachEntry(call: Call, arg: number, visit: (key: Key, from: number, to: 
 export function setAll(call: Call, names: Names, arg: number, what: "keys" | "entries"): number {
   // Nothing changes nothing: no table is made for it.
   if (head(call.payload, call.from(arg)).length === 0) return 0;
-  return names.change(call.key(0), (table) => {
-    const undo = new Undo(call.store, table);
+  return call.store.transaction(() => {
+    const table = names.make(call.key(0));
     let added = 0;
     const set = (key: Span, from: number, to: number) => {
-      if (!undo.keep(key)) added++;
+      if (table.find(key) === 0) added++;
       table.set(key, call.payload, from, to);
     };
-    try {
-      if (what === "entries") eachEntry(call, arg, set);
-      else eachKey(call, arg, (key) => set(key, 0, 0));
-    } catch (error) {
-      undo.undo();
-      throw error;
-    }
+    if (what === "entries") eachEntry(call, arg, set);
+    else eachKey(call, arg, (key) => set(key, 0, 0));
     return added;
   });
 }

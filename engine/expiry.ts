@@ -9,6 +9,7 @@
  * @module
  */
 
+import type { Effects } from "./effects.ts";
 import type { Heap } from "./heap.ts";
 import type { Table } from "./table.ts";
 
@@ -18,6 +19,7 @@ const FEW = 64;
 /** The moments at which entries of one heap expire. */
 export class Expiries {
   readonly #heap: Heap;
+  readonly #effects: Effects;
   #times = new Float64Array(16);
   #owners = new Int32Array(16);
   #hashes = new Int32Array(16);
@@ -25,8 +27,9 @@ export class Expiries {
   /** The moment that is looked at next. */
   #looked = 0;
 
-  constructor(heap: Heap) {
+  constructor(heap: Heap, effects: Effects) {
     this.#heap = heap;
+    this.#effects = effects;
   }
 
   /** The next moment, in milliseconds since 1970; Infinity if there is none. */
@@ -41,7 +44,8 @@ export class Expiries {
 
   /** Notes that an entry of this hash expires at a time. */
   add(time: number, table: Table, hash: number): void {
-    if (this.#count >= FEW) this.#look(), this.#look();
+    // (What is gone now may be back after a rollback.)
+    if (this.#count >= FEW && !this.#effects.sink) this.#look(), this.#look();
     if (this.#count === this.#times.length) this.#resize(this.#count * 2);
     this.#rise(this.#count++, time, table.id, hash);
   }

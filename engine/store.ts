@@ -8,23 +8,28 @@
  * @module
  */
 
+import type { Effects } from "./effects.ts";
 import { Expiries } from "./expiry.ts";
 import { Heap } from "./heap.ts";
 import { hash } from "./hash.ts";
 import { Entry, type Span, Table, type TableView } from "./table.ts";
+import { Transaction } from "./transaction.ts";
 import { latin1 } from "../wire/msgpack.ts";
 
 /** Tables by their names, in the order in which they were made. */
 export class Names {
   readonly #heap: Heap;
+  readonly #effects: Effects;
   readonly #tables = new Map<string, Table>();
   /** The table that was asked for last: mostly the one that is asked for next. */
   #last: Table | undefined;
-  readonly #dropped: (table: Table) => void;
+  readonly #discard: (table: Table) => void;
 
-  constructor(heap: Heap, dropped: (table: Table) => void) {
+  /** @param discard Frees, little by little, a table that nobody uses any more. */
+  constructor(heap: Heap, effects: Effects, discard: (table: Table) => void) {
     this.#heap = heap;
-    this.#dropped = dropped;
+    this.#effects = effects;
+    this.#discard = discard;
   }
 
   get size(): number {
@@ -65,19 +70,19 @@ export class Names {
   }
 
   #add(name: Span): Table {
-    const table = new Table(this.#heap, name.bytes.slice(name.from, name.to));
-    this.#tables.set(latin1(name.bytes, name.from, name.to), table);
-    return this.#last = table;
+    const table = new Table(this.#heap, name.bytes.slice(name.from, name.to), this.#effects);
+    this.replace(undefined, table);
+    this.#effects.sink?.made(this, table);
+    return table;
   }
 
   /** Drops a table; whether it was there. */
   drop(name: Span): boolean {
     const found = this.get(name);
     if (!found) return false;
-    this.#tables.delete(latin1(name.bytes, name.from, name.to));
-    this.#heap.changes++;
-    this.#last = undefined;
-    this.#dropped(found);
+    this.replace(found, undefined);
+    if (this.#effects.sink) this.#effects.sink.dropped(this, found);
+    else this.#discard(found);
     return true;
   }
 
@@ -85,9 +90,20 @@ export class Names {
   clear(name: Span): void {
     const found = this.get(name);
     if (!found || found.size === 0) return;
-    // (Under its name in its old place.)
-    this.#tables.set(latin1(name.bytes, name.from, name.to), this.#last = new Table(this.#heap, found.name));
-    this.#dropped(found);
+    const empty = new Table(this.#heap, found.name, this.#effects);
+    this.replace(found, empty);
+    if (this.#effects.sink) this.#effects.sink.cleared(this, found, empty);
+    else this.#discard(found);
+  }
+
+  /** Has one table be there in place of another one of its name; either may be none. */
+  replace(old: Table | undefined, table: Table | undefined): void {
+    const name = (table ?? old)!.name;
+    if (old) old.dropped = true;
+    if (table) table.dropped = false, this.#tables.set(latin1(name, 0, name.length), table);
+    else this.#tables.delete(latin1(name, 0, name.length));
+    this.#last = table;
+    this.#heap.changes++;
   }
 
   values(): Iterable<Table> {
@@ -129,18 +145,19 @@ export class Store {
   onExpiry: (() => void) | undefined;
   /** Tables that were dropped and still have blocks. */
   #dropped: Table[] = [];
+  #transaction: Transaction;
 
   constructor(heap: Heap = new Heap()) {
-    const dropped = (table: Table) => {
-      table.dropped = true;
-      this.#dropped.push(table);
-    };
+    const effects: Effects = { sink: undefined };
+    const dropped = this.#dropped;
+    const discard = (table: Table) => void dropped.push(table);
     this.heap = heap;
     heap.relieve = () => this.#dismantle();
-    this.tables = new Names(this.heap, dropped);
-    this.sets = new Names(this.heap, dropped);
-    this.expiries = new Expiries(this.heap);
-    this.entry = new Entry(this.heap);
+    this.tables = new Names(heap, effects, discard);
+    this.sets = new Names(heap, effects, discard);
+    this.expiries = new Expiries(heap, effects);
+    this.entry = new Entry(heap);
+    this.#transaction = new Transaction(heap, effects, discard);
   }
 
   /** How often what is here was changed. */
@@ -156,6 +173,38 @@ export class Store {
   /** Gives back the memory of a store that nobody uses any more. */
   close(): void {
     this.heap.close();
+  }
+
+  /**
+   * Begins a transaction: {@linkcode Store.commit} keeps what is changed from now on, {@linkcode Store.rollback}
+   * takes it back. Either must follow before anybody else uses the store. They nest.
+   */
+  begin(): void {
+    this.#transaction.begin();
+  }
+
+  /** Keeps what was changed since the last {@linkcode Store.begin}. */
+  commit(): void {
+    this.#transaction.commit();
+  }
+
+  /** Takes back what was changed since the last {@linkcode Store.begin}. Never fails for lack of memory. */
+  rollback(): void {
+    this.#transaction.rollback();
+  }
+
+  /** Runs what changes the store all or not at all: if it throws, nothing was changed. */
+  transaction<Result>(run: () => Result): Result {
+    this.begin();
+    let result;
+    try {
+      result = run();
+    } catch (error) {
+      this.rollback();
+      throw error;
+    }
+    this.commit();
+    return result;
   }
 
   /** Has an entry be gone at a time, in milliseconds since 1970; 0 for never. False if it is not there. */
@@ -177,6 +226,7 @@ export class Store {
 
   /** Takes over all that another store holds, which nobody uses any more, in place of what was here. */
   replaceBy(other: Store): void {
+    if (this.#transaction.open) throw new Error("Cannot replace a store within a transaction");
     const old = this.heap;
     other.heap.changes = Math.max(old.changes, other.heap.changes) + 1;
     this.heap = other.heap;
@@ -185,6 +235,7 @@ export class Store {
     this.expiries = other.expiries;
     this.entry = other.entry;
     this.#dropped = other.#dropped;
+    this.#transaction = other.#transaction;
     this.onExpiry?.();
     // A snapshot of what was here may still be read; then the garbage collector ends it.
     if (!old.frozen) old.close();

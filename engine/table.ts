@@ -25,7 +25,8 @@
  * @module
  */
 
-import { copyBytes } from "../wire/msgpack.ts";
+import { copyBytes, type Writer } from "../wire/msgpack.ts";
+import type { Effects } from "./effects.ts";
 import { hash } from "./hash.ts";
 import { EXPIRES, type Heap, LONG, type Owner, PAGE, PAGE_HEAD, UNIT_BITS, UNIT_MASK } from "./heap.ts";
 
@@ -48,6 +49,8 @@ const FEW = most(MAX_BITS) >> 1;
 
 /** Entries that are being brought into the caches. */
 const touched = new Int32Array(256);
+/** Of a table that is no part of a store. */
+const UNOBSERVED: Effects = { sink: undefined };
 /** Of which nothing is copied. */
 const NOTHING = new Uint8Array(0);
 
@@ -71,6 +74,7 @@ export class Table implements Owner, TableView {
   /** The canonical bytes of its name. */
   readonly name: Uint8Array;
   readonly #heap: Heap;
+  readonly #effects: Effects;
   /** Its number in the heap. */
   readonly id: number;
   /** Addresses of pages, by the first bits of the hash; 0 while there is no entry. */
@@ -88,8 +92,9 @@ export class Table implements Owner, TableView {
   /** Where {@linkcode Table.#locate} found an entry: its slot, as an index of its page's segment. */
   #slot = 0;
 
-  constructor(heap: Heap, name: Uint8Array) {
+  constructor(heap: Heap, name: Uint8Array, effects: Effects = UNOBSERVED) {
     this.#heap = heap;
+    this.#effects = effects;
     this.name = name;
     this.id = heap.adopt(this);
     heap.changes++;
@@ -137,7 +142,7 @@ export class Table implements Owner, TableView {
   /** Has an entry that expires do so at another time; false if it has no expiry, or may not be changed. */
   postpone(entry: number, time: number): boolean {
     const heap = this.#heap;
-    if (heap.frozen || !this.#expires(entry)) return false;
+    if (heap.frozen || this.#effects.sink || !this.#expires(entry)) return false;
     heap.changes++;
     writeExpiry(this.#wordsOf(entry), at(entry) + (this.#wordsOf(entry)[at(entry)] & LONG ? 4 : 2), time);
     return true;
@@ -168,14 +173,15 @@ export class Table implements Owner, TableView {
    * @throws {OutOfMemory} if there is no room; the table is as it was.
    */
   set(key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
-    const heap = this.#heap;
+    const heap = this.#heap, { sink } = this.#effects;
     heap.changes++;
     const h = hashOf(key);
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
+    if (sink !== undefined) sink.prepare(keyLength);
     let old = this.#locate(h, key);
     const change = (expiry > 0 ? 1 : 0) - (old !== 0 && this.#expires(old) ? 1 : 0);
-    if (old !== 0 && !heap.frozen) {
+    if (old !== 0 && !heap.frozen && sink === undefined) {
       const oldSize = heap.blockSize(old);
       if ((oldSize + 7) >>> 3 === (size + 7) >>> 3) {
         this.#write(old, key, bytes, from, length, expiry);
@@ -193,13 +199,14 @@ export class Table implements Owner, TableView {
         // The page may be another one now, and the old entry elsewhere.
         old = this.#locate(h, key);
         this.#wordsOf(this.#page(h))[this.#slot + 1] = entry;
-        heap.free(old, heap.blockSize(old));
+        if (sink === undefined) heap.free(old, heap.blockSize(old));
       }
     } catch (error) {
       heap.free(entry, size);
       throw error;
     }
     this.#expiring += change;
+    if (sink !== undefined) sink.set(this, h, entry, old);
     heap.tend(size);
   }
 
@@ -227,15 +234,52 @@ export class Table implements Owner, TableView {
   }
 
   #delete(h: number, key: Span): void {
-    const heap = this.#heap;
-    heap.changes++;
+    const heap = this.#heap, { sink } = this.#effects;
+    const entry = this.#unlink(h, key);
+    const size = heap.blockSize(entry);
+    if (sink !== undefined) sink.delete(this, h, entry);
+    else heap.free(entry, size);
+    heap.tend(size);
+  }
+
+  /** Takes the entry of a key, which is there, out of the table: its address. */
+  #unlink(h: number, key: Span): number {
+    this.#heap.changes++;
     this.#ownPage(h);
     const entry = this.#locate(h, key);
     if (this.#expires(entry)) this.#expiring--;
     this.#remove(h);
-    const size = heap.blockSize(entry);
-    heap.free(entry, size);
-    heap.tend(size);
+    return entry;
+  }
+
+  /** Undoes that an entry was set: deletes that of a key, as if it had never been there. */
+  takeBack(key: Span): void {
+    const entry = this.#unlink(hashOf(key), key);
+    this.#heap.free(entry, this.#heap.blockSize(entry));
+  }
+
+  /** Undoes that an entry was replaced or deleted: puts it back in place of what there is under its key now. */
+  putBack(h: number, old: number): void {
+    const heap = this.#heap;
+    heap.changes++;
+    const bytes = heap.bytes[old >>> UNIT_BITS], from = keyFrom(this.#wordsOf(old), at(old));
+    const key = { bytes, from, to: from + keyLengthOf(this.#wordsOf(old), at(old)) };
+    this.#ownPage(h);
+    const entry = this.#locate(h, key);
+    if (this.#expires(old)) this.#expiring++;
+    if (entry === 0) return this.#insert(h, old);
+    if (this.#expires(entry)) this.#expiring--;
+    this.#wordsOf(this.#page(h))[this.#slot + 1] = old;
+    heap.free(entry, heap.blockSize(entry));
+  }
+
+  /** Writes the key of an entry, and answers how many bytes it has. */
+  copyKey(entry: number, to: Writer): number {
+    const words = this.#wordsOf(entry),
+      from = keyFrom(words, at(entry)),
+      length = keyLengthOf(words, at(entry));
+    to.copy(this.#heap.bytes[entry >>> UNIT_BITS], from, from + length);
+    return length;
   }
 
   /** The directory is at one moment all there is to know: later changes go to copies. */
@@ -327,14 +371,16 @@ export class Table implements Owner, TableView {
     const from = keyFrom(words, w);
     const h = hash(bytes, from, from + keyLengthOf(words, w));
     const page = this.#page(h);
-    if (page === 0) return;
-    const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
-    const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
-    for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
-      if (slots[first + 2 * i + 1] !== address) continue;
-      slots[first + 2 * i + 1] = heap.copy(address, heap.blockSize(address));
-      return;
+    if (page !== 0) {
+      const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+      const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
+      for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+        if (slots[first + 2 * i + 1] !== address) continue;
+        slots[first + 2 * i + 1] = heap.copy(address, heap.blockSize(address));
+        return;
+      }
     }
+    this.#effects.sink?.move(address);
   }
 
   #wordsOf(address: number): Int32Array {

@@ -6,7 +6,6 @@ import { halfSipHash, hash } from "../engine/hash.ts";
 import { Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
 import { Store } from "../engine/store.ts";
 import { Entry, type Span, Table, type TableView } from "../engine/table.ts";
-import { Undo } from "../engine/undo.ts";
 
 const text = new TextEncoder();
 
@@ -332,31 +331,5 @@ Deno.test("a walk goes by the order of hashes, and sees each entry that stays ju
       assert.deepEqual([stays.length, new Set(stays).size], [1000, 1000]);
     }),
     { numRuns: 6 },
-  );
-});
-
-Deno.test("what an Undo takes back is as it was, also where the memory is full", () => {
-  fc.assert(
-    fc.property(fc.integer({ min: 1 }), fc.boolean(), (seed, full) => {
-      const next = random(seed);
-      const store = new Store();
-      const table = store.tables.make(span("t"));
-      const model = new Map<string, Uint8Array>();
-      for (let i = 0; i < 500; i++) {
-        const key = `key ${next(300)}`, value = valueOf(i, next(500));
-        set(table, key, value);
-        model.set(key, value);
-      }
-      const undo = new Undo(store, table);
-      for (let i = 0; i < 2000; i++) {
-        const key = `key ${next(1000)}`;
-        undo.keep(span(key));
-        set(table, key, valueOf(i, next(2000)));
-      }
-      if (full) store.heap.limit = store.heap.size;
-      undo.undo();
-      assertHolds(store.heap, table, model);
-    }),
-    { numRuns: 20 },
   );
 });

@@ -8,6 +8,7 @@
  */
 
 import type { Span, Table } from "../engine/table.ts";
+import { fromClient, toClient } from "../engine/cursor.ts";
 import { Key } from "../engine/key.ts";
 import type { Names } from "../engine/store.ts";
 import { head, skip } from "../wire/msgpack.ts";
@@ -100,7 +101,7 @@ export function writeScan(
   const { entry } = call.store, now = Date.now();
   const count = call.count > 2 ? call.decode(2) as number : SCAN_COUNT;
   const found: number[] = [];
-  let cursor = call.decode(1) as number;
+  let cursor = fromClient(call.decode(1) as number);
   // (A page costs something too, however little is in it.)
   let looked = 0, bytes = 0;
   const visit = (address: number) => {
@@ -117,7 +118,7 @@ export function writeScan(
     looked++;
   } while (cursor !== 0 && looked < count && bytes < SCAN_BYTES);
   call.reply.arrayHead(2);
-  call.reply.int(cursor);
+  call.reply.int(toClient(cursor));
   writeHead(found.length);
   for (const address of found) write(address, call);
 }

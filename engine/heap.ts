@@ -44,11 +44,11 @@
  * Rosenblum, Ousterhout: The Design and Implementation of a Log-Structured File System, 1992.) How much it does
  * depends on how full the memory is:
  *
- * - With room below the limit, it begins when more than a quarter is dead, and moves {@linkcode PACE} bytes for
- *   each byte that is written.
- * - Near the limit, it begins when more than 1/32 is dead, and moves {@linkcode FULL_PACE}.
- * - Where there is no room for a block, it moves {@linkcode MAX_WORK} units at most, and if that is not enough
- *   the block is refused. It goes on when the host is idle, so that a later write finds room.
+ * - With room below the limit, it begins when more than a quarter is dead. For each write it moves 4 times as
+ *   many bytes as were written, and 4 KiB.
+ * - Near the limit, it begins when more than 1/32 is dead: 16 times as many, and 16 KiB.
+ * - Where there is no room for a block, it moves 4 MiB at most (less if blocks are small), and if that does not
+ *   make the room, the block is refused. It goes on when the host is idle, so that a later write is taken.
  *
  * An extent of which less than 1/32 is dead is left alone: its room would cost more than it is worth.
  *
@@ -100,20 +100,20 @@ export const EXPIRES: number = 1 << 30;
 /** Words before a page's slots. */
 export const PAGE_HEAD = 4;
 
-/** Units that the cleaner works off for each unit that is written, with room below the limit, … */
+/** Units of work for each block beside its own: to find it in its table takes as long as to copy 1 KiB. */
+const BLOCK_WORK = 128;
+/** Work of the cleaner for each unit of work that is written, with room below the limit, … */
 const PACE = 4;
-/** … and near the limit: the cleaner keeps up while 1/17 of the extents that it takes is dead. */
+/** … and near the limit: it keeps up while 1/17 of what it cleans is dead. */
 const FULL_PACE = 16;
-/** Units of work for each block, beside those that are moved: it must be found in its table. */
-const BLOCK_WORK = 32;
-/** Units of work below which the cleaner waits for more writes. */
-const MIN_WORK = 512;
-/** Units of work at most for one write: 4 MiB, some milliseconds. */
+/** Work that must have come together before the cleaner is called. */
+const MIN_WORK = 1 << 12;
+/** Work at most for one allocation or one write: 4 MiB, or 4,000 small blocks; 2 to 3 ms. */
 const MAX_WORK = 1 << 19;
-/** Units of work in a step while the host is idle. */
+/** Work in a step while the host is idle. */
 const IDLE_WORK = 1 << 16;
 /** Work that one call of {@linkcode Heap.relieve} counts as: it frees a page and its entries. */
-const RELIEVE_WORK = 1 << 12;
+const RELIEVE_WORK = 1 << 14;
 /** Extents without a living block that are given back in one step. */
 const RELEASES = 8;
 
@@ -343,7 +343,7 @@ export class Heap {
   tend(bytes: number): void {
     if (this.#dead <= this.#tolerated) return;
     const pace = this.#isFull(0) ? FULL_PACE : PACE;
-    this.#credit = Math.min(MAX_WORK, this.#credit + ((bytes + 7) >>> 3) * pace);
+    this.#credit = Math.min(MAX_WORK, this.#credit + (BLOCK_WORK + ((bytes + 7) >>> 3)) * pace);
     if (this.#credit >= MIN_WORK && !this.#releaseGone(1)) this.#credit -= this.#clean(this.#credit);
   }
 

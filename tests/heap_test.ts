@@ -13,7 +13,7 @@ import {
   UNIT_MASK,
 } from "../engine/heap.ts";
 
-/** What a block's cleaning may cost beyond its bytes, see MAX_WORK. */
+/** Bytes that one allocation, or the cleaning in step with it, may move: 4 MiB and one block more. */
 const MAX_MOVED = 2 ** 22 + SEGMENT / 2;
 
 /** Memory that knows what it gave. */

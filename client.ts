@@ -482,7 +482,13 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     // They only happened to travel with one that was refused (a key that is nested too deep, say), or whose
     // reply left no room for theirs: they go again, each alone.
     this.#queue.unshift(
-      ...again.map((call) => ({ calls: [call], bytes: parcel.bytes, whole: false, sealed: true, batch: false })),
+      ...again.map((call) => ({
+        calls: [call],
+        bytes: parcel.bytes,
+        whole: false,
+        sealed: true,
+        batch: false,
+      })),
     );
   }
 

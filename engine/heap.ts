@@ -1,15 +1,15 @@
 /**
- * The memory of the engine: blocks of bytes in segments, and what gives back the room of those that died.
+ * The memory of the engine: blocks of bytes in segments, and the cleaner that wins back the room of dead ones.
  *
- * A **segment** is {@linkcode SEGMENT} bytes from an {@linkcode Allocator}. A **block** lives in one segment,
- * begins at a multiple of 8 bytes, and is known by its **address**: the number of its segment and where it
- * begins there, in units of 8 bytes (so 32 bits reach 32 GiB). A block larger than {@linkcode LARGE} has a
- * buffer of its own, which takes the numbers of as many segments as it is long. There are no pointers, only
- * addresses: the same bytes mean the same wherever they are mapped.
+ * The addresses of a heap are divided into **segments** of {@linkcode SEGMENT} bytes. An **extent** is one
+ * buffer from an {@linkcode Allocator}; it takes one segment, or several in a row. A **block** lives in one
+ * extent, begins at a multiple of 8 bytes, and is known by its **address**: a segment and where the block
+ * begins there, in units of 8 bytes (so 32 bits reach 32 GiB). There are no pointers, only addresses: the same
+ * bytes mean the same wherever they are mapped.
  *
  * ```text
  * address   31        17 16              0
- *          ┌────────────┬─────────────────┐    0 is no block: nothing begins at byte 0 of segment 0
+ *          ┌────────────┬─────────────────┐    0 is no block: segment 0 is never used
  *          │ segment    │ byte / 8        │
  *          └────────────┴─────────────────┘
  *
@@ -25,11 +25,32 @@
  * expiry   two words: milliseconds since 1970, the lower half first
  * ```
  *
- * Blocks are written one after another, as in a log: the current segment is filled, then another is taken. A
- * block that is freed leaves a hole. For each segment the heap counts what lives; when more than a quarter
- * of the heap is holes, a **cleaner** takes the emptiest segment and asks the owner of each of its blocks to
- * move it to the end of the log, a few kilobytes at each write, and then gives the segment back. (As in
- * Rosenblum, Ousterhout: The Design and Implementation of a Log-Structured File System, 1992.)
+ * Blocks are appended to a log. There are two, so that no end of an extent stays empty because a block that
+ * comes next is too large for it:
+ *
+ * ```text
+ * block                       goes to                             and may leave unused
+ * up to 32 KiB                the small log: one segment each     1/32 of it
+ * up to 1/8 of an extent      the large log: extents of 1 to      nothing where blocks are of one size: an
+ *                             4 MiB, 1/32 of the heap             extent has room for a whole number of them
+ * larger                      an extent of its own, just as long  no memory, up to half of its addresses
+ * ```
+ *
+ * So blocks of every size can have half of the addresses at least, 16 GiB.
+ *
+ * A block that is freed leaves a hole, which is **dead** until its extent is given back; that happens when
+ * nothing lives there any more. A **cleaner** sees to it: it takes the extent of which the largest share is
+ * dead, has the owner of each block move it to the end of the log, and gives the extent back. (As in
+ * Rosenblum, Ousterhout: The Design and Implementation of a Log-Structured File System, 1992.) How much it does
+ * depends on how full the memory is:
+ *
+ * - With room below the limit, it begins when more than a quarter is dead. For each write it moves 4 times as
+ *   many bytes as were written, and 4 KiB.
+ * - Near the limit, it begins when more than 1/32 is dead: 16 times as many, and 16 KiB.
+ * - Where there is no room for a block, it moves 4 MiB at most (less if blocks are small), and if that does not
+ *   make the room, the block is refused. It goes on when the host is idle, so that a later write is taken.
+ *
+ * An extent of which less than 1/32 is dead is left alone: its room would cost more than it is worth.
  *
  * While the heap is **frozen** nothing that was in it changes or is given back, so that a snapshot can be
  * read: owners write to copies, and the cleaner rests.
@@ -62,10 +83,14 @@ export const SEGMENT: number = 1 << 20;
 export const UNIT_BITS = 17;
 /** The part of an address that says where in its segment a block begins. */
 export const UNIT_MASK: number = (1 << UNIT_BITS) - 1;
-/** Units; larger blocks have a buffer of their own. */
-const LARGE = 1 << (UNIT_BITS - 2);
 const SEGMENT_UNITS = 1 << UNIT_BITS;
 const SEGMENTS = 1 << (32 - UNIT_BITS);
+/** Segments that only moved blocks may take: the cleaner needs some to win others. */
+const RESERVED_SEGMENTS = 64;
+/** Units of the largest block in the small log. */
+const SMALL = SEGMENT_UNITS >>> 5;
+/** Units of the longest extent with several blocks. */
+const MAX_EXTENT = 4 * SEGMENT_UNITS;
 
 /** Bits of a block's word 0. */
 export const OWNER: number = (1 << 28) - 1;
@@ -75,10 +100,31 @@ export const EXPIRES: number = 1 << 30;
 /** Words before a page's slots. */
 export const PAGE_HEAD = 4;
 
-/** For each unit that is written, so many units of the emptiest segment are cleaned. */
-const CLEAN_PER_UNIT = 4;
-/** No less than this many units at once, so that it is worth the call. */
-const CLEAN_UNITS = 512;
+/** Units of work for each block beside its own: to find it in its table takes as long as to copy 1 KiB. */
+const BLOCK_WORK = 128;
+/** Work of the cleaner for each unit of work that is written, with room below the limit, … */
+const PACE = 4;
+/** … and near the limit: it keeps up while 1/17 of what it cleans is dead. */
+const FULL_PACE = 16;
+/** Work that must have come together before the cleaner is called. */
+const MIN_WORK = 1 << 12;
+/** Work at most for one allocation or one write: 4 MiB, or 4,000 small blocks; 2 to 3 ms. */
+const MAX_WORK = 1 << 19;
+/** Work in a step while the host is idle. */
+const IDLE_WORK = 1 << 16;
+/** Work that one call of {@linkcode Heap.relieve} counts as: it frees a page and its entries. */
+const RELIEVE_WORK = 1 << 14;
+/** Extents without a living block that are given back in one step. */
+const RELEASES = 8;
+
+/** Where blocks are appended. */
+interface Log {
+  /** The first segment of its extent; 0 if it has none. */
+  segment: number;
+  /** Units that are written, and units of the extent. */
+  end: number;
+  length: number;
+}
 
 const own: Allocator = {
   allocate: (bytes) => new ArrayBuffer(bytes),
@@ -86,34 +132,48 @@ const own: Allocator = {
   release: (buffer) => void buffer.transfer(0),
 };
 
+/** In place of what is not there. (Two words: address 0 can be read.) */
+const NO_WORDS = new Int32Array(2);
+const NO_BYTES = new Uint8Array(0);
+
 /** Blocks in segments. */
 export class Heap {
-  /** Of each segment its bytes, … */
-  readonly bytes: Uint8Array[] = [];
+  /** Of each segment its bytes, up to the end of its extent, … */
+  readonly bytes: Uint8Array[] = [NO_BYTES];
   /** … and the same as words. */
-  readonly words: Int32Array[] = [];
+  readonly words: Int32Array[] = [NO_WORDS];
   /** Changes with every snapshot: blocks of another epoch may belong to one. */
   epoch = 0;
   readonly #allocator: Allocator;
   readonly #owners: (Owner | undefined)[] = [undefined];
   readonly #freeOwners: number[] = [];
-  /** Of each segment: units that were written, and units that live. */
+  /** Of each segment: the first one of its extent, or 0 if it is free. */
+  #extents = new Int32Array(64);
+  /** Of each extent, by its first segment: units that were written, and units that live. */
   #written = new Int32Array(64);
   #live = new Int32Array(64);
-  /** Which numbers of segments are taken. */
-  #taken = new Uint8Array(64);
-  /** Where the log goes on. */
-  #current = -1;
-  #end = SEGMENT_UNITS;
-  /** Units that live, and units of all segments. */
+  readonly #small: Log = { segment: 0, end: 0, length: 0 };
+  readonly #large: Log = { segment: 0, end: 0, length: 0 };
+  /** Units that live, units that were written and live no more, and units of all extents. */
   #liveUnits = 0;
+  #dead = 0;
   #units = 0;
-  /** Bytes outside of segments that count toward the limit, see {@linkcode Heap.charge}. */
+  /** Bytes outside of extents that count toward the limit, see {@linkcode Heap.charge}. */
   #charged = 0;
   #frozen = 0;
-  /** The segment that is being cleaned, and how far it is. */
-  #cleaning = -1;
+  /** Extents in which nothing lives any more, and that could not be given back at once. */
+  readonly #gone: number[] = [];
+  /** The extent that is being cleaned, or 0, and how far the cleaner is. */
+  #cleaning = 0;
   #cleaned = 0;
+  /** Units of work that writes have paid for and that was not done yet. */
+  #credit = 0;
+  /** Writes need not clean while no more units than this are dead. */
+  #tolerated = 0;
+  /** While fewer units than this are dead, there is no extent worth cleaning. */
+  #futile = 0;
+  /** Units for which there was no room: the idle cleaner makes it. */
+  #wanted = 0;
   /** What is written now may go beyond the limit: blocks that are moved, for example. */
   #beyond = false;
   /** How often what the heap holds was changed by its owners. */
@@ -127,6 +187,7 @@ export class Heap {
 
   constructor(allocator: Allocator = own) {
     this.#allocator = allocator;
+    this.#setPace();
   }
 
   /** An empty heap of the same memory and the same limit. */
@@ -146,9 +207,19 @@ export class Heap {
     return this.#liveUnits * 8;
   }
 
-  /** How many bytes the heap may take: beyond, {@linkcode Heap.allocate} throws. */
+  /** Bytes of blocks that were freed and whose extents are not given back yet. */
+  get dead(): number {
+    return this.#dead * 8;
+  }
+
+  /**
+   * How many bytes the heap may take: beyond, {@linkcode Heap.allocate} throws. While an extent is cleaned, its
+   * blocks may be there twice: the heap is then larger by what it moves, 1/32 of the heap or two segments.
+   */
   set limit(bytes: number) {
     this.#most = Math.min(SEGMENTS * SEGMENT_UNITS, Math.floor(bytes / 8));
+    this.#futile = 0;
+    this.#setPace();
   }
 
   /**
@@ -161,11 +232,13 @@ export class Heap {
   charge(bytes: number): void {
     this.#makeRoom(Math.ceil(bytes / 8));
     this.#charged += bytes;
+    this.#setPace();
   }
 
   /** Counts that many bytes no longer, see {@linkcode Heap.charge}. */
   discharge(bytes: number): void {
     this.#charged -= bytes;
+    this.#setPace();
   }
 
   /** A snapshot is being read. */
@@ -193,39 +266,50 @@ export class Heap {
   }
 
   /**
-   * Room for a block of so many bytes; what is there is rubbish until it is written. May move other blocks:
-   * addresses that were read before must be read again.
+   * Room for a block of so many bytes; what is there is rubbish until it is written, which the caller does
+   * before anything else. May move other blocks: addresses that were read before must be read again.
    *
    * @throws {OutOfMemory} if the heap may not grow.
    */
   allocate(bytes: number): number {
     const units = (bytes + 7) >>> 3;
-    if (units > LARGE) return this.#allocateLarge(units);
-    if (this.#end + units > SEGMENT_UNITS) this.#nextSegment(units);
-    const address = this.#current << UNIT_BITS | this.#end;
-    this.#end += units;
-    this.#written[this.#current] = this.#end;
-    this.#live[this.#current] += units;
+    const log = units <= SMALL ? this.#small : this.#large;
+    if (log.end + units > log.length) {
+      const extent = this.#advance(log, units);
+      if (extent > 0) return extent << UNIT_BITS;
+    }
+    const address = (log.segment << UNIT_BITS) + log.end;
+    log.end += units;
+    this.#written[log.segment] = log.end;
+    this.#live[log.segment] += units;
     this.#liveUnits += units;
-    return address;
+    return address | 0;
   }
 
   /** Frees a block of so many bytes. */
   free(address: number, bytes: number): void {
     const units = (bytes + 7) >>> 3;
-    const segment = address >>> UNIT_BITS;
-    this.#live[segment] -= units;
+    const extent = this.#extents[address >>> UNIT_BITS];
     this.#liveUnits -= units;
-    if (this.#live[segment] === 0 && this.#frozen === 0) this.#release(segment);
+    this.#dead += units;
+    if ((this.#live[extent] -= units) === 0) this.#empty(extent);
   }
 
   /** Copies a block of so many bytes to the end of the log and frees it. */
   copy(address: number, bytes: number): number {
-    const to = this.beyondLimit(() => this.allocate(bytes));
+    const before = this.#beyond;
+    this.#beyond = true;
+    let to: number;
+    try {
+      to = this.allocate(bytes);
+    } finally {
+      this.#beyond = before;
+    }
     const from = (address & UNIT_MASK) << 1, target = (to & UNIT_MASK) << 1;
     const source = this.words[address >>> UNIT_BITS], words = this.words[to >>> UNIT_BITS];
     const count = (bytes + 7) >>> 3 << 1;
-    for (let i = 0; i < count; i++) words[target + i] = source[from + i];
+    if (count > 64) words.set(source.subarray(from, from + count), target);
+    else for (let i = 0; i < count; i++) words[target + i] = source[from + i];
     this.free(address, bytes);
     return to;
   }
@@ -247,12 +331,9 @@ export class Heap {
     this.epoch = this.epoch + 1 | 0;
   }
 
-  /** Ends one {@linkcode Heap.freeze}. */
+  /** Ends one {@linkcode Heap.freeze}. What has died meanwhile is given back in steps. */
   thaw(): void {
-    if (--this.#frozen > 0) return;
-    for (let segment = 0; segment < this.words.length; segment++) {
-      if (this.#written[segment] > 0 && this.#live[segment] === 0) this.#release(segment);
-    }
+    this.#frozen--;
   }
 
   /**
@@ -260,129 +341,238 @@ export class Heap {
    * blocks.
    */
   tend(bytes: number): void {
-    if (this.#units - this.#liveUnits <= (this.#units >>> 2) + (2 << UNIT_BITS)) return;
-    this.#clean(Math.max(CLEAN_UNITS, (bytes >>> 3) * CLEAN_PER_UNIT));
+    if (this.#dead <= this.#tolerated) return;
+    const pace = this.#isFull(0) ? FULL_PACE : PACE;
+    this.#credit = Math.min(MAX_WORK, this.#credit + (BLOCK_WORK + ((bytes + 7) >>> 3)) * pace);
+    if (this.#credit >= MIN_WORK && !this.#releaseGone(1)) this.#credit -= this.#clean(this.#credit);
   }
 
-  /** Cleans while there is nothing else to do; false once there is little to gain. */
+  /** Cleans while there is nothing else to do, a step at each call; false once there is little to gain. */
   tidy(): boolean {
-    if (this.#frozen > 0 || this.#units - this.#liveUnits <= (this.#units >>> 3) + (2 << UNIT_BITS)) {
-      return false;
-    }
-    return this.#clean(1 << (UNIT_BITS - 2));
+    if (this.#frozen > 0) return false;
+    if (this.#releaseGone(RELEASES)) return true;
+    const tolerated = this.#isFull(this.#wanted) ? 0 : (this.#units >>> 3) + 2 * SEGMENT_UNITS;
+    if (this.#dead > tolerated && this.#clean(IDLE_WORK) > 0) return true;
+    this.#wanted = 0;
+    return false;
   }
 
   /** Gives everything back. Nobody may use the heap any more. */
   close(): void {
-    for (const words of this.words) {
-      if (words.length > 0) this.#allocator.release(words.buffer as ArrayBuffer);
+    for (let extent = 1; extent < this.words.length; extent++) {
+      if (this.#extents[extent] === extent) this.#allocator.release(this.words[extent].buffer as ArrayBuffer);
     }
     this.words.length = this.bytes.length = 0;
   }
 
-  #nextSegment(units: number): void {
-    if (this.#makeRoom(SEGMENT_UNITS) && this.#end + units <= SEGMENT_UNITS) return;
-    const full = this.#current;
-    this.#current = this.#take(0, 1, SEGMENT_UNITS);
-    // Nothing begins at address 0.
-    this.#end = this.#current === 0 ? 1 : 0;
-    this.#written[this.#current] = this.#end;
-    if (full >= 0 && this.#live[full] === 0 && this.#frozen === 0) this.#release(full);
+  /**
+   * Takes another extent for a log, with room for a block of so many units. A block that is too large to share
+   * one gets its own, which is the answer; else 0.
+   */
+  #advance(log: Log, units: number): number {
+    // Of what a long snapshot left behind, a host that is never idle gives back more than it takes.
+    this.#releaseGone(2);
+    const longest = Math.max(SEGMENT_UNITS, Math.min(MAX_EXTENT, this.#units >>> 5));
+    if (units > Math.max(SMALL, longest >>> 3)) {
+      this.#makeRoom(units);
+      const extent = this.#take(units);
+      this.#written[extent] = this.#live[extent] = units;
+      this.#liveUnits += units;
+      return extent;
+    }
+    const small = log === this.#small;
+    const shortest = small ? SEGMENT_UNITS : multiple(units, SEGMENT_UNITS);
+    this.#makeRoom(shortest);
+    // The cleaner may have advanced the log.
+    if (log.end + units <= log.length) return 0;
+    // One that is as long as there is room for, and that such blocks fill to its end.
+    const length = small
+      ? SEGMENT_UNITS
+      : Math.max(shortest, multiple(units, Math.min(longest, this.#room())));
+    const full = log.segment;
+    log.segment = this.#take(length);
+    log.length = length;
+    log.end = 0;
+    if (full > 0 && this.#live[full] === 0) this.#empty(full);
+    return 0;
   }
 
-  #allocateLarge(units: number): number {
-    this.#makeRoom(units);
-    // Not number 0: it would have the address 0.
-    const segment = this.#take(1, Math.ceil(units / SEGMENT_UNITS), units);
-    this.#written[segment] = this.#live[segment] = units;
-    this.#liveUnits += units;
-    return segment << UNIT_BITS;
-  }
-
-  /** Takes a buffer, and as many numbers in a row, none below `from`. */
-  #take(from: number, numbers: number, units: number): number {
-    const segment = this.#findNumbers(from, numbers);
-    const buffer = this.#allocator.allocate(units * 8);
-    this.bytes[segment] = new Uint8Array(buffer);
-    this.words[segment] = new Int32Array(buffer);
+  /** Takes a buffer, and as many segments in a row as it is long. */
+  #take(units: number): number {
+    const count = Math.ceil(units / SEGMENT_UNITS);
+    const first = this.#findSegments(count);
+    let buffer: ArrayBuffer;
+    try {
+      buffer = this.#allocator.allocate(units * 8);
+    } catch (cause) {
+      throw new OutOfMemory(`${cannot(units)}: the system has no more memory`, { cause });
+    }
+    for (let i = 0; i < count; i++) {
+      this.#extents[first + i] = first;
+      this.bytes[first + i] = new Uint8Array(buffer, i * SEGMENT);
+      this.words[first + i] = new Int32Array(buffer, i * SEGMENT);
+    }
     this.#units += units;
-    return segment;
-  }
-
-  #findNumbers(from: number, count: number): number {
-    const taken = this.#taken;
-    let first = taken.indexOf(0, from);
-    for (let next = first; first >= 0 && next < first + count; next++) {
-      if (taken[next] === 1) first = taken.indexOf(0, next + 1);
-    }
-    if (first < 0) first = taken.length;
-    const end = first + count;
-    if (end > SEGMENTS) throw new OutOfMemory("the heap has no more addresses");
-    if (end > taken.length) {
-      this.#taken = grown(new Uint8Array(Math.max(end, taken.length * 2)), taken);
-      this.#live = grown(new Int32Array(this.#taken.length), this.#live);
-      this.#written = grown(new Int32Array(this.#taken.length), this.#written);
-    }
-    for (let i = this.words.length; i < end; i++) this.words[i] = NO_WORDS, this.bytes[i] = NO_BYTES;
-    this.#taken.fill(1, first, end);
+    this.#futile = 0;
+    this.#setPace();
     return first;
   }
 
-  #release(segment: number): void {
-    if (segment === this.#current) return;
-    const words = this.words[segment];
+  /** The first of so many free segments in a row. */
+  #findSegments(count: number): number {
+    const extents = this.#extents;
+    let first = extents.indexOf(0, 1);
+    for (let next = first; first >= 0 && next < Math.min(first + count, extents.length); next++) {
+      if (extents[next] !== 0) next = first = extents.indexOf(0, next + 1);
+    }
+    if (first < 0) first = extents.length;
+    const end = first + count;
+    if (end > SEGMENTS - (this.#beyond ? 0 : RESERVED_SEGMENTS)) {
+      throw new OutOfMemory(`${cannot(count * SEGMENT_UNITS)}: the 32 GiB that have addresses are taken`);
+    }
+    if (end > extents.length) {
+      const length = Math.min(SEGMENTS, Math.max(end, extents.length * 2));
+      this.#extents = grown(length, extents);
+      this.#live = grown(length, this.#live);
+      this.#written = grown(length, this.#written);
+    }
+    for (let i = this.words.length; i < end; i++) this.words[i] = NO_WORDS, this.bytes[i] = NO_BYTES;
+    return first;
+  }
+
+  /** Nothing lives in an extent any more. */
+  #empty(extent: number): void {
+    const log = extent === this.#small.segment ? this.#small : this.#large;
+    if (extent === log.segment) {
+      if (this.#frozen === 0) this.#rewind(log);
+    } else if (this.#frozen > 0) {
+      this.#gone.push(extent);
+    } else {
+      this.#release(extent);
+    }
+  }
+
+  /** Writes a log's extent, in which nothing lives, from its beginning on. */
+  #rewind(log: Log): void {
+    this.#dead -= log.end;
+    this.#written[log.segment] = log.end = 0;
+  }
+
+  /** Gives back an extent in which nothing lives. */
+  #release(extent: number): void {
+    const words = this.words[extent];
     const units = words.length >>> 1;
-    this.words[segment] = NO_WORDS;
-    this.bytes[segment] = NO_BYTES;
-    this.#written[segment] = 0;
+    const end = extent + Math.ceil(units / SEGMENT_UNITS);
+    this.#extents.fill(0, extent, end);
+    this.words.fill(NO_WORDS, extent, end);
+    this.bytes.fill(NO_BYTES, extent, end);
     this.#units -= units;
-    this.#taken.fill(0, segment, segment + Math.ceil(units / SEGMENT_UNITS));
-    if (segment === this.#cleaning) this.#cleaning = -1;
+    this.#dead -= this.#written[extent];
+    this.#written[extent] = 0;
+    if (extent === this.#cleaning) this.#cleaning = 0;
+    this.#futile = 0;
+    this.#setPace();
     this.#allocator.release(words.buffer as ArrayBuffer);
   }
 
-  /** Moves what lives in the emptiest segment, up to so many units of it. False if none can be cleaned. */
-  #clean(units: number): boolean {
+  /** Gives back some extents that had to stay when they became empty; whether there was one. */
+  #releaseGone(most: number): boolean {
     if (this.#frozen > 0) return false;
-    if (this.#cleaning < 0 && !this.#choose()) return false;
-    const segment = this.#cleaning;
-    const end = Math.min(this.#cleaned + units, this.#written[segment]);
-    this.moves++;
-    while (this.#cleaned < end && this.#cleaning === segment) {
-      const at = this.#cleaned;
-      this.#cleaned = at + ((this.blockSize(segment << UNIT_BITS | at) + 7) >>> 3);
-      this.#owners[this.words[segment][at << 1] & OWNER]?.move(segment << UNIT_BITS | at);
+    const { segment, end } = this.#small;
+    if (end > 0 && this.#live[segment] === 0) this.#rewind(this.#small);
+    const large = this.#large.segment;
+    if (large > 0 && this.#live[large] === 0) {
+      this.#large.segment = this.#large.end = this.#large.length = 0;
+      this.#release(large);
+      return true;
     }
-    if (this.#cleaning === segment && this.#cleaned >= this.#written[segment]) this.#cleaning = -1;
+    if (this.#gone.length === 0) return false;
+    while (most-- > 0 && this.#gone.length > 0) this.#release(this.#gone.pop()!);
     return true;
-  }
-
-  /** Takes the segment in which the least lives. */
-  #choose(): boolean {
-    let least = SEGMENT_UNITS;
-    for (let segment = 0; segment < this.words.length; segment++) {
-      if (segment === this.#current) continue;
-      // Large blocks are not moved: nothing would be gained.
-      if (this.words[segment].length !== SEGMENT_UNITS * 2) continue;
-      if (this.#live[segment] < least) least = this.#live[segment], this.#cleaning = segment;
-    }
-    this.#cleaned = this.#cleaning === 0 ? 1 : 0;
-    return this.#cleaning >= 0;
   }
 
   /**
-   * Makes sure that the heap may grow by so many units: at the limit it cleans as long as that helps.
-   * Answers whether it has cleaned. What moves may go beyond the limit: it makes more room than it takes.
+   * Moves what lives in the extent of which the largest share is dead, for so much work.
+   *
+   * @returns How much work it was: one block more at most; 0 if no extent is worth it.
    */
-  #makeRoom(units: number): boolean {
-    if (this.#beyond || this.size + units * 8 <= this.#most * 8) return false;
-    while (this.size + units * 8 > this.#most * 8) {
-      if (this.#units - this.#liveUnits < 2 * SEGMENT_UNITS || !this.#clean(SEGMENT_UNITS)) {
-        if (this.#frozen === 0 && this.relieve?.()) continue;
-        throw new OutOfMemory(`the memory is full: it may have ${this.#most * 8} bytes`);
-      }
+  #clean(work: number): number {
+    if (this.#frozen > 0 || this.#cleaning === 0 && !this.#choose()) return 0;
+    const extent = this.#cleaning, end = this.#written[extent];
+    let done = 0;
+    this.moves++;
+    while (done < work && this.#cleaned < end) {
+      const address = (extent << UNIT_BITS) + this.#cleaned | 0;
+      const owner = this.words[address >>> UNIT_BITS][(address & UNIT_MASK) << 1] & OWNER;
+      const live = this.#live[extent];
+      this.#cleaned += (this.blockSize(address) + 7) >>> 3;
+      this.#owners[owner]?.move(address);
+      done += BLOCK_WORK + live - this.#live[extent];
+      // Its last block was moved, and it was given back.
+      if (this.#cleaning !== extent) return done;
     }
-    return true;
+    if (this.#cleaned >= end) {
+      // Nobody moves what still lives there: that room cannot be won.
+      this.#dead -= end - this.#live[extent];
+      this.#written[extent] = this.#live[extent];
+      this.#cleaning = 0;
+    }
+    return done;
+  }
+
+  /** Takes the extent of which the largest share is dead. */
+  #choose(): boolean {
+    if (this.#dead < this.#futile) return false;
+    const written = this.#written, live = this.#live;
+    let most = 1 / 32;
+    for (let extent = 1; extent < this.words.length; extent++) {
+      const dead = written[extent] - live[extent];
+      if (dead <= written[extent] * most) continue;
+      if (extent === this.#small.segment || extent === this.#large.segment) continue;
+      most = dead / written[extent];
+      this.#cleaning = extent;
+    }
+    this.#cleaned = 0;
+    if (this.#cleaning > 0) return true;
+    // There will be none before so many more are dead, or an extent is closed.
+    this.#futile = this.#dead + (SEGMENT_UNITS >>> 5);
+    this.#setPace();
+    return false;
+  }
+
+  /** Units that the heap may still take. */
+  #room(): number {
+    return this.#most - this.#units - Math.ceil(this.#charged / 8);
+  }
+
+  /** Whether the heap is near its limit, or has no room for so many units. */
+  #isFull(units: number): boolean {
+    return this.#room() < Math.max(units, 2 * SEGMENT_UNITS + (this.#units >>> 6));
+  }
+
+  #setPace(): void {
+    const tolerated = this.#isFull(0) ? this.#units >>> 5 : (this.#units >>> 2) + 2 * SEGMENT_UNITS;
+    this.#tolerated = Math.max(tolerated, this.#futile);
+  }
+
+  /** Makes sure that the heap may grow by so many units: at the limit it cleans, for a bounded time. */
+  #makeRoom(units: number): void {
+    if (this.#beyond || units <= this.#room()) return;
+    let work = MAX_WORK;
+    while (units > this.#room()) {
+      if (this.#releaseGone(1)) continue;
+      let done = 0;
+      if (this.#frozen === 0 && work > 0) {
+        if (this.relieve?.()) done = RELIEVE_WORK;
+        else if (units <= this.#room() + this.#dead) done = this.#clean(work);
+      }
+      if (done === 0) {
+        this.#wanted = Math.max(this.#wanted, units);
+        throw new OutOfMemory(`${cannot(units)}: the memory is full: it may have ${this.#most * 8} bytes`);
+      }
+      work -= done;
+    }
+    this.#wanted = 0;
   }
 
   /** Bytes of a block, its head included. */
@@ -396,10 +586,17 @@ export class Heap {
   }
 }
 
-const NO_WORDS = new Int32Array(0);
-const NO_BYTES = new Uint8Array(0);
+/** The most units that are a multiple of a block's and not more than so many; one block at least. */
+function multiple(units: number, most: number): number {
+  return units * Math.max(1, Math.floor(most / units));
+}
 
-function grown<T extends Int32Array | Uint8Array>(larger: T, array: T): T {
+function cannot(units: number): string {
+  return `Cannot take ${units * 8} bytes more`;
+}
+
+function grown(length: number, array: Int32Array): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(length);
   larger.set(array);
   return larger;
 }

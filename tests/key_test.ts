@@ -1,10 +1,11 @@
 /** Canonical keys: one value is one key, however it was written; two values are two. */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { canonical } from "../engine/key.ts";
+import { canonical, MAX_KEY_BYTES, sameValue } from "../engine/key.ts";
 import { skip, Writer } from "../wire/msgpack.ts";
 import { keyAt, keyOf } from "./stores.ts";
 
@@ -287,4 +288,98 @@ Deno.test("canonical() and keyAt() begin where they are told to, within any view
   to.nil();
   assert.equal(canonical(bytes, 2, to), 2 + inner.length);
   assert.deepEqual(to.written.slice(), concat([0xc0], keyBytes(inner)));
+});
+
+/** Maps of about so many bytes, each hard to bring into order in its way. */
+function hardMaps(size: number): Record<string, Uint8Array> {
+  const map = (pairs: Uint8Array[]) =>
+    new Uint8Array(Buffer.concat([concat([0xdf, ...bigEndian(pairs.length, 4)]), ...pairs]));
+  const pairsOf = (each: number, pair: (i: number) => ArrayLike<number>) =>
+    Array.from({ length: Math.floor(size / each) }, (_, i) => concat(pair(i)));
+  const nested = (deep: number, bytes: Uint8Array): Uint8Array =>
+    deep === 0 ? bytes : nested(deep - 1, concat([0x82, 0x01, 0x01, 0x00], bytes));
+  const scattered = (i: number) => Math.imul(i, 0x9e3779b1) >>> 0;
+  return {
+    "two bytes a pair": map(pairsOf(2, (i) => [scattered(i) >>> 25, 0])),
+    "two bytes a key": map(pairsOf(4, (i) => [0xcd, ...bigEndian(scattered(i) >>> 16 | 0x100, 2), 0])),
+    "descending": map(pairsOf(6, (i) => [0xce, ...bigEndian(0xffffffff - i, 4), 0])),
+    "floats": map(pairsOf(10, (i) => [0xcb, ...bigEndian(0x4059n << 48n, 8), i & 1])),
+    "alike up to their last bytes": map(pairsOf(260, (i) => [
+      0xda,
+      1,
+      0,
+      ...new Uint8Array(252),
+      ...bigEndian(scattered(i), 4),
+      0,
+    ])),
+    "empty arrays": map(pairsOf(2, () => [0x90, 0x90])),
+    "nested": nested(14, map(pairsOf(6, (i) => [0xce, ...bigEndian(scattered(i) | 0x10000, 4), 0]))),
+  };
+}
+
+Deno.test("a key of 64 KiB is made canonical in a moment, whatever is in it", () => {
+  for (const [what, bytes] of Object.entries(hardMaps(MAX_KEY_BYTES))) {
+    const to = new Writer(MAX_KEY_BYTES * 2);
+    let fastest = Infinity;
+    for (let round = 0; round < 5; round++) {
+      to.reset();
+      const began = performance.now();
+      canonical(bytes, 0, to);
+      fastest = Math.min(fastest, performance.now() - began);
+    }
+    // (1 to 3 ms are seen, and 30 where maps were brought into order as texts.)
+    assert.ok(fastest < 20, `${what}: ${fastest} ms`);
+  }
+});
+
+Deno.test("values are the same if they are as keys, in whatever way they were written", () => {
+  const value = fc.letrec<{ value: Data }>((tie) => ({
+    value: fc.oneof(
+      { maxDepth: 4 },
+      fc.constant(null),
+      fc.boolean(),
+      fc.integer({ min: -3, max: 3 }),
+      fc.constantFrom("", "a", "b"),
+      fc.uint8Array({ maxLength: 2 }),
+      fc.array(tie("value"), { maxLength: 3 }),
+      fc.dictionary(fc.constantFrom("a", "b", "c", "d"), tie("value")),
+    ),
+  })).value;
+  const numbers = fc.array(fc.nat(), { minLength: 1, maxLength: 20 });
+  const chooser = (numbers: number[]) => {
+    let i = 0;
+    return () => numbers[i++ % numbers.length];
+  };
+  const same = (a: Uint8Array, b: Uint8Array) =>
+    sameValue(concat([0], a, [0]), 1, 1 + a.length, concat([0, 0], b), 2, 2 + b.length);
+  fc.assert(
+    fc.property(value, value, numbers, numbers, (a, b, some, others) => {
+      const first = anyForm(a, chooser(some));
+      assert.ok(same(first, anyForm(a, chooser(others))));
+      const second = anyForm(b, chooser(others));
+      assert.equal(same(first, second), Buffer.from(keyBytes(first)).equals(keyBytes(second)));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+Deno.test("values that are large or deeply nested are compared in a moment", () => {
+  for (const [what, bytes] of Object.entries(hardMaps(2 ** 18))) {
+    const other = bytes.slice();
+    other[other.length - 1] = 0xc2;
+    const began = performance.now();
+    assert.equal(sameValue(bytes, 0, bytes.length, other, 0, other.length), false, what);
+    assert.ok(performance.now() - began < 1500, `${what}: ${performance.now() - began} ms`);
+  }
+  // {1: {1: …, 0: 0}, 0: 0}: in each of 511 levels what is long comes first.
+  const deep = (inner: number) =>
+    Buffer.concat([
+      concat(Array.from({ length: 511 }, () => [0x82, 1]).flat(), [0xc6, ...bigEndian(1 << 20, 4)]),
+      new Uint8Array(1 << 20).fill(inner),
+      new Uint8Array(1022),
+    ]);
+  const [a, b] = [deep(1), deep(2)];
+  const began = performance.now();
+  assert.equal(sameValue(a, 0, a.length, b, 0, b.length), false);
+  assert.ok(performance.now() - began < 500, `${performance.now() - began} ms`);
 });

@@ -11,6 +11,7 @@
  */
 
 import { head, skip } from "../../wire/msgpack.ts";
+import { fromClient, toClient } from "../cursor.ts";
 import { Key } from "../key.ts";
 import type { Names, Store } from "../store.ts";
 import { Entry, type Span, type Table, type TableView } from "../table.ts";
@@ -194,7 +195,7 @@ export function writePage(call: Call, names: Names, what: "keys" | "entries"): v
   const { entry } = call.store, { reply } = call, now = Date.now();
   const count = Math.min(call.count > 2 ? call.decode(2) as number : PAGE_ENTRIES, MAX_PAGE_ENTRIES);
   const found: number[] = [];
-  let cursor = call.decode(1) as number;
+  let cursor = fromClient(call.decode(1) as number);
   // (A page of the table costs something too, however little is in it.)
   let visited = 0, bytes = 0;
   const visit = (address: number) => {
@@ -213,7 +214,7 @@ export function writePage(call: Call, names: Names, what: "keys" | "entries"): v
   call.work += visited;
   call.checkRoom(bytes + 16, "ask for fewer at once");
   reply.arrayHead(2);
-  reply.int(cursor);
+  reply.int(toClient(cursor));
   if (what === "keys") reply.arrayHead(found.length);
   else reply.mapHead(found.length);
   for (const address of found) write(address, call, entry, what);

@@ -1,0 +1,47 @@
+/**
+ * Cursors of scans, as clients see them.
+ *
+ * Within the engine a cursor is the hash of the next key ({@linkcode Table.walk}). Hashes must not be known outside:
+ * whoever knows many could choose keys that fall together. So a cursor that leaves goes through a permutation of
+ * the numbers of 32 bits that only this process knows: a Feistel network of eight rounds over two halves, with
+ * HalfSipHash as the function of a round, under a secret of its own. 0 begins and ends a scan, and stays 0.
+ *
+ * @see Luby, Rackoff: How to Construct Pseudorandom Permutations from Pseudorandom Functions, 1988
+ * @module
+ */
+
+import { halfSipHash } from "./hash.ts";
+
+const [K0, K1] = crypto.getRandomValues(new Int32Array(2));
+const ROUNDS = 8;
+const input = new Uint8Array(3);
+
+function round(half: number, i: number): number {
+  input[0] = i;
+  input[1] = half;
+  input[2] = half >>> 8;
+  return halfSipHash(input, 0, 3, K0, K1) & 0xffff;
+}
+
+function permute(value: number): number {
+  let left = value >>> 16, right = value & 0xffff;
+  for (let i = 0; i < ROUNDS; i++) [left, right] = [right, left ^ round(right, i)];
+  return (left << 16 | right) >>> 0;
+}
+
+function unpermute(value: number): number {
+  let left = value >>> 16, right = value & 0xffff;
+  for (let i = ROUNDS - 1; i >= 0; i--) [left, right] = [right ^ round(left, i), left];
+  return (left << 16 | right) >>> 0;
+}
+
+/** The cursor that a client is given. */
+export function toClient(cursor: number): number {
+  // (What would become 0 becomes what 0 would.)
+  return cursor === 0 ? 0 : permute(cursor) || permute(0);
+}
+
+/** The cursor that a client was given, as the engine knows it. One that it made up may begin anywhere. */
+export function fromClient(cursor: number): number {
+  return cursor === 0 ? 0 : unpermute(cursor) || unpermute(0);
+}

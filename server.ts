@@ -301,7 +301,10 @@ export class MemStore implements AsyncDisposable {
       throw new Error("Cannot use a key: the list of authorized clients is missing");
     }
     const keys = await readKeys(key);
-    const clients = new Clients(authorizedClients, (why) => this.#warn("authorized clients", { why }));
+    const clients = new Clients(authorizedClients, {
+      failed: (why) => this.#options.log?.("warning", "authorized clients", { why }),
+      removed: (keys) => this.#ports.forEach((port) => keys.forEach((key) => port.disconnect(key))),
+    });
     this.#clients = clients;
     this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
       const client = clients.find(publicKey);
@@ -459,14 +462,17 @@ export class MemStore implements AsyncDisposable {
     const { from, frames, user } = arrived;
     this.#messages++;
     const right = this.#rightOf(port, user);
+    if (right === undefined) {
+      // Its key was removed before it sent anything.
+      port.disconnect(user ?? "");
+      return true;
+    }
     const { envelope, legacy, payload, fault } = parseRequest(frames);
     const refuse = (code: Code, why: string) => this.#dispatcher.refuse(new MemStoreError(code, why), legacy);
-    const reply = right === undefined
-      ? refuse("DENIED", "Cannot run the message: this client is not authorized any more")
-      : fault === undefined
+    const reply = fault === undefined
       ? this.#dispatcher.answer(payload, legacy, right)
       : refuse("BAD_REQUEST", `Cannot read the message: ${fault}`);
-    if (right === undefined || fault !== undefined || !this.#dispatcher.readable) port.fault(from);
+    if (fault !== undefined || !this.#dispatcher.readable) port.fault(from);
     else if (from.faults > 0) from.faults--;
     if (reply instanceof Promise) {
       port.begin(from);
@@ -506,6 +512,7 @@ export class MemStore implements AsyncDisposable {
     await this.#keeper?.close();
     await this.#sweeper?.close();
     this.#ports.forEach((port) => port.close());
+    this.#clients?.close();
     await this.#doorman?.close();
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());

@@ -8,6 +8,7 @@
  */
 
 import { dirname, join } from "node:path";
+import { visible } from "./output.ts";
 
 /** How many lines are kept. */
 export const MAX_LINES = 1000;
@@ -24,10 +25,14 @@ export function historyPath(): string | undefined {
   }
 }
 
-/** The lines of the file, the oldest first; those beyond {@linkcode MAX_LINES} are dropped from it. */
+/**
+ * The lines of the file, the oldest first. Those beyond {@linkcode MAX_LINES} are dropped from it, and so are lines
+ * that hold control characters: the prompt would write them to the terminal as they are.
+ */
 export function loadHistory(path: string): string[] {
   try {
-    const all = Deno.readTextFileSync(path).split("\n").filter((line) => line !== "");
+    const all = Deno.readTextFileSync(path).split("\n")
+      .filter((line) => line !== "" && line === visible(line));
     const lines = all.slice(-MAX_LINES);
     if (lines.length < all.length) Deno.writeTextFileSync(path, lines.join("\n") + "\n");
     return lines;

@@ -17,25 +17,30 @@
  */
 
 import { Extension } from "../wire/codec.ts";
+import { visible } from "./output.ts";
 
 /** A text is broken into lines where it is longer than this. */
 const WIDTH = 80;
 
 /**
  * The value of an argument: JSON where it parses as JSON, else the text itself.
+ *
+ * @throws {RangeError} if a number in it does not fit.
  */
 export function parseArgument(text: string): unknown {
   try {
     return parseJson(text);
-  } catch {
-    return text;
+  } catch (error) {
+    if (error instanceof SyntaxError) return text;
+    throw error;
   }
 }
 
 /**
  * The value of a JSON text; integers keep every digit.
  *
- * @throws {SyntaxError} if it is no JSON.
+ * @throws {SyntaxError} if it is not JSON.
+ * @throws {RangeError} if a number in it does not fit: `1e400` is not infinity, `1e-400` is not 0.
  */
 export function parseJson(text: string): unknown {
   return parseWithSource(text, revive);
@@ -53,12 +58,21 @@ const parseWithSource = JSON.parse as (
 ) => unknown;
 
 function revive(_key: string, value: unknown, { source = "" }: Context): unknown {
-  if (typeof value === "number") {
-    return !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value;
-  }
+  if (typeof value === "number") return numberOf(value, source);
   if (typeof value !== "object" || value === null) return value;
   const entries = Object.entries(value);
   return entries.length === 1 ? reviveTagged(entries[0]) ?? value : value;
+}
+
+/** A number as it was typed: an integer keeps its digits, a float may lose some, but not all. */
+function numberOf(value: number, source: string): number | bigint {
+  if (!Number.isSafeInteger(value) && /^-?\d+$/.test(source)) return BigInt(source);
+  const lost = !Number.isFinite(value) || value === 0 && /^[^e]*[1-9]/i.test(source);
+  if (!lost) return value;
+  const why = "a number with a fraction or an exponent must be 0, or from 4.9e-324 to 1.8e308 in size";
+  throw new RangeError(
+    `Cannot read a number: ${why} (in quotes it is a string: '"${source}"'): received ${source}`,
+  );
 }
 
 /** `$bytes` and `$ext`; undefined for what only looks alike. */
@@ -117,12 +131,9 @@ function arrayNode(items: unknown[]): Node {
   return { open: "[", close: "]", items: items.map((item) => [undefined, node(item)]) };
 }
 
-/** A JSON string; what could give orders to a terminal, or reorder its line, is escaped too. */
+/** A JSON string, as it may go to a terminal. */
 function quote(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return visible(JSON.stringify(text));
 }
 
 function flat(node: Node, comma: string, colon: string): string {

@@ -14,7 +14,7 @@ import {
 } from "@logtape/logtape";
 import type { Log, LogLevel } from "../state/persistence.ts";
 import { toLine } from "./json.ts";
-import { oneLine, write } from "./output.ts";
+import { visible, write } from "./output.ts";
 
 const CATEGORY = "memstore";
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
@@ -66,11 +66,11 @@ function sentence({ message, properties }: LogRecord): string {
   const { where, result, entries, bytes, seconds } = properties;
   if (event in DONE && result === "ok") {
     const count = Number(entries).toLocaleString("en-US");
-    return oneLine(`${DONE[event]} ${where}: ${count} entries, ${size(Number(bytes))} in ${seconds} s`);
+    return visible(`${DONE[event]} ${where}: ${count} entries, ${size(Number(bytes))} in ${seconds} s`);
   }
-  if (event in DONE) return oneLine(`${event} ${where}: ${result}`);
+  if (event in DONE) return visible(`${event} ${where}: ${result}`);
   const fields = Object.entries(properties).map(([name, value]) => `${name}=${toLine(value)}`);
-  return oneLine([event, ...fields].join(" "));
+  return visible([event, ...fields].join(" "));
 }
 
 /** `46137344` → `44 MB`. */

@@ -7,8 +7,7 @@
 import { MemStoreClient } from "../client.ts";
 import type { Arg } from "../commands/dispatch.ts";
 import { commands } from "../commands/table.ts";
-import type { Transfer } from "../state/persistence.ts";
-import { withProgress } from "./progress.ts";
+import { transferOf, withProgress } from "./progress.ts";
 import { toLine, toText } from "./json.ts";
 
 /** Options that people give with any command. */
@@ -46,18 +45,10 @@ export async function send(
   signal?: AbortSignal,
 ): Promise<string> {
   const work = client.send(command, { timeout: timeout * 1000, signal });
-  const what = TRANSFERS[command[0]];
-  const reply = what ? await withProgress(client, what, work) : await work;
+  const transfer = transferOf(command);
+  const reply = transfer ? await withProgress(client, transfer, work) : await work;
   return raw ? toLine(reply) : toText(reply);
 }
-
-/** Commands that show how far they are. */
-const TRANSFERS: Record<string, Transfer["what"]> = {
-  store: "store",
-  restore: "restore",
-  s3store: "store",
-  s3restore: "restore",
-};
 
 function isSlow(name: string): boolean {
   return commands.find((command) => command.name === name)?.slow ?? false;

@@ -12,6 +12,7 @@
  */
 
 import { parseArgument, parseJson, toLine } from "./json.ts";
+import { visible } from "./output.ts";
 
 /** A word of a line. */
 export interface Word {
@@ -91,13 +92,28 @@ export function valueOf(word: Word): unknown {
 function jsonOf(text: string): unknown {
   try {
     return parseJson(text);
-  } catch {
-    throw new SyntaxError(`Cannot read the line: a word is no JSON: received ${text}`);
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    throw new SyntaxError(`Cannot read the line: a word is not JSON: received ${text}`);
   }
 }
 
-/** How a value is typed, continuing `begun`: without quotes where that reads back as the same. */
+/**
+ * How a value is typed, continuing `begun`: without quotes where that reads back as the same. The result may go
+ * to a terminal, wherever the value comes from.
+ */
 export function typed(value: unknown, begun: string): string {
-  const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && parseArgument(value) === value;
+  const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && visible(value) === value &&
+    isItself(value);
   return bare && !begun.startsWith('"') ? value : toLine(value);
+}
+
+/** Whether a text that is typed without quotes stands for itself. */
+function isItself(text: string): boolean {
+  try {
+    return parseArgument(text) === text;
+  } catch {
+    // A number that does not fit.
+    return false;
+  }
 }

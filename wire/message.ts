@@ -34,7 +34,6 @@
  * @module
  */
 
-
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import type { Reader } from "./codec.ts";
 import { MalformedError } from "./msgpack.ts";

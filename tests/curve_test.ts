@@ -83,7 +83,7 @@ Deno.test("keys are written for their owner alone, never over a file, and refuse
   assert.throws(() => Deno.statSync(`${directory.path}/b.key`), Deno.errors.NotFound);
   for (const mode of [0o640, 0o620, 0o610, 0o604, 0o602, 0o601]) {
     Deno.chmodSync(path, mode);
-    await assert.rejects(readKeys(path), /for you alone: chmod 600/, mode.toString(8));
+    await assert.rejects(readKeys(path), /for you alone \(chmod 600\): its mode is 6/, mode.toString(8));
   }
   Deno.chmodSync(path, 0o400);
   assert.deepEqual(await readKeys(path), { publicKey, secretKey });

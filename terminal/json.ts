@@ -1,8 +1,8 @@
 /**
  * JSON as people type and read it: arguments become values, replies become text.
  *
- * MessagePack has more kinds of values than JSON. What JSON has no word for is printed so that typing it
- * again gives the same value, except where the table says otherwise:
+ * MessagePack has more kinds of values than JSON. They are printed so that typing them again gives the same
+ * value, except where the table says otherwise:
  *
  * | value | text |
  * |---|---|
@@ -19,7 +19,7 @@
 import { Extension } from "../wire/codec.ts";
 import { visible } from "./output.ts";
 
-/** A text is broken into lines where it is longer than this. */
+/** A line that would be longer than this is broken. */
 const WIDTH = 80;
 
 /**
@@ -46,12 +46,12 @@ export function parseJson(text: string): unknown {
   return parseWithSource(text, revive);
 }
 
-/** What a reviver is told of a primitive: its text. */
+/** What a reviver gets beside a primitive: its source text. */
 interface Context {
   source?: string;
 }
 
-/** TypeScript's types do not know a reviver's third parameter. */
+/** (TypeScript's types lack the third parameter of a reviver.) */
 const parseWithSource = JSON.parse as (
   text: string,
   reviver: (key: string, value: unknown, context: Context) => unknown,
@@ -75,7 +75,7 @@ function numberOf(value: number, source: string): number | bigint {
   );
 }
 
-/** `$bytes` and `$ext`; undefined for what only looks alike. */
+/** The value of a `$bytes` or `$ext` object; undefined if it is not a valid one. */
 function reviveTagged([tag, content]: [string, unknown]): Uint8Array | Extension | undefined {
   try {
     if (tag === "$bytes" && typeof content === "string") return Uint8Array.fromBase64(content);
@@ -101,7 +101,7 @@ export function toText(value: unknown): string {
   return tall(node(value), "", 0);
 }
 
-/** A value on its way to text: a scalar's text, or a container with its items and their labels. */
+/** A value that is being printed: the text of a scalar, or a container with its items and their labels. */
 type Node = string | { open: string; close: string; items: [label: string | undefined, item: Node][] };
 
 function node(value: unknown): Node {
@@ -145,7 +145,7 @@ function flat(node: Node, comma: string, colon: string): string {
   return node.open + items.join(comma) + node.close;
 }
 
-/** `taken`: the columns that are used on the first line. */
+/** @param taken The columns that are already used on the first line. */
 function tall(node: Node, indent: string, taken: number): string {
   const line = flat(node, ", ", ": ");
   if (typeof node === "string" || node.items.length === 0 || taken + line.length <= WIDTH) return line;

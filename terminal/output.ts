@@ -1,5 +1,5 @@
 /**
- * What the command line writes: replies to stdout, one line for each error to stderr.
+ * Output of the command line: replies go to stdout, errors to stderr, a line each.
  *
  * @module
  */
@@ -7,15 +7,15 @@
 const utf8 = new TextEncoder();
 
 /**
- * Prints a text and a line's end to stdout.
+ * Prints a text and a line feed to stdout.
  *
- * @throws {Deno.errors.BrokenPipe} if nobody reads it any more.
+ * @throws {Deno.errors.BrokenPipe} if the reader has closed it.
  */
 export function print(text: string): void {
   write(Deno.stdout, `${text}\n`);
 }
 
-/** Writes a whole text. */
+/** Writes a text as a whole. */
 export function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
   const bytes = utf8.encode(text);
   for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));

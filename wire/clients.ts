@@ -52,7 +52,18 @@ const MAX_FAULTS = 5;
 /** A file may change twice without another timestamp: one that is younger than this is read again. In milliseconds. */
 const SETTLE_MS = 1000;
 
-/** The clients of a file, from {@linkcode Clients.open} to {@linkcode Clients.close}. */
+/**
+ * Reads a list of clients whole.
+ *
+ * @throws {Error} that names each line that has a fault.
+ */
+export function checkClients(path: string): ReadonlyMap<string, Client> {
+  const { clients, faults } = read(path);
+  if (faults.length > 0) throw new Error(`Cannot read the authorized clients: ${textOf(faults)}`);
+  return clients;
+}
+
+/** The clients of a file, until {@linkcode Clients.close}. */
 export class Clients {
   readonly #path: string;
   readonly #events: ClientsEvents;
@@ -70,9 +81,7 @@ export class Clients {
     this.#path = path;
     this.#events = events;
     this.#version = version(path);
-    const { clients, faults } = read(path);
-    if (faults.length > 0) throw new Error(`Cannot read the authorized clients: ${textOf(faults)}`);
-    this.#clients = clients;
+    this.#clients = checkClients(path);
     // (Also while nobody sends anything: the connections of removed keys are closed.)
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
     Deno.unrefTimer(this.#timer);

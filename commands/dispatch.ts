@@ -421,7 +421,9 @@ function checkArguments(
   if (count < args.length ? !args[count].optional : count > args.length && !legacy) {
     throw new MemStoreError(
       "BAD_ARGUMENT",
-      `Cannot run ${name}: it takes "${usage(command)}": received ${count} arguments`,
+      `Cannot run ${name}: its usage is "${usage(command)}": received ${count} argument${
+        count === 1 ? "" : "s"
+      }`,
     );
   }
   for (let i = 0; i < args.length && i < count; i++) {

@@ -47,6 +47,11 @@ export interface ClientOptions {
    */
   timeout?: number;
   /**
+   * How long calls wait for a host that cannot be reached before they reject with `UNAVAILABLE`, in milliseconds; 0: they
+   * reject at the first socket that is missing or refuses the connection.
+   */
+  connectTimeout?: number;
+  /**
    * Bytes that a message may have: as many as the host takes, which would cut us off for more.
    * @default {67108864}
    */

@@ -268,7 +268,10 @@ export class MemStore implements AsyncDisposable {
       throw new Error("Cannot use a key: the list of authorized clients is missing");
     }
     const keys = await readKeys(key);
-    const clients = new Clients(authorizedClients, (why) => this.#warn("authorized clients", { why }));
+    const clients = new Clients(authorizedClients, {
+      failed: (why) => this.#options.log?.("warning", "authorized clients", { why }),
+      removed: (keys) => this.#ports.forEach((port) => keys.forEach((key) => port.disconnect(key))),
+    });
     this.#clients = clients;
     this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
       const client = clients.find(publicKey);
@@ -381,6 +384,7 @@ export class MemStore implements AsyncDisposable {
     await this.#keeper?.close();
     await this.#sweeper?.close();
     this.#ports.forEach((port) => port.close());
+    this.#clients?.close();
     await this.#doorman?.close();
     await this.#context?.close();
     this.#listening.forEach((each) => each.release());

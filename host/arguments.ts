@@ -31,7 +31,7 @@ export function checkArguments(
     const received = count === 1 ? "1 argument" : `${count} arguments`;
     throw new MemStoreError(
       "BAD_ARGUMENT",
-      `Cannot run ${name}: usage: ${usage(command)}: received ${received}`,
+      `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`,
     );
   }
   for (let i = 0; i < args.length && i < count; i++) {

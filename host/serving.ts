@@ -136,11 +136,14 @@ export class ServingLoop {
     this.messages++;
     const { from, frames } = arrived;
     const client = this.#clientOf(port, arrived);
+    if (!client) {
+      // Its key was removed from the list.
+      port.disconnect(arrived.user ?? "");
+      return 1;
+    }
     const { envelope, legacy, batch, payload, fault } = parseRequest(frames);
-    if (!client || fault !== undefined) {
-      const why = client
-        ? new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`)
-        : new MemStoreError("DENIED", "Cannot run the message: this client is not authorized any more");
+    if (fault !== undefined) {
+      const why = new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`);
       port.fault(from);
       port.reply(from, [...envelope, refusal(why, legacy)]);
       return 1;

@@ -255,6 +255,9 @@ function causeOf(error: unknown, { endpoint = "S3" }: S3Options): string {
   const { code, $metadata } = error as Error & { code?: string; $metadata?: { httpStatusCode?: number } };
   const cut = CUTS[code ?? ""] ?? CUTS[error.name];
   if (cut) return `cannot reach ${endpoint}: ${cut}`;
+  if (error.message === "Region is missing") {
+    return "the region of the bucket is not known: set s3.region (--s3-region) or AWS_REGION";
+  }
   const denied = $metadata?.httpStatusCode === 403 ? CAUSES.AccessDenied : undefined;
   return CAUSES[error.name] ?? denied ?? `${error.name}: ${error.message}`;
 }

@@ -73,6 +73,8 @@ export class Peer {
   goneAt = 0;
   /** The routing id of its messages; undefined until one has come. */
   id: Uint8Array | undefined;
+  /** Whom the doorman let in; undefined until a message has come, and where there is no doorman. */
+  user: string | undefined;
   /** Its messages that wait until it has read something, … */
   readonly held: Arrived[] = [];
   /** … their bytes, … */
@@ -193,6 +195,7 @@ export class Port {
       const from = this.#peerOf(this.socket.source, frames[0]);
       if (from.cut) continue;
       const user = this.encrypted ? this.socket.user : undefined;
+      from.user = user;
       const arrived = { from, frames, user };
       if (from.held.length === 0 && !from.paused && !this.#isFull(from)) return arrived;
       this.#hold(arrived);
@@ -211,6 +214,13 @@ export class Port {
     if (to.goneAt > 0) this.#gone.add(to);
     this.#waiting += bytes;
     if (to.replies >= MANY_REPLIES) this.#settle(to);
+  }
+
+  /** Disconnects a user, who is not authorized any more. */
+  disconnect(user: string): void {
+    for (const peer of [...this.#peers.values()]) {
+      if (peer.user === user) this.#drop(peer, "its key is not authorized any more");
+    }
   }
 
   /** A client sent something that is no message. */

@@ -412,7 +412,7 @@ Deno.test("a value that is far larger than the bound is stored and restored piec
       assert.ok(most < size + 64 * 2 ** 20, `storing took ${(most - size) >> 20} MiB beside the data`);
       store.close();
       most = 0;
-      const restored = await persistence.load(persistence.file(name));
+      const { state: restored } = (await persistence.load(persistence.file(name)))!;
       assert.ok(most < size + 64 * 2 ** 20, `restoring took ${(most - size) >> 20} MiB beside the data`);
       const table = restored.tables.get(keyOf(new Uint8Array([0xa1, 0x74])))!;
       const { bytes, keyTo, valueTo } = restored.entry.look(table.find(keyOf(new Uint8Array([2]))));

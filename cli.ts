@@ -269,13 +269,19 @@ async function serve({ settings, warnings }: Read): Promise<void> {
   const log = makeLog(logLevel);
   for (const why of warnings) log("warning", "settings", { why });
   await using store = new MemStore(endpoints, { ...options, dataDirectory, log });
-  let told = false;
+  let stopping = false;
   const stop = () => {
-    // Whoever says so twice does not want to wait for the last replies.
-    if (told) Deno.exit(1);
-    told = true;
+    if (stopping) {
+      // Whoever says so twice does not want to wait.
+      const lost = store.state?.changed
+        ? "what was changed since the state was stored is lost"
+        : "no data is lost";
+      log("error", "stop", { result: `given up at a second signal: ${lost}` });
+      Deno.exit(1);
+    }
+    stopping = true;
     // Why it does not stop, if it does not, is in the log.
-    store.stop().catch(() => {});
+    store.stop().catch(() => stopping = false);
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);

@@ -231,6 +231,7 @@ class Window implements Disposable {
     try {
       return skip(this.bytes, from, maxDepth);
     } catch (error) {
+      if (error instanceof TruncatedError && this.length(from) > MAX_ITEM) throw tooLong(from);
       return this.#more(error);
     }
   }
@@ -332,7 +333,6 @@ class StateReader {
     let from, to;
     while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) {
       const length = from < 0 ? 0 : window.length(from);
-      if (length > MAX_ITEM) throw tooLong(from);
       if (length > LARGE) return yield* this.#readLarge(table, from, length);
       yield;
     }
@@ -401,10 +401,7 @@ class StateReader {
   *#readKey(to: Key): Generator<void, Key> {
     const window = this.#window;
     let end;
-    while ((end = window.end(window.at, MAX_KEY_DEPTH)) < 0) {
-      if (window.length(window.at) > MAX_ITEM) throw tooLong(window.at);
-      yield;
-    }
+    while ((end = window.end(window.at, MAX_KEY_DEPTH)) < 0) yield;
     to.aim(window.bytes, window.at, end);
     window.at = end;
     return to;

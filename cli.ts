@@ -314,13 +314,16 @@ async function serve({ settings, warnings }: Read): Promise<void> {
   let stopping = false;
   const stop = () => {
     if (stopping) {
-      const why = "a second signal ends the host at once: changes that have not been stored are lost";
-      log("warning", "stop", { why });
+      // Whoever says so twice does not want to wait.
+      const lost = store.state?.changed
+        ? "what was changed since the state was stored is lost"
+        : "no data is lost";
+      log("error", "stop", { result: `given up at a second signal: ${lost}` });
       Deno.exit(1);
     }
     stopping = true;
-    // (If it cannot stop, the log says why.)
-    store.stop().catch(() => {});
+    // Why it does not stop, if it does not, is in the log.
+    store.stop().catch(() => stopping = false);
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);

@@ -10,6 +10,7 @@
  * @module
  */
 
+import type { StateStatus } from "../state/autosave.ts";
 import type { Transfer } from "../state/persistence.ts";
 import type { Right } from "../wire/clients.ts";
 import type { ReplyShape } from "../wire/message.ts";
@@ -96,6 +97,8 @@ export interface Stats {
   heap_live: number;
   /** How many they may take, or nil where nobody has set a limit. */
   max_memory: number | null;
+  /** Where the state is kept, and whether that is up to date; nil if it is not kept. */
+  state: StateStatus | null;
 }
 
 /** Every command with its arguments and its reply, as JavaScript values. */
@@ -316,7 +319,10 @@ const descriptions: { [name in keyof Commands]: Description } = {
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),
   stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),
   commands: describe("read", [], "Returns the commands, with their arguments and help."),
-  done: describe("admin", [], "Stops the host.", { batch: false }),
+  done: describe("admin", [], "Stores the state, if it is kept, and stops the host.", {
+    slow: true,
+    batch: false,
+  }),
 };
 
 /** The commands of every host, in the order in which they are listed. */

@@ -11,9 +11,9 @@ import type { Call, Handler, WriteReply } from "../engine/commands/call.ts";
 import { setHandlers } from "../engine/commands/sets.ts";
 import { tableHandlers } from "../engine/commands/tables.ts";
 import type { Persistence } from "../state/persistence.ts";
-import type { Place } from "../state/place.ts";
 import { encode } from "../wire/codec.ts";
 import type { Right } from "../wire/clients.ts";
+import type { Writer } from "../wire/msgpack.ts";
 import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */
@@ -25,8 +25,12 @@ export interface HostServices {
   hello(right: Right): Hello;
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
-  /** Stops the host once the replies that are due have left. */
-  stop(): void;
+  /**
+   * Stops the host. Resolves when that is certain: the state is stored, and the replies that are due will leave.
+   *
+   * @throws {Error} if the state cannot be stored: then the host goes on.
+   */
+  stop(): Promise<void>;
 }
 
 /** The commands of a host, each with what carries it out. */
@@ -42,16 +46,16 @@ function hostHandlers(host: HostServices) {
   const object = (call: Call) => persistence.object(call.decode(0) as string, call.decode(1) as string);
   return {
     store(call) {
-      return stored(persistence.store(file(call), call.count > 1 && call.decode(1) === true));
+      return timed("stored", persistence.store(file(call), call.count > 1 && call.decode(1) === true));
     },
     restore(call) {
-      return restored(call, persistence, file(call));
+      return timed("restored", persistence.restore(file(call)));
     },
     s3store(call) {
-      return stored(persistence.store(object(call)));
+      return timed("stored", persistence.store(object(call)));
     },
     s3restore(call) {
-      return restored(call, persistence, object(call));
+      return timed("restored", persistence.restore(object(call)));
     },
     transfers(call) {
       encode(persistence.transfers, call.reply);
@@ -73,32 +77,24 @@ function hostHandlers(host: HostServices) {
     commands(call) {
       encode(host.commands().map(commandInfo), call.reply);
     },
-    done(call) {
-      host.stop();
-      call.reply.arrayHead(1);
-      call.reply.str("ok");
+    async done() {
+      await host.stop();
+      return (reply: Writer) => {
+        reply.arrayHead(1);
+        reply.str("ok");
+      };
     },
   } satisfies Record<string, Handler>;
 }
 
-async function stored(store: Promise<void>): Promise<WriteReply> {
+/** Replies to a store or restore: `[word, seconds]`, the seconds always as a float, as pymemstore's were. */
+async function timed(word: string, work: Promise<void>): Promise<WriteReply> {
   const start = performance.now();
-  await store;
-  return seconds("stored", start);
-}
-
-async function restored({ store }: Call, persistence: Persistence, place: Place): Promise<WriteReply> {
-  const start = performance.now();
-  const state = await persistence.load(place);
-  store.replaceBy(state);
-  return seconds("restored", start);
-}
-
-/** `[word, seconds since start]`, the seconds always as a float, as pymemstore's were. */
-function seconds(word: string, start: number): WriteReply {
+  await work;
+  const seconds = (performance.now() - start) / 1000;
   return (reply) => {
     reply.arrayHead(2);
     reply.str(word);
-    reply.float((performance.now() - start) / 1000);
+    reply.float(seconds);
   };
 }

@@ -55,6 +55,7 @@ import type { Writer } from "./msgpack.ts";
  * | `FAILED` | it was tried: the text says what went wrong |
  * | `NOT_RUN` | nothing is wrong with it, but another command of its batch was refused or failed |
  * | `IN_USE` | a host serves the endpoint already |
+ * | `STOPPING` | the host has stored its state and stops: it takes no more writes |
  */
 export type Code =
   | "BAD_REQUEST"
@@ -67,7 +68,8 @@ export type Code =
   | "NOT_IN_BATCH"
   | "FAILED"
   | "NOT_RUN"
-  | "IN_USE";
+  | "IN_USE"
+  | "STOPPING";
 
 /**
  * A command that was not done, or of which it is unknown whether it was.

@@ -86,7 +86,6 @@ function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof SettingsError) error.problems.forEach(complain);
   else complain(error);
-  if (error instanceof MemStoreError && error.code === "IN_USE") return 3;
   if (!(error instanceof UsageError)) return 1;
   write(Deno.stderr, `usage: ${error.usage}\n`);
   return 2;

@@ -185,7 +185,7 @@ export class MemStore implements AsyncDisposable {
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
     this.#persistence = new Persistence(this.#store, bounds, s3, this.#log, this.#gate);
-    const dispatcher = new Dispatcher(this.#store, this.#limits, (client, command) => {
+    const dispatcher = new Dispatcher(this.#store, this.#limits, this.#gate, (client, command) => {
       this.#warn("denied", { client, command });
     });
     const commands = hostCommands({
@@ -195,7 +195,7 @@ export class MemStore implements AsyncDisposable {
       stats: () => this.#stats(),
       stop: () => this.#beginStop(),
     });
-    for (const command of commands) dispatcher.add(gated(command, this.#gate));
+    for (const command of commands) dispatcher.add(command);
     this.#dispatcher = dispatcher;
   }
 
@@ -577,19 +577,6 @@ function heapOf(maxMemory: number | undefined): Heap {
   }
   heap.limit = maxMemory;
   return heap;
-}
-
-/** Has a command that writes pass a gate first. */
-function gated(command: HostCommand, gate: Gate): HostCommand {
-  const { name, needs, run } = command;
-  if (needs !== "write") return command;
-  return {
-    ...command,
-    run(call) {
-      gate.check(name);
-      return run(call);
-    },
-  };
 }
 
 function messageOf(error: unknown): string {

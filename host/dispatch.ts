@@ -6,6 +6,7 @@
 
 import type { Command } from "../commands/describe.ts";
 import type { Store } from "../engine/store.ts";
+import { Gate } from "../state/gate.ts";
 import { RIGHTS } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
@@ -37,11 +38,12 @@ export class Dispatcher {
   readonly #denied: Denied;
   readonly #shared: Shared;
 
-  constructor(store: Store, limits: Limits, denied: Denied = () => {}) {
+  constructor(store: Store, limits: Limits, gate: Gate = new Gate(), denied: Denied = () => {}) {
     this.#denied = denied;
     this.#shared = {
       store,
       limits,
+      gate,
       find: (payload, at, request) => this.#find(payload, at, request),
       stepping: undefined,
       inBatch: false,

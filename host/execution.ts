@@ -23,6 +23,7 @@ import { hash } from "../engine/hash.ts";
 import { OutOfMemory } from "../engine/heap.ts";
 import type { Store } from "../engine/store.ts";
 import type { Table } from "../engine/table.ts";
+import type { Gate } from "../state/gate.ts";
 import type { Right } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
 import { MemStoreError, writeRefusal } from "../wire/message.ts";
@@ -56,6 +57,8 @@ export type Deliver = (reply: Uint8Array, readable: boolean) => void;
 export interface Shared {
   readonly store: Store;
   readonly limits: Limits;
+  /** Closed when the host stops. */
+  readonly gate: Gate;
   /** Finds the command by the name at `at`, and checks that the client may run it. */
   find(payload: Uint8Array, at: number, request: Request): HostCommand;
   /** The message that goes through the data in steps: one at a time, so that the heap does not stay frozen. */
@@ -258,6 +261,7 @@ export class Execution {
     const command = plan.commands[i];
     if (!command) throw plan.refusals.get(i)!;
     if (inBatch && !command.batch) throw notInBatch(command);
+    if (command.needs === "write") this.#shared.gate.check(command.name);
     if (i >= this.#prefetchAt) this.#prefetch();
     call.work++;
     call.inBatch = inBatch;

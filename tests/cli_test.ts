@@ -138,12 +138,12 @@ Deno.test("memstore done ends the host with 0", async () => {
   assert.ok(!await exists(path));
 });
 
-Deno.test("memstore serve with an endpoint that a living host serves fails with 3, and names its process", async () => {
+Deno.test("memstore serve with an endpoint that a living host serves fails with 1, and names its process", async () => {
   await using dir = new TempDir();
   await using host = new Host(`${dir.path}/a.sock`);
   await host.line();
   const { code, stdout, stderr } = await memstore("serve", `${dir.path}/a.sock`);
-  assert.deepEqual({ code, stdout }, { code: 3, stdout: "" });
+  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
   assert.equal(
     stderr,
     `memstore: Cannot serve ipc://${dir.path}/a.sock: another host serves it, process ${host.pid}\n`,

@@ -323,7 +323,7 @@ const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
     "t",
     "k",
   ]],
-  [/^Cannot read a number: .*received 1e400$/, "memstore set [options] <table> <key> <value>", [
+  [/^Cannot read a number: .*received 1e400$/, "memstore set [options] <table> <key> <value> [seconds]", [
     "set",
     "t",
     "k",
@@ -364,7 +364,7 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   }
   assert.match(
     await printed("help", "get"),
-    /^Usage: memstore get \[options\] <table> <key>\n\nThe value of a key/,
+    /^Usage: memstore get \[options\] <table> <key>\n\nReturns the value of a key/,
   );
   assert.match(await printed("help", "store"), /relative to the host's data directory/);
 });

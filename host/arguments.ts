@@ -7,32 +7,28 @@
 import { type Arg, type Command, MAX_SECONDS, usage } from "../commands/describe.ts";
 import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../engine/key.ts";
 import { numberAt } from "../engine/commands/number.ts";
-import { MemStoreError } from "../wire/message.ts";
 import { head, skip } from "../wire/msgpack.ts";
 
 /** Items that a command takes at most in one argument (`set_many`, `get_many`, `union` …). */
 export const MAX_ITEMS: number = 2 ** 16;
 
 /**
- * Checks the arguments of one command: argument `i` is `payload[offsets[first + i]..offsets[first + i + 1])`.
+ * Why the arguments of a command cannot be taken; undefined if they can. Argument `i` is
+ * `payload[offsets[first + i]..offsets[first + i + 1])`.
  *
  * @param count How many were sent.
- * @throws {MemStoreError} `BAD_ARGUMENT`.
  */
-export function checkArguments(
+export function argumentsError(
   command: Command,
   payload: Uint8Array,
   offsets: Int32Array,
   first: number,
   count: number,
-): void {
+): string | undefined {
   const { name, args } = command;
   if (count < args.length ? !args[count].optional : count > args.length) {
     const received = count === 1 ? "1 argument" : `${count} arguments`;
-    throw new MemStoreError(
-      "BAD_ARGUMENT",
-      `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`,
-    );
+    return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
   }
   for (let i = 0; i < args.length && i < count; i++) {
     const { type } = args[i];
@@ -42,7 +38,7 @@ export function checkArguments(
     const byte = payload[at];
     if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
     const why = argumentError(type, payload, at, end);
-    if (why) throw new MemStoreError("BAD_ARGUMENT", `Cannot run ${name}: ${args[i].name} ${why}`);
+    if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
   }
 }
 

@@ -9,7 +9,7 @@ import type { Store } from "../engine/store.ts";
 import { Gate } from "../state/gate.ts";
 import { RIGHTS } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
-import { MemStoreError, writeRefusal } from "../wire/message.ts";
+import { type MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
 import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
 import { type Deliver, Execution, type HostCommand, type Request, type Shared } from "./execution.ts";
 
@@ -105,36 +105,36 @@ export class Dispatcher {
     if (this.#spare.length < SPARE) this.#spare.push(execution);
   }
 
-  #find(payload: Uint8Array, at: number, request: Request): HostCommand {
-    const { command } = this.#lookUp(payload, at);
+  #find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal {
     const { right, client } = request;
-    if (right !== "admin" && RIGHTS.indexOf(command.needs) > RIGHTS.indexOf(right)) {
-      this.#denied(client, command.name);
-      const why = `it takes the right ${command.needs}, and this client has ${right}`;
-      throw new MemStoreError("DENIED", `Cannot run ${command.name}: ${why}`);
-    }
-    return command;
+    const known = this.#lookUp(payload, at);
+    if ("code" in known || right === "admin") return known;
+    if (RIGHTS.indexOf(known.needs) <= RIGHTS.indexOf(right)) return known;
+    this.#denied(client, known.name);
+    const why = `it takes the right ${known.needs}, and this client has ${right}`;
+    return { code: "DENIED", message: `Cannot run ${known.name}: ${why}` };
   }
 
-  #lookUp(payload: Uint8Array, at: number): Known {
+  #lookUp(payload: Uint8Array, at: number): HostCommand | Refusal {
     const last = this.#last;
     if (last) {
       const { bytes } = last;
       let i = 0;
       while (i < bytes.length && bytes[i] === payload[at + i]) i++;
-      if (i === bytes.length) return last;
+      if (i === bytes.length) return last.command;
     }
     const end = skip(payload, at);
     const { type, length, body } = head(payload, at);
     if (type !== "str" && type !== "bin") {
-      throw new MemStoreError("UNKNOWN_COMMAND", "Cannot find a command: its name must be a string");
+      return { code: "UNKNOWN_COMMAND", message: "Cannot find a command: its name must be a string" };
     }
     const name = latin1(payload, body, Math.min(end, body + MAX_NAME));
     const known = length > MAX_NAME ? undefined : this.#known.get(name);
     if (!known) {
-      throw new MemStoreError("UNKNOWN_COMMAND", `Cannot find a command of this name: received ${name}`);
+      return { code: "UNKNOWN_COMMAND", message: `Cannot find a command of this name: received ${name}` };
     }
-    return this.#last = known;
+    this.#last = known;
+    return known.command;
   }
 }
 

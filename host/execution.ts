@@ -26,7 +26,7 @@ import type { Table } from "../engine/table.ts";
 import type { Gate } from "../state/gate.ts";
 import type { Right } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
-import { MemStoreError, writeRefusal } from "../wire/message.ts";
+import { MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
 import { type FindCommand, Plan } from "./plan.ts";
 
 /** A command that a host has: what it is, and what carries it out. */
@@ -60,7 +60,7 @@ export interface Shared {
   /** Closed when the host stops. */
   readonly gate: Gate;
   /** Finds the command by the name at `at`, and checks that the client may run it. */
-  find(payload: Uint8Array, at: number, request: Request): HostCommand;
+  find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal;
   /** The message that goes through the data in steps: one at a time, so that the heap does not stay frozen. */
   stepping: Execution | undefined;
   /** A batch runs. */
@@ -73,6 +73,8 @@ export const MAX_BATCH_COMMANDS: number = 2 ** 14;
 const MAX_BATCH_WORK = 2 ** 17;
 /** How many entries are visited until the clock is looked at. */
 const CLOCK_WORK = 256;
+/** An error costs as much as visiting this many entries. */
+const THROW_WORK = 16;
 /** How many commands' keys are prefetched together. */
 const PREFETCH_COMMANDS = 256;
 /** Prefetching pays from this many keys in a message on, … */
@@ -82,10 +84,10 @@ const CACHE_BYTES = 1 << 20;
 /** A command that replies more than this checks itself that there is room for its reply. */
 const SHORT_REPLY = 64;
 
-const NOT_RUN = new MemStoreError(
-  "NOT_RUN",
-  "Cannot run: another command of the batch was refused or failed",
-);
+const NOT_RUN: Refusal = {
+  code: "NOT_RUN",
+  message: "Cannot run: another command of the batch was refused or failed",
+};
 
 /** One message while it runs. */
 export class Execution {
@@ -132,6 +134,7 @@ export class Execution {
     this.#prefetchAt = Infinity;
     this.#steps = this.#result = this.waiting = undefined;
     this.#planned = this.#turn = false;
+    this.#plan.reset();
     call.reply.reset();
     call.legacy = request.legacy;
     call.right = request.right;
@@ -155,7 +158,7 @@ export class Execution {
       Error.stackTraceLimit = 0;
       try {
         const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
-        plan.read(payload, this.#find, legacy, most, limits.depth);
+        if (!plan.read(payload, this.#find, legacy, most, limits.depth, until)) return false;
       } catch (error) {
         writeRefusal(unreadable(error), legacy, reply);
         this.#deliver(reply.written, false);
@@ -179,7 +182,8 @@ export class Execution {
     if (this.#steps || this.waiting) reply.length = this.#start;
     this.#endSteps();
     if (this.#shared.stepping === this) this.#shared.stepping = undefined;
-    for (; this.#index < this.#plan.length; this.#index++) writeRefusal(why, legacy, reply);
+    if (!this.#planned) writeRefusal(why, legacy, reply);
+    else for (; this.#index < this.#plan.length; this.#index++) writeRefusal(why, legacy, reply);
     this.#deliver(reply.written, true);
   }
 
@@ -219,19 +223,17 @@ export class Execution {
       store.commit();
     } catch (error) {
       store.rollback();
-      this.#refuseBatch(this.#index, error);
+      this.#refuseBatch(this.#index, refusalOf(error));
     } finally {
       shared.inBatch = false;
     }
   }
 
   /** Refuses all commands of a batch, since one cannot be done. */
-  #refuseBatch(index: number, error: unknown): void {
+  #refuseBatch(index: number, why: Refusal): void {
     const { reply, legacy } = this.#call;
     reply.length = 0;
-    for (let i = 0; i < this.#plan.length; i++) {
-      writeRefusal(i === index ? refusalOf(error) : NOT_RUN, legacy, reply);
-    }
+    for (let i = 0; i < this.#plan.length; i++) writeRefusal(i === index ? why : NOT_RUN, legacy, reply);
   }
 
   /** Refuses the command at the index. */
@@ -239,6 +241,7 @@ export class Execution {
     const { reply, legacy } = this.#call;
     reply.length = this.#start;
     writeRefusal(refusalOf(error), legacy, reply);
+    this.#call.work += THROW_WORK;
   }
 
   /** Runs the command at the index to its end. False if it pauses, or waits. */
@@ -259,7 +262,11 @@ export class Execution {
     const plan = this.#plan, call = this.#call, i = this.#index, { inBatch } = this.#shared;
     this.#start = call.reply.length;
     const command = plan.commands[i];
-    if (!command) throw plan.refusals.get(i)!;
+    if (!command) {
+      writeRefusal(plan.refusals.get(i)!, call.legacy, call.reply);
+      call.work++;
+      return undefined;
+    }
     if (inBatch && !command.batch) throw notInBatch(command);
     if (command.needs === "write") this.#shared.gate.check(command.name);
     if (i >= this.#prefetchAt) this.#prefetch();

@@ -8,13 +8,18 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import { MemStoreError } from "../wire/message.ts";
+import { MemStoreError, type Refusal } from "../wire/message.ts";
 import { head, skip, TooDeepError } from "../wire/msgpack.ts";
-import { checkArguments } from "./arguments.ts";
+import { argumentsError } from "./arguments.ts";
 
-/** Finds a command by the name at `at`, and checks that the client may run it. Throws a {@linkcode MemStoreError}. */
-export type FindCommand<Known extends Command> = (payload: Uint8Array, at: number) => Known;
+/**
+ * Finds the command whose name is at `at`, and checks that the client may run it. Returns why not, if it may not.
+ * (A message can hold many thousand bad commands: no error is thrown for each.)
+ */
+export type FindCommand<Known extends Command> = (payload: Uint8Array, at: number) => Known | Refusal;
 
+/** How many commands are read until the clock is looked at. */
+const CLOCK_COMMANDS = 256;
 /** What a plan keeps of numbers, at most, for the next payload. */
 const KEPT = 1 << 12;
 
@@ -30,36 +35,53 @@ export class Plan<Known extends Command> {
   /** Where every argument begins, and for each command where the last one ends. */
   offsets: Int32Array = new Int32Array(256);
   /** Why commands are refused, by their index. */
-  readonly refusals: Map<number, MemStoreError> = new Map();
+  readonly refusals: Map<number, Refusal> = new Map();
   /** How many of the commands look up a key. */
   finds = 0;
   #offsets = 0;
+  /** How far the payload was walked. */
+  #at = 0;
 
-  /**
-   * Walks a payload.
-   *
-   * @param depth How deep a command and what is in it may be nested.
-   * @throws {Error} if it cannot be read, or has more than `most` commands.
-   */
-  read(payload: Uint8Array, find: FindCommand<Known>, legacy: boolean, most: number, depth: number): void {
-    this.#reset();
-    let at = 0;
-    do {
-      if (this.length === most) {
-        throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${most} commands`);
-      }
-      at = this.#readCommand(payload, at, find, legacy, depth);
-    } while (at < payload.length);
-  }
-
-  #reset(): void {
-    this.length = this.#offsets = this.finds = 0;
+  /** Forgets the last payload. */
+  reset(): void {
+    this.length =
+      this.#offsets =
+      this.#at =
+      this.finds =
+        0;
     this.commands.length = 0;
     if (this.refusals.size > 0) this.refusals.clear();
     if (this.offsets.length <= KEPT) return;
     this.offsets = new Int32Array(256);
     this.firsts = new Int32Array(64);
     this.counts = new Int32Array(64);
+  }
+
+  /**
+   * Walks on in a payload; whether its end is reached.
+   *
+   * @param until When to pause, in the time of `performance.now()`.
+   * @param depth How deep a command and what is in it may be nested.
+   * @throws {Error} if it cannot be read, or has more than `most` commands.
+   */
+  read(
+    payload: Uint8Array,
+    find: FindCommand<Known>,
+    legacy: boolean,
+    most: number,
+    depth: number,
+    until: number,
+  ): boolean {
+    do {
+      if (this.length === most) {
+        throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${most} commands`);
+      }
+      this.#at = this.#readCommand(payload, this.#at, find, legacy, depth);
+      if (this.length % CLOCK_COMMANDS === 0 && performance.now() >= until) {
+        return this.#at >= payload.length;
+      }
+    } while (this.#at < payload.length);
+    return true;
   }
 
   #readCommand(
@@ -69,7 +91,7 @@ export class Plan<Known extends Command> {
     legacy: boolean,
     depth: number,
   ): number {
-    const index = this.length, offsets = this.#offsets;
+    const offsets = this.#offsets;
     try {
       let at = start + 1;
       let items = payload[start] - 0x90;
@@ -79,12 +101,13 @@ export class Plan<Known extends Command> {
         const array = head(payload, start);
         if (array.type !== "array" || array.length === 0) {
           const why = "it must be an array, [name, ...args]";
-          return this.#refuse(end, new MemStoreError("BAD_REQUEST", `Cannot read command ${index}: ${why}`));
+          return this.#refuse("BAD_REQUEST", `Cannot read command ${this.length}: ${why}`, end);
         }
         at = array.body;
         items = array.length;
       }
       const command = find(payload, at);
+      if ("code" in command) return this.#refuse(command.code, command.message, skip(payload, start));
       // (The command itself is one level.)
       at = skip(payload, at, depth - 1);
       // (What no command takes need not be known by its place.)
@@ -93,31 +116,28 @@ export class Plan<Known extends Command> {
       for (let i = 1; i < items; i++) {
         if (i <= known) this.#offset(at);
         at = skip(payload, at, depth - 1);
-        if (i === known) this.#offset(at);
       }
-      if (known === 0) this.#offset(at);
-      checkArguments(
-        command,
-        payload,
-        this.offsets,
-        offsets,
-        legacy ? Math.min(items - 1, arity) : items - 1,
-      );
-      this.#add(command, offsets, Math.min(items - 1, arity));
+      this.#offset(at);
+      const count = Math.min(items - 1, arity);
+      const why = argumentsError(command, payload, this.offsets, offsets, legacy ? count : items - 1);
+      if (why !== undefined) {
+        this.#offsets = offsets;
+        return this.#refuse("BAD_ARGUMENT", why, at);
+      }
+      this.#add(command, offsets, count);
       return at;
     } catch (error) {
       this.#offsets = offsets;
-      if (error instanceof MemStoreError) return this.#refuse(skip(payload, start), error);
       if (!(error instanceof TooDeepError)) throw error;
-      // (Nested too deep for any reader, the message cannot be read.)
+      // (What is nested too deep for any reader cannot be skipped either: then the message cannot be read.)
       const end = skip(payload, start);
       const why = `a command is nested ${depth} levels deep at most (limits.depth)`;
-      return this.#refuse(end, new MemStoreError("TOO_LARGE", `Cannot read command ${index}: ${why}`));
+      return this.#refuse("TOO_LARGE", `Cannot read command ${this.length}: ${why}`, end);
     }
   }
 
-  #refuse(end: number, why: MemStoreError): number {
-    this.refusals.set(this.length, why);
+  #refuse(code: Refusal["code"], message: string, end: number): number {
+    this.refusals.set(this.length, { code, message });
     this.#add(undefined, this.#offsets, 0);
     return end;
   }

@@ -173,9 +173,12 @@ function headerFault(header: Uint8Array): string | undefined {
   }
 }
 
+/** Why a command is refused: as much of a {@linkcode MemStoreError} as a reply tells. */
+export type Refusal = Pick<MemStoreError, "code" | "message">;
+
 /** Writes the reply to a command that was not done. */
 export function writeRefusal(
-  { code, message }: Pick<MemStoreError, "code" | "message">,
+  { code, message }: Refusal,
   legacy: boolean,
   to: Writer,
 ): void {

@@ -179,7 +179,7 @@ class Union implements Disposable {
 
   constructor(sets: Iterable<Table | undefined>, { store }: Call) {
     this.#heap = store.heap.sibling();
-    this.members = new Table(this.#heap, NO_BYTES);
+    this.members = Table.alone(this.#heap);
     try {
       // (A set that is named twice is gone through once.)
       for (const set of new Set(sets)) {

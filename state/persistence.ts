@@ -107,7 +107,7 @@ export class Persistence {
    */
   async store(place: Place, compress = false): Promise<void> {
     using state = this.#store.snapshot();
-    const all = [...state.tables, ...state.sets].reduce((sum, { size }) => sum + size, 0);
+    const all = state.tables.totals.entries + state.sets.totals.entries;
     await this.#run("store", place, async (running) => {
       running.done = () => all === 0 ? 1 : running.entries / all;
       const pieces = encodeState(state, running);

@@ -297,14 +297,14 @@ export class Table implements TableView {
     this.#write(entry, key, bytes, from, length, expiry);
     try {
       if (old === 0) {
-        this.#makePlace(h);
+        const page = this.#makePlace(h);
         this.#count(1, expiry > 0 ? 1 : 0, keyLength + length);
-        this.#place(h, entry);
+        this.#place(page, h, entry);
       } else {
-        this.#ownPage(h);
+        const page = this.#ownPage(h);
         // The page may be another one now, and the old entry elsewhere.
         old = locate(heap, this.#address, h, key);
-        this.#wordsOf(this.#page(h))[slot + 1] = entry;
+        this.#wordsOf(page)[slot + 1] = entry;
         const words = this.#wordsOf(old), w = at(old);
         this.#count(0, (expiry > 0 ? 1 : 0) - (words[w] & EXPIRES ? 1 : 0), length - valueLengthOf(words, w));
         if (sink === undefined) heap.free(old, heap.blockSize(old));
@@ -352,10 +352,10 @@ export class Table implements TableView {
   /** Takes the entry of a key, which is there, out of the table: its address. */
   #unlink(h: number, key: Span): number {
     this.#heap.changes++;
-    this.#ownPage(h);
+    const page = this.#ownPage(h);
     const entry = locate(this.#heap, this.#address, h, key);
     this.#count(-1, this.#expires(entry) ? -1 : 0, -bytesAt(this.#wordsOf(entry), at(entry)));
-    this.#remove(h);
+    this.#remove(page, h);
     return entry;
   }
 
@@ -371,15 +371,12 @@ export class Table implements TableView {
     heap.changes++;
     const words = this.#wordsOf(old), w = at(old), from = keyFrom(words, w);
     const key = { bytes: heap.bytes[old >>> UNIT_BITS], from, to: from + keyLengthOf(words, w) };
-    this.#ownPage(h);
+    const page = this.#ownPage(h);
     const entry = locate(heap, this.#address, h, key), there = slot;
     this.#count(1, this.#expires(old) ? 1 : 0, bytesAt(words, w));
-    if (entry === 0) {
-      this.#makePlace(h);
-      return this.#place(h, old);
-    }
+    if (entry === 0) return this.#place(this.#makePlace(h), h, old);
     this.#count(-1, this.#expires(entry) ? -1 : 0, -bytesAt(this.#wordsOf(entry), at(entry)));
-    this.#wordsOf(this.#page(h))[there + 1] = old;
+    this.#wordsOf(page)[there + 1] = old;
     heap.free(entry, heap.blockSize(entry));
   }
 
@@ -398,11 +395,11 @@ export class Table implements TableView {
    * @throws {OutOfMemory} if there is no room; the catalog is as it was.
    */
   linkTable(h: number, id: number): void {
-    this.#makePlace(h);
+    const page = this.#makePlace(h);
     // (Making room may have moved it.)
     const address = this.#space.descriptors[id];
     this.#count(1, 0, keyLengthOf(this.#wordsOf(address), at(address)));
-    this.#place(h, address);
+    this.#place(page, h, address);
   }
 
   /** Takes a table out of this one, which is a catalog. */
@@ -412,9 +409,9 @@ export class Table implements TableView {
 
   /** Has a table's descriptor be at another address in this one, which is a catalog; or not, if it is not in it. */
   relinkTable(h: number, from: number, to: number): void {
-    if (this.#page(h) === 0) return;
-    if (this.#heap.frozen) this.#ownPage(h);
-    const page = this.#page(h);
+    let page = this.#page(h);
+    if (page === 0) return;
+    if (this.#heap.frozen) page = this.#ownPage(h);
     const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
     const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
     for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
@@ -594,20 +591,21 @@ export class Table implements TableView {
     if (bytes !== NOTHING) copyBytes(bytes, from, there, at8 + keyLength, length);
   }
 
-  /** Makes sure that the page of a hash is ours and has room for another entry. */
-  #makePlace(h: number): void {
-    this.#ownPage(h);
+  /** Makes sure that the page of a hash is ours and has room for another entry: its address. */
+  #makePlace(h: number): number {
+    let page = this.#ownPage(h);
     for (;;) {
-      const page = this.#page(h), word = this.#wordsOf(page)[at(page) + 1];
-      if (word >>> 16 < most(bitsOf(word))) return;
+      const word = this.#wordsOf(page)[at(page) + 1];
+      if (word >>> 16 < most(bitsOf(word))) return page;
       if (bitsOf(word) < MAX_BITS) this.#grow(h);
       else this.#split(h);
+      page = this.#page(h);
     }
   }
 
   /** Puts an entry into the page of its hash, which has room. */
-  #place(h: number, entry: number): void {
-    const page = this.#page(h), words = this.#wordsOf(page), head = at(page);
+  #place(page: number, h: number, entry: number): void {
+    const words = this.#wordsOf(page), head = at(page);
     place(words, head, h, entry);
     words[head + 1] += 1 << 16;
   }
@@ -641,8 +639,7 @@ export class Table implements TableView {
   }
 
   /** Takes the entry at {@linkcode slot} out of its page, which is ours. It is not counted any more. */
-  #remove(h: number): void {
-    const page = this.#page(h);
+  #remove(page: number, h: number): void {
     const words = this.#wordsOf(page), head = at(page), first = head + PAGE_HEAD;
     const mask = (1 << bitsOf(words[head + 1])) - 1;
     let hole = (slot - first) >> 1;
@@ -674,20 +671,24 @@ export class Table implements TableView {
     words[d + STATE] &= ~DEPTH;
   }
 
-  /** Makes sure that the page of a hash is there, and that no snapshot reads it or the descriptor. */
-  #ownPage(h: number): void {
+  /** Makes sure that the page of a hash is there, and that no snapshot reads it or the descriptor: its address. */
+  #ownPage(h: number): number {
     const heap = this.#heap;
-    this.#own();
-    let page = this.#page(h);
+    if (heap.frozen) this.#own();
+    const page = this.#page(h);
     if (page === 0) {
-      page = this.#newPage(MIN_BITS, 0, 0);
-      this.#direct(0, 0, page);
-    } else if (heap.frozen && this.#wordsOf(page)[at(page) + 3] !== heap.epoch) {
+      const first = this.#newPage(MIN_BITS, 0, 0);
+      this.#direct(0, 0, first);
+      return first;
+    }
+    if (heap.frozen && this.#wordsOf(page)[at(page) + 3] !== heap.epoch) {
       const copy = heap.copy(page, heap.blockSize(page));
       const words = this.#wordsOf(copy), head = at(copy);
       words[head + 3] = heap.epoch;
       this.#direct(words[head + 2], depthOf(words[head + 1]), copy);
+      return copy;
     }
+    return page;
   }
 
   /** An empty page. */

@@ -9,17 +9,18 @@
  * @module
  */
 
-import type { Effects } from "./effects.ts";
-import type { Heap } from "./heap.ts";
+import type { Space } from "./space.ts";
 import type { Table } from "./table.ts";
 
 /** Below so many moments none is looked at. */
 const FEW = 64;
 
+/** Bytes of a moment: its time, the number of its table, and the hash. */
+const MOMENT_BYTES = 16;
+
 /** The moments at which entries of one heap expire. */
 export class Expiries {
-  readonly #heap: Heap;
-  readonly #effects: Effects;
+  readonly #space: Space;
   #times = new Float64Array(16);
   #owners = new Int32Array(16);
   #hashes = new Int32Array(16);
@@ -27,9 +28,8 @@ export class Expiries {
   /** The moment that is looked at next. */
   #looked = 0;
 
-  constructor(heap: Heap, effects: Effects) {
-    this.#heap = heap;
-    this.#effects = effects;
+  constructor(space: Space) {
+    this.#space = space;
   }
 
   /** The next moment, in milliseconds since 1970; Infinity if there is none. */
@@ -45,7 +45,7 @@ export class Expiries {
   /** Notes that an entry of this hash expires at a time. */
   add(time: number, table: Table, hash: number): void {
     // (What is gone now may be back after a rollback.)
-    if (this.#count >= FEW && !this.#effects.sink) this.#look(), this.#look();
+    if (this.#count >= FEW && !this.#space.effects.sink) this.#look(), this.#look();
     if (this.#count === this.#times.length) this.#resize(this.#count * 2);
     this.#rise(this.#count++, time, table.id, hash);
   }
@@ -54,7 +54,7 @@ export class Expiries {
   sweep(now: number): boolean {
     for (let i = 0; i < 256; i++) {
       if (this.next > now) return false;
-      (this.#heap.owner(this.#owners[0]) as Table | undefined)?.sweep(this.#hashes[0], now);
+      this.#space.find(this.#owners[0])?.sweep(this.#hashes[0], now);
       this.#remove(0);
     }
     return this.next <= now;
@@ -64,7 +64,7 @@ export class Expiries {
   #look(): void {
     if (this.#looked >= this.#count) this.#looked = 0;
     const i = this.#looked;
-    const table = this.#heap.owner(this.#owners[i]) as Table | undefined;
+    const table = this.#space.find(this.#owners[i]);
     if (table?.expiresAt(this.#hashes[i], this.#times[i])) this.#looked++;
     else this.#remove(i);
   }
@@ -107,7 +107,10 @@ export class Expiries {
   }
 
   #resize(length: number): void {
-    const count = this.#count;
+    const count = this.#count, { heap } = this.#space, more = (length - this.#times.length) * MOMENT_BYTES;
+    // (The entry is there already, so it is not refused; the next one may be.)
+    if (more > 0) heap.beyondLimit(() => heap.charge(more));
+    else heap.discharge(-more);
     const [times, owners, hashes] = [this.#times, this.#owners, this.#hashes];
     (this.#times = new Float64Array(length)).set(times.subarray(0, count));
     (this.#owners = new Int32Array(length)).set(owners.subarray(0, count));

@@ -18,10 +18,14 @@
  *          │        · EXPIRES?   │ value length 8-31       │
  * long     │ owner  · LONG       │ key length              │ value length, 0, [expiry] key, value, padding
  * entry    │        · EXPIRES?   │                         │
+ * table    │ as an entry · TABLE │ …                       │ 8 words of the table's state, name, padding
  * page     │ owner  · PAGE       │ bits 0-7, depth 8-15,   │ prefix, epoch, 2^bits slots of hash and address
  *          │                     │ entries 16-31           │
  *
- * owner    bits 0-27 of word 0: the table that the block belongs to; PAGE bit 28, LONG bit 29, EXPIRES bit 30
+ * directory│ owner · PAGE · LONG │ depth                   │ 0, epoch, 2^depth addresses of pages
+ *
+ * owner    bits 0-27 of word 0: the number of the table that the block belongs to, or that it describes;
+ *          PAGE bit 28, LONG bit 29, EXPIRES bit 30, TABLE bit 31
  * expiry   two words: milliseconds since 1970, the lower half first
  * ```
  *
@@ -66,7 +70,7 @@ export interface Allocator {
   release(buffer: ArrayBuffer): void;
 }
 
-/** Whoever owns blocks (a table), and can move them. */
+/** Who owns the blocks of a heap, and can move them. */
 export interface Owner {
   /** Copies the block elsewhere if it is in use: {@linkcode Heap.copy}, then tell those who know its address. */
   move(address: number): void;
@@ -97,7 +101,10 @@ export const OWNER: number = (1 << 28) - 1;
 export const PAGE: number = 1 << 28;
 export const LONG: number = 1 << 29;
 export const EXPIRES: number = 1 << 30;
-/** Words before a page's slots. */
+export const TABLE: number = 1 << 31;
+/** Bytes of a table's state. */
+export const TABLE_BYTES = 32;
+/** Words before a page's slots, and before a directory's addresses. */
 export const PAGE_HEAD = 4;
 
 /** Units of work for each block beside its own: to find it in its table takes as long as to copy 1 KiB. */
@@ -145,8 +152,8 @@ export class Heap {
   /** Changes with every snapshot: blocks of another epoch may belong to one. */
   epoch = 0;
   readonly #allocator: Allocator;
-  readonly #owners: (Owner | undefined)[] = [undefined];
-  readonly #freeOwners: number[] = [];
+  /** Who owns the blocks. */
+  owner: Owner | undefined;
   /** Of each segment: the first one of its extent, or 0 if it is free. */
   #extents = new Int32Array(64);
   /** Of each extent, by its first segment: units that were written, and units that live. */
@@ -244,25 +251,6 @@ export class Heap {
   /** A snapshot is being read. */
   get frozen(): boolean {
     return this.#frozen > 0;
-  }
-
-  /** A number for an owner of blocks. */
-  adopt(owner: Owner): number {
-    const id = this.#freeOwners.pop() ?? this.#owners.length;
-    if (id > OWNER) throw new OutOfMemory("there are too many tables and sets");
-    this.#owners[id] = owner;
-    return id;
-  }
-
-  /** Who has a number. */
-  owner(id: number): Owner | undefined {
-    return this.#owners[id];
-  }
-
-  /** Takes an owner's number back. Its blocks are freed or will be. */
-  abandon(id: number): void {
-    this.#owners[id] = undefined;
-    this.#freeOwners.push(id);
   }
 
   /**
@@ -503,10 +491,9 @@ export class Heap {
     this.moves++;
     while (done < work && this.#cleaned < end) {
       const address = (extent << UNIT_BITS) + this.#cleaned | 0;
-      const owner = this.words[address >>> UNIT_BITS][(address & UNIT_MASK) << 1] & OWNER;
       const live = this.#live[extent];
       this.#cleaned += (this.blockSize(address) + 7) >>> 3;
-      this.#owners[owner]?.move(address);
+      this.owner?.move(address);
       done += BLOCK_WORK + live - this.#live[extent];
       // Its last block was moved, and it was given back.
       if (this.#cleaning !== extent) return done;
@@ -579,10 +566,12 @@ export class Heap {
   blockSize(address: number): number {
     const words = this.words[address >>> UNIT_BITS], at = (address & UNIT_MASK) << 1;
     const word = words[at];
-    if (word & PAGE) return (PAGE_HEAD + (2 << (words[at + 1] & 255))) * 4;
-    const expiry = word & EXPIRES ? 8 : 0;
-    if (word & LONG) return 16 + expiry + (words[at + 1] >>> 0) + (words[at + 2] >>> 0);
-    return 8 + expiry + (words[at + 1] & 255) + (words[at + 1] >>> 8);
+    if (word & PAGE) {
+      return (PAGE_HEAD + (word & LONG ? 1 << words[at + 1] : 2 << (words[at + 1] & 255))) * 4;
+    }
+    const more = (word & EXPIRES ? 8 : 0) + (word & TABLE ? TABLE_BYTES : 0);
+    if (word & LONG) return 16 + more + (words[at + 1] >>> 0) + (words[at + 2] >>> 0);
+    return 8 + more + (words[at + 1] & 255) + (words[at + 1] >>> 8);
   }
 }
 

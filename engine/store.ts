@@ -8,41 +8,57 @@
  * @module
  */
 
-import type { Effects } from "./effects.ts";
 import { Expiries } from "./expiry.ts";
-import { Heap } from "./heap.ts";
 import { hash } from "./hash.ts";
-import { Entry, type Span, Table, type TableView } from "./table.ts";
+import { Heap } from "./heap.ts";
+import { Space, type Totals } from "./space.ts";
+import { Entry, FrozenTable, type Span, type Table, type TableView } from "./table.ts";
 import { Transaction } from "./transaction.ts";
-import { latin1 } from "../wire/msgpack.ts";
 
-/** Tables by their names, in the order in which they were made. */
+/** Tables by their names. They are themselves a table: its entries are the tables' descriptors. */
 export class Names {
-  readonly #heap: Heap;
-  readonly #effects: Effects;
-  readonly #tables = new Map<string, Table>();
+  readonly #space: Space;
+  readonly #catalog: Table;
+  readonly #kind: number;
   /** The table that was asked for last: mostly the one that is asked for next. */
   #last: Table | undefined;
-  readonly #discard: (table: Table) => void;
 
-  /** @param discard Frees, little by little, a table that nobody uses any more. */
-  constructor(heap: Heap, effects: Effects, discard: (table: Table) => void) {
-    this.#heap = heap;
-    this.#effects = effects;
-    this.#discard = discard;
+  constructor(space: Space) {
+    this.#space = space;
+    const { kind, catalog } = space.makeCatalog();
+    this.#kind = kind;
+    this.#catalog = catalog;
   }
 
   get size(): number {
-    return this.#tables.size;
+    return this.#catalog.size;
+  }
+
+  /** The names, as the keys of a table. */
+  get catalog(): Table {
+    return this.#catalog;
+  }
+
+  /** What all tables have together. */
+  get totals(): Readonly<Totals> {
+    return this.#space.totals[this.#kind];
+  }
+
+  /** The number of entries in all tables. */
+  get entries(): number {
+    return this.totals.entries;
+  }
+
+  /** How many of them expire some day. */
+  get expiring(): number {
+    return this.totals.expiring;
   }
 
   /** The table of a name. */
   get(name: Span): Table | undefined {
-    const last = this.#last;
-    if (last && same(last.name, name)) return last;
-    const found = this.#tables.get(latin1(name.bytes, name.from, name.to));
-    if (found) this.#last = found;
-    return found;
+    if (this.#last?.isNamed(name)) return this.#last;
+    const address = this.#catalog.find(name);
+    return address === 0 ? undefined : this.#last = this.#space.at(address);
   }
 
   /** The table of a name, made if it is not there. */
@@ -70,10 +86,17 @@ export class Names {
   }
 
   #add(name: Span): Table {
-    const table = new Table(this.#heap, name.bytes.slice(name.from, name.to), this.#effects);
-    this.replace(undefined, table);
-    this.#effects.sink?.made(this, table);
-    return table;
+    const { sink } = this.#space.effects;
+    sink?.prepare(0);
+    const table = this.#space.make(this.#kind, name);
+    try {
+      this.#catalog.linkTable(hash(name.bytes, name.from, name.to), table.id);
+    } catch (error) {
+      this.#space.release(table.id);
+      throw error;
+    }
+    sink?.made(this, table);
+    return this.#last = table;
   }
 
   /** Drops a table; whether it was there. */
@@ -81,8 +104,9 @@ export class Names {
     const found = this.get(name);
     if (!found) return false;
     this.replace(found, undefined);
-    if (this.#effects.sink) this.#effects.sink.dropped(this, found);
-    else this.#discard(found);
+    const { sink } = this.#space.effects;
+    if (sink) sink.dropped(this, found);
+    else this.#space.discard(found);
     return true;
   }
 
@@ -90,45 +114,101 @@ export class Names {
   clear(name: Span): void {
     const found = this.get(name);
     if (!found || found.size === 0) return;
-    const empty = new Table(this.#heap, found.name, this.#effects);
+    // (That there is no room for another one is no reason to keep all that is in this one.)
+    const empty = this.#space.heap.beyondLimit(() => this.#space.make(this.#kind, name));
     this.replace(found, empty);
-    if (this.#effects.sink) this.#effects.sink.cleared(this, found, empty);
-    else this.#discard(found);
+    const { sink } = this.#space.effects;
+    if (sink) sink.cleared(this, found, empty);
+    else this.#space.discard(found);
   }
 
   /** Has one table be there in place of another one of its name; either may be none. */
   replace(old: Table | undefined, table: Table | undefined): void {
-    const name = (table ?? old)!.name;
-    if (old) old.dropped = true;
-    if (table) table.dropped = false, this.#tables.set(latin1(name, 0, name.length), table);
-    else this.#tables.delete(latin1(name, 0, name.length));
+    const bytes = (table ?? old)!.name, name = { bytes, from: 0, to: bytes.length };
+    const h = hash(bytes, 0, bytes.length);
+    if (old) {
+      this.#catalog.unlinkTable(h, name);
+      old.dropped = true;
+      this.#count(old, -1);
+    }
+    if (table) {
+      table.dropped = false;
+      this.#space.heap.beyondLimit(() => this.#catalog.linkTable(h, table.id));
+      this.#count(table, 1);
+    }
     this.#last = table;
-    this.#heap.changes++;
   }
 
-  values(): Iterable<Table> {
-    return this.#tables.values();
+  #count({ size, bytes, expiring }: Table, sign: 1 | -1): void {
+    const totals = this.#space.totals[this.#kind];
+    totals.entries += sign * size;
+    totals.bytes += sign * bytes;
+    totals.expiring += sign * expiring;
+    totals.expiringTables += expiring > 0 ? sign : 0;
   }
 
-  /** The number of entries in all tables. */
-  get entries(): number {
-    let sum = 0;
-    for (const { size } of this.#tables.values()) sum += size;
-    return sum;
+  /** All tables, in no order. */
+  *values(): Generator<Table, void> {
+    const addresses: number[] = [];
+    let cursor = 0;
+    do {
+      addresses.length = 0;
+      cursor = this.#catalog.scan(cursor, (address) => void addresses.push(this.#space.at(address).id));
+      for (const id of addresses) yield this.#space.table(id);
+    } while (cursor !== 0);
   }
 
-  /** How many of them expire some day. */
-  get expiring(): number {
-    let sum = 0;
-    for (const { expiring } of this.#tables.values()) sum += expiring;
-    return sum;
+  /** The tables as they are now: good until the snapshot that it is taken for is released. */
+  view(): CatalogView {
+    return new FrozenCatalog(this.#space.heap, this.#catalog.view(), { ...this.totals });
+  }
+}
+
+/** Tables as they were at one moment, in no order. */
+export interface CatalogView extends Iterable<TableView> {
+  readonly size: number;
+  /** What all tables have together. */
+  readonly totals: Readonly<Totals>;
+  /** The table of a name. */
+  get(name: Span): TableView | undefined;
+}
+
+/** A catalog that a snapshot reads: nothing is made for a table before it is asked for. */
+class FrozenCatalog implements CatalogView {
+  readonly #heap: Heap;
+  readonly #catalog: TableView;
+  readonly totals: Readonly<Totals>;
+
+  constructor(heap: Heap, catalog: TableView, totals: Totals) {
+    this.#heap = heap;
+    this.#catalog = catalog;
+    this.totals = totals;
+  }
+
+  get size(): number {
+    return this.#catalog.size;
+  }
+
+  get(name: Span): TableView | undefined {
+    const address = this.#catalog.find(name);
+    return address === 0 ? undefined : new FrozenTable(this.#heap, address);
+  }
+
+  *[Symbol.iterator](): Generator<TableView, void> {
+    const addresses: number[] = [];
+    let cursor = 0;
+    do {
+      addresses.length = 0;
+      cursor = this.#catalog.scan(cursor, (address) => void addresses.push(address));
+      for (const address of addresses) yield new FrozenTable(this.#heap, address);
+    } while (cursor !== 0);
   }
 }
 
 /** All tables and sets as they were at one moment. Whoever took it releases it. */
 export interface Snapshot extends Disposable {
-  readonly tables: readonly TableView[];
-  readonly sets: readonly TableView[];
+  readonly tables: CatalogView;
+  readonly sets: CatalogView;
   /** Looks at entries of the snapshot. */
   readonly entry: Entry;
 }
@@ -143,21 +223,19 @@ export class Store {
   entry: Entry;
   /** Called when the next moment at which something expires may be another one. */
   onExpiry: (() => void) | undefined;
-  /** Tables that were dropped and still have blocks. */
-  #dropped: Table[] = [];
+  #space: Space;
   #transaction: Transaction;
 
   constructor(heap: Heap = new Heap()) {
-    const effects: Effects = { sink: undefined };
-    const dropped = this.#dropped;
-    const discard = (table: Table) => void dropped.push(table);
+    const space = Space.of(heap);
+    heap.relieve = () => space.dismantle();
     this.heap = heap;
-    heap.relieve = () => this.#dismantle();
-    this.tables = new Names(heap, effects, discard);
-    this.sets = new Names(heap, effects, discard);
-    this.expiries = new Expiries(heap, effects);
+    this.tables = new Names(space);
+    this.sets = new Names(space);
+    this.expiries = new Expiries(space);
     this.entry = new Entry(heap);
-    this.#transaction = new Transaction(heap, effects, discard);
+    this.#space = space;
+    this.#transaction = new Transaction(space);
   }
 
   /** How often what is here was changed. */
@@ -234,7 +312,7 @@ export class Store {
     this.sets = other.sets;
     this.expiries = other.expiries;
     this.entry = other.entry;
-    this.#dropped = other.#dropped;
+    this.#space = other.#space;
     this.#transaction = other.#transaction;
     this.onExpiry?.();
     // A snapshot of what was here may still be read; then the garbage collector ends it.
@@ -247,8 +325,8 @@ export class Store {
     heap.freeze();
     let released = false;
     return {
-      tables: Array.from(this.tables.values(), (table) => table.view()),
-      sets: Array.from(this.sets.values(), (set) => set.view()),
+      tables: this.tables.view(),
+      sets: this.sets.view(),
       entry: new Entry(heap),
       [Symbol.dispose]() {
         if (!released) heap.thaw();
@@ -259,20 +337,6 @@ export class Store {
 
   /** Does a little of what waits for a quiet moment; whether there is more. */
   tend(): boolean {
-    return this.#dismantle() || this.heap.tidy();
+    return this.#space.dismantle() || this.heap.tidy();
   }
-
-  /** Frees a page of a table that was dropped; false if there is none. */
-  #dismantle(): boolean {
-    const dropped = this.#dropped.at(-1);
-    if (!dropped) return false;
-    if (dropped.dismantle()) this.#dropped.pop();
-    return true;
-  }
-}
-
-function same(name: Uint8Array, { bytes, from, to }: Span): boolean {
-  if (name.length !== to - from) return false;
-  for (let i = 0; i < name.length; i++) if (name[i] !== bytes[from + i]) return false;
-  return true;
 }

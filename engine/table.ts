@@ -1,6 +1,15 @@
 /**
  * A table: keys and values in a {@linkcode Heap}, found by hash. (A set is a table of empty values.)
  *
+ * All that a table is stands in the heap: its entries, its pages, its directory, and its **descriptor**, a block
+ * that leads to them. A {@linkcode Table} is a number and nothing else, so that idle tables cost no more than their
+ * blocks, and so that another process could read them.
+ *
+ * ```text
+ * descriptor   0 root (0, a page, or a directory)   2 entries              4 5 bytes of keys and values
+ *              1 depth 0-7, kind 8-15, DROPPED      3 those that expire    6 epoch   7 next that was dropped
+ * ```
+ *
  * The index is extendible hashing: a directory of pages, of which each holds the entries whose hashes begin
  * with its prefix. A page that is full is split by one more bit of the hash, and where the directory has too
  * few bits for that it doubles; so a table grows a page at a time, and no request waits for more than that.
@@ -14,21 +23,32 @@
  * ```
  *
  * Within its page an entry is at the slot that the low bits of its hash say, or the next free one (linear
- * probing); a deletion moves those behind it up, so there are no tombstones. A page begins with 8 slots,
+ * probing); a deletion moves those behind it up, so there are no tombstones. A page begins with 2 slots,
  * grows to 256, and is split when 208 are taken; two that are nearly empty become one. The bytes of pages and
- * entries are laid out in {@link ./heap.ts}; the directory holds addresses alone.
+ * entries are laid out in {@link ./heap.ts}; the directory holds addresses alone. A table with one page has none.
  *
- * While the heap is frozen, a page is copied before it is changed, once for each snapshot, and a value is
- * written to a new place. A snapshot is the directory of its moment.
+ * While the heap is frozen, a descriptor, a directory and a page are copied before they are changed, once for each
+ * snapshot, and a value is written to a new place. A snapshot of a table is the address of its descriptor.
  *
  * @see Fagin, Nievergelt, Pippenger, Strong: Extendible Hashing, ACM TODS 4 (3), 1979
  * @module
  */
 
 import { copyBytes, type Writer } from "../wire/msgpack.ts";
-import type { Effects } from "./effects.ts";
 import { hash } from "./hash.ts";
-import { EXPIRES, type Heap, LONG, type Owner, PAGE, PAGE_HEAD, UNIT_BITS, UNIT_MASK } from "./heap.ts";
+import {
+  EXPIRES,
+  type Heap,
+  LONG,
+  OWNER,
+  PAGE,
+  PAGE_HEAD,
+  TABLE,
+  TABLE_BYTES,
+  UNIT_BITS,
+  UNIT_MASK,
+} from "./heap.ts";
+import { Space } from "./space.ts";
 
 /** Bytes of a canonical key, wherever they are. */
 export interface Span {
@@ -40,7 +60,7 @@ export interface Span {
 }
 
 /** Bits of the smallest page, and of the largest. */
-const MIN_BITS = 3;
+const MIN_BITS = 1;
 const MAX_BITS = 8;
 /** How many entries a page takes before it grows or is split. */
 const most = (bits: number) => (13 << bits) >> 4;
@@ -49,8 +69,6 @@ const FEW = most(MAX_BITS) >> 1;
 
 /** Entries that are being brought into the caches. */
 const touched = new Int32Array(256);
-/** Of a table that is no part of a store. */
-const UNOBSERVED: Effects = { sink: undefined };
 /** Of which nothing is copied. */
 const NOTHING = new Uint8Array(0);
 
@@ -59,72 +77,154 @@ const scratch = new Int32Array(2 << MAX_BITS);
 /** What is in the page that is walked through, in its order. */
 const ordered = new Float64Array(1 << MAX_BITS);
 
+/** Words of a descriptor. */
+const ROOT = 0;
+const STATE = 1;
+const SIZE = 2;
+const EXPIRING = 3;
+const BYTES = 4;
+const EPOCH = 6;
+const NEXT = 7;
+/** Bits of {@linkcode STATE}. */
+const DEPTH = 255;
+const DROPPED = 1 << 16;
+
+/** Where {@linkcode locate} found an entry: its slot, as an index of its page's segment. */
+let slot = 0;
+
 /** A table as it was at one moment; good until its snapshot is released. */
 export interface TableView {
+  /** A copy of the canonical bytes of its name. */
   readonly name: Uint8Array;
   readonly size: number;
   /** How many of its entries expire some day. */
   readonly expiring: number;
+  /** Bytes of its keys and values. */
+  readonly bytes: number;
   /** Calls `visit` with the address of every entry of the page at `cursor`; answers the next cursor, or 0. */
   scan(cursor: number, visit: (address: number) => void): number;
   /** The address of the entry of a key, or 0. */
   find(key: Span): number;
 }
 
-/** A table of a heap. */
-export class Table implements Owner, TableView {
-  /** The canonical bytes of its name. */
-  readonly name: Uint8Array;
+/** A table that a snapshot reads, by the address of its descriptor. */
+export class FrozenTable implements TableView {
   readonly #heap: Heap;
-  readonly #effects: Effects;
-  /** Its number in the heap. */
-  readonly id: number;
-  /** Addresses of pages, by the first bits of the hash; 0 while there is no entry. */
-  #directory = new Int32Array(1);
-  /** How many bits of the hash the directory goes by. */
-  #depth = 0;
-  /** The epoch in which the directory became ours alone. */
-  #epoch = 0;
-  #size = 0;
-  #expiring = 0;
-  /** Nobody uses the table any more: what is left of it is dismantled. */
-  dropped = false;
-  /** How much of the directory is gone, see {@linkcode Table.dismantle}. */
-  #dismantled = 0;
-  /** Where {@linkcode Table.#locate} found an entry: its slot, as an index of its page's segment. */
-  #slot = 0;
+  readonly #address: number;
 
-  constructor(heap: Heap, name: Uint8Array, effects: Effects = UNOBSERVED) {
+  constructor(heap: Heap, address: number) {
     this.#heap = heap;
-    this.#effects = effects;
-    this.name = name;
-    this.id = heap.adopt(this);
-    heap.changes++;
+    this.#address = address;
+  }
+
+  get name(): Uint8Array {
+    return nameOf(this.#heap, this.#address);
+  }
+
+  get size(): number {
+    return stateOf(this.#heap, this.#address, SIZE);
+  }
+
+  get expiring(): number {
+    return stateOf(this.#heap, this.#address, EXPIRING);
+  }
+
+  get bytes(): number {
+    return bytesOf(this.#heap, this.#address);
+  }
+
+  scan(cursor: number, visit: (address: number) => void): number {
+    return scanPage(this.#heap, this.#address, cursor, visit);
+  }
+
+  find(key: Span): number {
+    return find(this.#heap, this.#address, key);
+  }
+}
+
+/** A table of a heap, by its number. Several of these may be the same table. */
+export class Table implements TableView {
+  readonly id: number;
+  readonly #space: Space;
+  readonly #heap: Heap;
+
+  constructor(space: Space, id: number) {
+    this.#space = space;
+    this.#heap = space.heap;
+    this.id = id;
+  }
+
+  /** A new table that is in no catalog. */
+  static alone(heap: Heap, name: Uint8Array = NOTHING): Table {
+    return Space.of(heap).make(0, { bytes: name, from: 0, to: name.length });
+  }
+
+  get #address(): number {
+    return this.#space.descriptors[this.id];
+  }
+
+  /** A copy of the canonical bytes of its name. */
+  get name(): Uint8Array {
+    return nameOf(this.#heap, this.#address);
+  }
+
+  /** Whether this is its name. */
+  isNamed({ bytes, from, to }: Span): boolean {
+    const address = this.#address, words = this.#wordsOf(address), w = at(address);
+    if (keyLengthOf(words, w) !== to - from) return false;
+    const there = this.#heap.bytes[address >>> UNIT_BITS], offset = keyFrom(words, w) - from;
+    let i = from;
+    while (i < to && there[i + offset] === bytes[i]) i++;
+    return i === to;
   }
 
   /** How many entries there are. */
   get size(): number {
-    return this.#size;
+    return stateOf(this.#heap, this.#address, SIZE);
   }
 
   /** How many of them expire some day. */
   get expiring(): number {
-    return this.#expiring;
+    return stateOf(this.#heap, this.#address, EXPIRING);
+  }
+
+  /** Bytes of its keys and values. */
+  get bytes(): number {
+    return bytesOf(this.#heap, this.#address);
+  }
+
+  /** Nobody uses the table any more, or only a transaction that may bring it back. */
+  get dropped(): boolean {
+    return (stateOf(this.#heap, this.#address, STATE) & DROPPED) !== 0;
+  }
+
+  set dropped(dropped: boolean) {
+    const address = this.#own(),
+      words = this.#wordsOf(address),
+      state = descriptorAt(words, at(address)) + STATE;
+    words[state] = dropped ? words[state] | DROPPED : words[state] & ~DROPPED;
+  }
+
+  /** The number of the table that was dropped before this one, or 0: see {@linkcode Space.discard}. */
+  get next(): number {
+    return stateOf(this.#heap, this.#address, NEXT);
+  }
+
+  /** Makes it ready for {@linkcode Table.dismantle}, before another one. */
+  discardBefore(next: number): void {
+    const address = this.#own(), words = this.#wordsOf(address), d = descriptorAt(words, at(address));
+    words[d + NEXT] = next;
+    // From now on how much of the directory is gone.
+    words[d + EXPIRING] = 0;
   }
 
   /** The address of the entry of a key, or 0. */
   find(key: Span): number {
-    const entry = this.#locate(hashOf(key), key);
-    return entry !== 0 && this.#hasExpired(entry) ? 0 : entry;
+    return find(this.#heap, this.#address, key);
   }
 
   #expires(entry: number): boolean {
     return (this.#wordsOf(entry)[at(entry)] & EXPIRES) !== 0;
-  }
-
-  #hasExpired(entry: number): boolean {
-    const words = this.#wordsOf(entry), w = at(entry);
-    return (words[w] & EXPIRES) !== 0 && expiryOf(words, w) <= Date.now();
   }
 
   /** Whether an entry of this hash expires at just this time. */
@@ -144,7 +244,7 @@ export class Table implements Owner, TableView {
   /** Has an entry that expires do so at another time; false if it has no expiry, or may not be changed. */
   postpone(entry: number, time: number): boolean {
     const heap = this.#heap;
-    if (heap.frozen || this.#effects.sink || !this.#expires(entry)) return false;
+    if (heap.frozen || this.#space.effects.sink || !this.#expires(entry)) return false;
     heap.changes++;
     writeExpiry(this.#wordsOf(entry), at(entry) + (this.#wordsOf(entry)[at(entry)] & LONG ? 4 : 2), time);
     return true;
@@ -175,19 +275,21 @@ export class Table implements Owner, TableView {
    * @throws {OutOfMemory} if there is no room; the table is as it was.
    */
   set(key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
-    const heap = this.#heap, { sink } = this.#effects;
+    const heap = this.#heap, { sink } = this.#space.effects;
     heap.changes++;
     const h = hashOf(key);
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
     if (sink !== undefined) sink.prepare(keyLength);
-    let old = this.#locate(h, key);
-    const change = (expiry > 0 ? 1 : 0) - (old !== 0 && this.#expires(old) ? 1 : 0);
+    let old = locate(heap, this.#address, h, key);
     if (old !== 0 && !heap.frozen && sink === undefined) {
       const oldSize = heap.blockSize(old);
       if ((oldSize + 7) >>> 3 === (size + 7) >>> 3) {
+        const words = this.#wordsOf(old), w = at(old);
+        const change = (expiry > 0 ? 1 : 0) - (words[w] & EXPIRES ? 1 : 0);
+        const grown = length - valueLengthOf(words, w);
         this.#write(old, key, bytes, from, length, expiry);
-        this.#expiring += change;
+        if (change !== 0 || grown !== 0) this.#count(0, change, grown);
         return;
       }
     }
@@ -195,19 +297,22 @@ export class Table implements Owner, TableView {
     this.#write(entry, key, bytes, from, length, expiry);
     try {
       if (old === 0) {
-        this.#insert(h, entry);
+        const page = this.#makePlace(h);
+        this.#count(1, expiry > 0 ? 1 : 0, keyLength + length);
+        this.#place(page, h, entry);
       } else {
-        this.#ownPage(h);
+        const page = this.#ownPage(h);
         // The page may be another one now, and the old entry elsewhere.
-        old = this.#locate(h, key);
-        this.#wordsOf(this.#page(h))[this.#slot + 1] = entry;
+        old = locate(heap, this.#address, h, key);
+        this.#wordsOf(page)[slot + 1] = entry;
+        const words = this.#wordsOf(old), w = at(old);
+        this.#count(0, (expiry > 0 ? 1 : 0) - (words[w] & EXPIRES ? 1 : 0), length - valueLengthOf(words, w));
         if (sink === undefined) heap.free(old, heap.blockSize(old));
       }
     } catch (error) {
       heap.free(entry, size);
       throw error;
     }
-    this.#expiring += change;
     if (sink !== undefined) sink.set(this, h, entry, old);
     heap.tend(size);
   }
@@ -220,7 +325,7 @@ export class Table implements Owner, TableView {
    */
   reserve(key: Span, length: number): Span {
     this.set(key, NOTHING, 0, length);
-    const entry = this.#locate(hashOf(key), key);
+    const entry = locate(this.#heap, this.#address, hashOf(key), key);
     const to = at(entry) * 4 + this.#heap.blockSize(entry);
     return { bytes: this.#heap.bytes[entry >>> UNIT_BITS], from: to - length, to };
   }
@@ -228,15 +333,15 @@ export class Table implements Owner, TableView {
   /** Deletes a key; whether it was there. */
   delete(key: Span): boolean {
     const h = hashOf(key);
-    const entry = this.#locate(h, key);
+    const entry = locate(this.#heap, this.#address, h, key);
     if (entry === 0) return false;
-    const there = !this.#hasExpired(entry);
+    const there = !hasExpired(this.#heap, entry);
     this.#delete(h, key);
     return there;
   }
 
   #delete(h: number, key: Span): void {
-    const heap = this.#heap, { sink } = this.#effects;
+    const heap = this.#heap, { sink } = this.#space.effects;
     const entry = this.#unlink(h, key);
     const size = heap.blockSize(entry);
     if (sink !== undefined) sink.delete(this, h, entry);
@@ -247,10 +352,10 @@ export class Table implements Owner, TableView {
   /** Takes the entry of a key, which is there, out of the table: its address. */
   #unlink(h: number, key: Span): number {
     this.#heap.changes++;
-    this.#ownPage(h);
-    const entry = this.#locate(h, key);
-    if (this.#expires(entry)) this.#expiring--;
-    this.#remove(h);
+    const page = this.#ownPage(h);
+    const entry = locate(this.#heap, this.#address, h, key);
+    this.#count(-1, this.#expires(entry) ? -1 : 0, -bytesAt(this.#wordsOf(entry), at(entry)));
+    this.#remove(page, h);
     return entry;
   }
 
@@ -264,14 +369,14 @@ export class Table implements Owner, TableView {
   putBack(h: number, old: number): void {
     const heap = this.#heap;
     heap.changes++;
-    const bytes = heap.bytes[old >>> UNIT_BITS], from = keyFrom(this.#wordsOf(old), at(old));
-    const key = { bytes, from, to: from + keyLengthOf(this.#wordsOf(old), at(old)) };
-    this.#ownPage(h);
-    const entry = this.#locate(h, key);
-    if (this.#expires(old)) this.#expiring++;
-    if (entry === 0) return this.#insert(h, old);
-    if (this.#expires(entry)) this.#expiring--;
-    this.#wordsOf(this.#page(h))[this.#slot + 1] = old;
+    const words = this.#wordsOf(old), w = at(old), from = keyFrom(words, w);
+    const key = { bytes: heap.bytes[old >>> UNIT_BITS], from, to: from + keyLengthOf(words, w) };
+    const page = this.#ownPage(h);
+    const entry = locate(heap, this.#address, h, key), there = slot;
+    this.#count(1, this.#expires(old) ? 1 : 0, bytesAt(words, w));
+    if (entry === 0) return this.#place(this.#makePlace(h), h, old);
+    this.#count(-1, this.#expires(entry) ? -1 : 0, -bytesAt(this.#wordsOf(entry), at(entry)));
+    this.#wordsOf(page)[there + 1] = old;
     heap.free(entry, heap.blockSize(entry));
   }
 
@@ -284,21 +389,39 @@ export class Table implements Owner, TableView {
     return length;
   }
 
+  /**
+   * Adds a table to this one, which is a catalog.
+   *
+   * @throws {OutOfMemory} if there is no room; the catalog is as it was.
+   */
+  linkTable(h: number, id: number): void {
+    const page = this.#makePlace(h);
+    // (Making room may have moved it.)
+    const address = this.#space.descriptors[id];
+    this.#count(1, 0, keyLengthOf(this.#wordsOf(address), at(address)));
+    this.#place(page, h, address);
+  }
+
+  /** Takes a table out of this one, which is a catalog. */
+  unlinkTable(h: number, name: Span): void {
+    this.#unlink(h, name);
+  }
+
+  /** Has a table's descriptor be at another address in this one, which is a catalog; or not, if it is not in it. */
+  relinkTable(h: number, from: number, to: number): void {
+    let page = this.#page(h);
+    if (page === 0) return;
+    if (this.#heap.frozen) page = this.#ownPage(h);
+    const slots = this.#wordsOf(page), first = at(page) + PAGE_HEAD;
+    const mask = (1 << bitsOf(slots[at(page) + 1])) - 1;
+    for (let i = h & mask; slots[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
+      if (slots[first + 2 * i + 1] === from) return void (slots[first + 2 * i + 1] = to);
+    }
+  }
+
   /** The directory is at one moment all there is to know: later changes go to copies. */
   view(): TableView {
-    const { name, size, expiring } = this;
-    const heap = this.#heap, directory = this.#directory, depth = this.#depth;
-    return {
-      name,
-      size,
-      expiring,
-      scan: (cursor, visit) => scanPage(heap, directory, depth, cursor, visit),
-      find(key) {
-        const h = hashOf(key), page = directory[depth === 0 ? 0 : h >>> (32 - depth)];
-        const slot = page === 0 ? -1 : findSlot(heap, page, h, key);
-        return slot < 0 ? 0 : heap.words[page >>> UNIT_BITS][slot + 1];
-      },
-    };
+    return new FrozenTable(this.#heap, this.#address);
   }
 
   /**
@@ -307,7 +430,7 @@ export class Table implements Owner, TableView {
    * entry that was there throughout, whatever changed meanwhile, some of them perhaps twice.
    */
   scan(cursor: number, visit: (address: number) => void): number {
-    return scanPage(this.#heap, this.#directory, this.#depth, cursor, visit);
+    return scanPage(this.#heap, this.#address, cursor, visit);
   }
 
   /**
@@ -344,33 +467,39 @@ export class Table implements Owner, TableView {
 
   /**
    * Frees the blocks of a table that nobody will use again, those of one page at a call. True when all are
-   * freed.
+   * freed, its descriptor too.
    */
   dismantle(): boolean {
-    const heap = this.#heap, directory = this.#directory;
-    const page = directory[this.#dismantled];
+    const heap = this.#heap;
+    const address = this.#own(), words = this.#wordsOf(address), d = descriptorAt(words, at(address));
+    const depth = words[d + STATE] & DEPTH, index = words[d + EXPIRING];
+    const page = this.#page(prefixOf(index, depth));
     if (page !== 0) {
-      const end = this.#dismantled + (1 << (this.#depth - depthOf(this.#wordsOf(page)[at(page) + 1])));
-      scanPage(heap, directory, this.#depth, prefixOf(this.#dismantled, this.#depth), (entry) => {
-        heap.free(entry, heap.blockSize(entry));
-      });
-      if (heap.frozen && this.#epoch !== heap.epoch) this.#ownDirectory();
-      this.#directory.fill(0, this.#dismantled, end);
-      this.#dismantled = end;
-      heap.free(page, heap.blockSize(page));
-      if (end < directory.length) return false;
+      const free = (entry: number) => heap.free(entry, heap.blockSize(entry));
+      scanPage(heap, address, prefixOf(index, depth), free);
+      const end = index + (1 << (depth - depthOf(this.#wordsOf(page)[at(page) + 1])));
+      this.#direct(prefixOf(index, depth), depthOf(this.#wordsOf(page)[at(page) + 1]), 0);
+      free(page);
+      words[d + EXPIRING] = end;
+      if (end < 1 << depth) return false;
+      if (depth > 0) free(words[d + ROOT]);
     }
-    heap.abandon(this.id);
+    this.#space.release(this.id);
     return true;
   }
 
-  /** Moves a block of this table, if it is in use: see {@linkcode Owner}. */
+  /** Moves a block of this table, if it is in use: see `Owner` in {@link ./heap.ts}. */
   move(address: number): void {
     const heap = this.#heap;
     const words = this.#wordsOf(address), w = at(address);
     if (words[w] & PAGE) {
+      const table = this.#address, state = this.#wordsOf(table), d = descriptorAt(state, at(table));
+      if (words[w] & LONG) {
+        if (state[d + ROOT] === address) state[d + ROOT] = heap.copy(address, heap.blockSize(address));
+        return;
+      }
       const prefix = words[w + 2], depth = depthOf(words[w + 1]);
-      if (depth > this.#depth || this.#page(prefix) !== address) return;
+      if (depth > (state[d + STATE] & DEPTH) || this.#page(prefix) !== address) return;
       this.#direct(prefix, depth, heap.copy(address, heap.blockSize(address)));
       return;
     }
@@ -387,7 +516,7 @@ export class Table implements Owner, TableView {
         return;
       }
     }
-    this.#effects.sink?.move(address);
+    this.#space.effects.sink?.move(address);
   }
 
   #wordsOf(address: number): Int32Array {
@@ -402,18 +531,21 @@ export class Table implements Owner, TableView {
    * @returns A number that means nothing; that it is used keeps the reads from being left out.
    */
   touch(hashes: Int32Array, count: number): number {
-    const { words } = this.#heap, directory = this.#directory, shift = 32 - this.#depth;
-    if (this.#depth === 0) return 0;
+    const { words } = this.#heap, table = this.#address;
+    const state = words[table >>> UNIT_BITS], d = descriptorAt(state, at(table));
+    const depth = state[d + STATE] & DEPTH, shift = 32 - depth;
+    if (depth === 0) return 0;
+    const root = state[d + ROOT], directory = words[root >>> UNIT_BITS], pages = at(root) + PAGE_HEAD;
     let sum = 0;
     for (let i = 0; i < count; i++) {
       const h = hashes[i];
-      const page = directory[h >>> shift];
+      const page = directory[pages + (h >>> shift)];
       const slots = words[page >>> UNIT_BITS], head = at(page);
       sum ^= slots[head + PAGE_HEAD + 2 * (h & ((1 << bitsOf(slots[head + 1])) - 1))];
     }
     for (let i = 0; i < count; i++) {
       const h = hashes[i];
-      const page = directory[h >>> shift];
+      const page = directory[pages + (h >>> shift)];
       const slots = words[page >>> UNIT_BITS], first = at(page) + PAGE_HEAD;
       const mask = (1 << bitsOf(slots[first - PAGE_HEAD + 1])) - 1;
       let slot = h & mask;
@@ -431,17 +563,7 @@ export class Table implements Owner, TableView {
 
   /** The page of a hash, or 0. */
   #page(h: number): number {
-    return this.#depth === 0 ? this.#directory[0] : this.#directory[h >>> (32 - this.#depth)];
-  }
-
-  /** The entry of a key, or 0; sets {@linkcode Table.#slot} where there is one. */
-  #locate(h: number, key: Span): number {
-    const page = this.#page(h);
-    if (page === 0) return 0;
-    const slot = findSlot(this.#heap, page, h, key);
-    if (slot < 0) return 0;
-    this.#slot = slot;
-    return this.#wordsOf(page)[slot + 1];
+    return pageOf(this.#heap, this.#address, h);
   }
 
   #write(entry: number, key: Span, bytes: Uint8Array, from: number, length: number, expiry: number): void {
@@ -469,28 +591,58 @@ export class Table implements Owner, TableView {
     if (bytes !== NOTHING) copyBytes(bytes, from, there, at8 + keyLength, length);
   }
 
-  #insert(h: number, entry: number): void {
-    this.#ownPage(h);
-    let page = this.#page(h);
+  /** Makes sure that the page of a hash is ours and has room for another entry: its address. */
+  #makePlace(h: number): number {
+    let page = this.#ownPage(h);
     for (;;) {
       const word = this.#wordsOf(page)[at(page) + 1];
-      if (word >>> 16 < most(bitsOf(word))) break;
+      if (word >>> 16 < most(bitsOf(word))) return page;
       if (bitsOf(word) < MAX_BITS) this.#grow(h);
       else this.#split(h);
       page = this.#page(h);
     }
+  }
+
+  /** Puts an entry into the page of its hash, which has room. */
+  #place(page: number, h: number, entry: number): void {
     const words = this.#wordsOf(page), head = at(page);
     place(words, head, h, entry);
     words[head + 1] += 1 << 16;
-    this.#size++;
   }
 
-  /** Takes the entry at {@linkcode Table.#slot} out of its page, which is ours. */
-  #remove(h: number): void {
-    const page = this.#page(h);
+  /** Counts entries, entries that expire, and bytes that came or went. */
+  #count(entries: number, expiring: number, bytes: number): void {
+    const address = this.#own(), words = this.#wordsOf(address), d = descriptorAt(words, at(address));
+    words[d + SIZE] += entries;
+    const sum = words[d + BYTES + 1] * 2 ** 32 + (words[d + BYTES] >>> 0) + bytes;
+    words[d + BYTES] = sum;
+    words[d + BYTES + 1] = sum / 2 ** 32;
+    const totals = this.#space.totals[words[d + STATE] >>> 8 & 255];
+    totals.entries += entries;
+    totals.bytes += bytes;
+    if (expiring === 0) return;
+    const before = words[d + EXPIRING], after = words[d + EXPIRING] += expiring;
+    totals.expiring += expiring;
+    totals.expiringTables += (after > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
+  }
+
+  /** The address of the descriptor, which no snapshot reads: a copy, if need be. */
+  #own(): number {
+    const heap = this.#heap, address = this.#address;
+    if (!heap.frozen) return address;
+    const words = this.#wordsOf(address);
+    if (words[descriptorAt(words, at(address)) + EPOCH] === heap.epoch) return address;
+    const copy = heap.copy(address, heap.blockSize(address));
+    this.#wordsOf(copy)[descriptorAt(this.#wordsOf(copy), at(copy)) + EPOCH] = heap.epoch;
+    this.#space.moved(this.id, address, copy);
+    return copy;
+  }
+
+  /** Takes the entry at {@linkcode slot} out of its page, which is ours. It is not counted any more. */
+  #remove(page: number, h: number): void {
     const words = this.#wordsOf(page), head = at(page), first = head + PAGE_HEAD;
     const mask = (1 << bitsOf(words[head + 1])) - 1;
-    let hole = (this.#slot - first) >> 1;
+    let hole = (slot - first) >> 1;
     for (let i = (hole + 1) & mask; words[first + 2 * i + 1] !== 0; i = (i + 1) & mask) {
       const home = words[first + 2 * i] & mask;
       // It may not come before its own slot.
@@ -501,37 +653,42 @@ export class Table implements Owner, TableView {
     }
     words[first + 2 * hole + 1] = 0;
     words[head + 1] -= 1 << 16;
-    this.#size--;
-    if (this.#size === 0) this.#empty();
+    if (this.size === 0) this.#empty();
     else if (words[head + 1] >>> 16 < FEW >> 1) this.#merge(h);
   }
 
   /** Nothing is left: the pages go too. */
   #empty(): void {
-    const heap = this.#heap, directory = this.#directory;
-    for (let i = 0; i < directory.length;) {
-      const page = directory[i];
-      i += 1 << (this.#depth - depthOf(this.#wordsOf(page)[at(page) + 1]));
+    const heap = this.#heap, address = this.#own(), words = this.#wordsOf(address);
+    const d = descriptorAt(words, at(address)), depth = words[d + STATE] & DEPTH, root = words[d + ROOT];
+    for (let i = 0; i < 1 << depth;) {
+      const page = this.#page(prefixOf(i, depth));
+      i += 1 << (depth - depthOf(this.#wordsOf(page)[at(page) + 1]));
       heap.free(page, heap.blockSize(page));
     }
-    this.#directory = new Int32Array(1);
-    this.#depth = 0;
-    this.#epoch = this.#heap.epoch;
+    if (depth > 0) heap.free(root, heap.blockSize(root));
+    words[d + ROOT] = 0;
+    words[d + STATE] &= ~DEPTH;
   }
 
-  /** Makes sure that the page of a hash is there, and that no snapshot reads it. */
-  #ownPage(h: number): void {
+  /** Makes sure that the page of a hash is there, and that no snapshot reads it or the descriptor: its address. */
+  #ownPage(h: number): number {
     const heap = this.#heap;
-    let page = this.#page(h);
+    if (heap.frozen) this.#own();
+    const page = this.#page(h);
     if (page === 0) {
-      page = this.#newPage(MIN_BITS, 0, 0);
-      this.#direct(0, 0, page);
-    } else if (heap.frozen && this.#wordsOf(page)[at(page) + 3] !== heap.epoch) {
+      const first = this.#newPage(MIN_BITS, 0, 0);
+      this.#direct(0, 0, first);
+      return first;
+    }
+    if (heap.frozen && this.#wordsOf(page)[at(page) + 3] !== heap.epoch) {
       const copy = heap.copy(page, heap.blockSize(page));
       const words = this.#wordsOf(copy), head = at(copy);
       words[head + 3] = heap.epoch;
       this.#direct(words[head + 2], depthOf(words[head + 1]), copy);
+      return copy;
     }
+    return page;
   }
 
   /** An empty page. */
@@ -569,7 +726,7 @@ export class Table implements Owner, TableView {
     const before = this.#page(h);
     const depth = depthOf(this.#wordsOf(before)[at(before) + 1]);
     const prefix = this.#wordsOf(before)[at(before) + 2];
-    if (depth === this.#depth) this.#double();
+    if (depth === (stateOf(this.#heap, this.#address, STATE) & DEPTH)) this.#double();
     const bit = 1 << (31 - depth);
     const right = this.#newPage(MAX_BITS, depth + 1, prefix | bit);
     // (Making room may have moved it.)
@@ -611,58 +768,140 @@ export class Table implements Owner, TableView {
     this.#heap.free(other, this.#heap.blockSize(other));
   }
 
+  /** Doubles the directory, or makes one. */
   #double(): void {
-    const old = this.#directory;
-    const larger = new Int32Array(old.length * 2);
-    for (let i = 0; i < old.length; i++) larger[2 * i] = larger[2 * i + 1] = old[i];
-    this.#directory = larger;
-    this.#depth++;
-    this.#epoch = this.#heap.epoch;
-  }
-
-  #ownDirectory(): void {
-    this.#directory = this.#directory.slice();
-    this.#epoch = this.#heap.epoch;
+    const heap = this.#heap, depth = stateOf(heap, this.#address, STATE) & DEPTH;
+    const larger = heap.allocate((PAGE_HEAD + (2 << depth)) * 4);
+    const words = this.#wordsOf(larger), w = at(larger), pages = w + PAGE_HEAD;
+    words[w] = this.id | PAGE | LONG;
+    words[w + 1] = depth + 1;
+    words[w + 2] = 0;
+    words[w + 3] = heap.epoch;
+    for (let i = 0; i < 1 << depth; i++) {
+      words[pages + 2 * i] = words[pages + 2 * i + 1] = this.#page(prefixOf(i, depth));
+    }
+    const address = this.#own(), state = this.#wordsOf(address), d = descriptorAt(state, at(address));
+    const old = state[d + ROOT];
+    state[d + ROOT] = larger;
+    state[d + STATE]++;
+    if (depth > 0) heap.free(old, heap.blockSize(old));
   }
 
   /** Has all hashes that begin with `depth` bits of a prefix go to a page. */
   #direct(prefix: number, depth: number, page: number): void {
-    if (this.#heap.frozen && this.#epoch !== this.#heap.epoch) this.#ownDirectory();
-    const from = this.#depth === 0 ? 0 : prefix >>> (32 - this.#depth);
-    this.#directory.fill(page, from, from + (1 << (this.#depth - depth)));
+    const heap = this.#heap, address = this.#own(), state = this.#wordsOf(address);
+    const d = descriptorAt(state, at(address)), own = state[d + STATE] & DEPTH;
+    if (own === 0) return void (state[d + ROOT] = page);
+    let root = state[d + ROOT];
+    if (heap.frozen && this.#wordsOf(root)[at(root) + 3] !== heap.epoch) {
+      root = state[d + ROOT] = heap.copy(root, heap.blockSize(root));
+      this.#wordsOf(root)[at(root) + 3] = heap.epoch;
+    }
+    const from = at(root) + PAGE_HEAD + (prefix >>> (32 - own));
+    this.#wordsOf(root).fill(page, from, from + (1 << (own - depth)));
   }
 }
 
-/** The slot of a key in the page of its hash, as an index of the page's segment; -1 if it is not there. */
-function findSlot(heap: Heap, page: number, h: number, key: Span): number {
+/** Bytes of the descriptor of a table whose name has so many bytes. */
+export function descriptorSize(nameLength: number): number {
+  return entrySize(nameLength, 0, 0) + TABLE_BYTES;
+}
+
+/** Writes the descriptor of an empty table. */
+export function writeDescriptor(heap: Heap, address: number, id: number, kind: number, name: Span): void {
+  const words = heap.words[address >>> UNIT_BITS], w = at(address), length = name.to - name.from;
+  const long = isLong(length, 0);
+  words[w] = id | TABLE | (long ? LONG : 0);
+  words[w + 1] = length;
+  if (long) words[w + 2] = words[w + 3] = 0;
+  const d = descriptorAt(words, w);
+  words.fill(0, d, d + TABLE_BYTES / 4);
+  words[d + STATE] = kind << 8;
+  words[d + EPOCH] = heap.epoch;
+  copyBytes(name.bytes, name.from, heap.bytes[address >>> UNIT_BITS], keyFrom(words, w), length);
+}
+
+/** The number of the table that a descriptor describes, … */
+export function idOf(heap: Heap, address: number): number {
+  return heap.words[address >>> UNIT_BITS][at(address)] & OWNER;
+}
+
+/** … its kind, … */
+export function kindOf(heap: Heap, address: number): number {
+  return stateOf(heap, address, STATE) >>> 8 & 255;
+}
+
+/** … and a copy of its name. */
+export function nameOf(heap: Heap, address: number): Uint8Array {
+  const words = heap.words[address >>> UNIT_BITS], from = keyFrom(words, at(address));
+  return heap.bytes[address >>> UNIT_BITS].slice(from, from + keyLengthOf(words, at(address)));
+}
+
+/** The first word of a table's state, by that of its descriptor. */
+function descriptorAt(words: Int32Array, w: number): number {
+  return w + 2 + ((words[w] & LONG) >>> 28);
+}
+
+function stateOf(heap: Heap, table: number, word: number): number {
+  const words = heap.words[table >>> UNIT_BITS];
+  return words[descriptorAt(words, at(table)) + word];
+}
+
+function bytesOf(heap: Heap, table: number): number {
+  return stateOf(heap, table, BYTES + 1) * 2 ** 32 + (stateOf(heap, table, BYTES) >>> 0);
+}
+
+/** The page of a hash, or 0. */
+function pageOf(heap: Heap, table: number, h: number): number {
+  const words = heap.words[table >>> UNIT_BITS], d = descriptorAt(words, at(table));
+  const root = words[d + ROOT], depth = words[d + STATE] & DEPTH;
+  return depth === 0 ? root : heap.words[root >>> UNIT_BITS][at(root) + PAGE_HEAD + (h >>> (32 - depth))];
+}
+
+/** The address of the entry of a key in a table, or 0. */
+export function find(heap: Heap, table: number, key: Span): number {
+  const entry = locate(heap, table, hashOf(key), key);
+  return entry !== 0 && hasExpired(heap, entry) ? 0 : entry;
+}
+
+function hasExpired(heap: Heap, entry: number): boolean {
+  const words = heap.words[entry >>> UNIT_BITS], w = at(entry);
+  return (words[w] & EXPIRES) !== 0 && expiryOf(words, w) <= Date.now();
+}
+
+/** The entry of a key, or 0; sets {@linkcode slot} where there is one. */
+function locate(heap: Heap, table: number, h: number, key: Span): number {
+  const page = pageOf(heap, table, h);
+  if (page === 0) return 0;
   const slots = heap.words[page >>> UNIT_BITS], head = at(page), first = head + PAGE_HEAD;
   const mask = (1 << bitsOf(slots[head + 1])) - 1;
   const { bytes, from, to } = key;
   const length = to - from;
   for (let i = h & mask;; i = (i + 1) & mask) {
-    const slot = first + 2 * i;
-    const entry = slots[slot + 1];
-    if (entry === 0) return -1;
-    if (slots[slot] !== h) continue;
+    const s = first + 2 * i;
+    const entry = slots[s + 1];
+    if (entry === 0) return 0;
+    if (slots[s] !== h) continue;
     const words = heap.words[entry >>> UNIT_BITS], w = at(entry);
     if (keyLengthOf(words, w) !== length) continue;
     const there = heap.bytes[entry >>> UNIT_BITS];
     const offset = keyFrom(words, w) - from;
     let k = from;
     while (k < to && there[k + offset] === bytes[k]) k++;
-    if (k === to) return slot;
+    if (k < to) continue;
+    slot = s;
+    return entry;
   }
 }
 
 /** See {@linkcode Table.scan}. */
-function scanPage(
+export function scanPage(
   heap: Heap,
-  directory: Int32Array,
-  depth: number,
+  table: number,
   cursor: number,
   visit: (address: number) => void,
 ): number {
-  const page = directory[depth === 0 ? 0 : cursor >>> (32 - depth)];
+  const page = pageOf(heap, table, cursor);
   if (page === 0) return 0;
   const words = heap.words[page >>> UNIT_BITS], head = at(page), first = head + PAGE_HEAD;
   const slots = 2 << bitsOf(words[head + 1]);
@@ -716,12 +955,23 @@ function expiryOf(words: Int32Array, w: number): number {
 
 /** The head of an entry, at word `w`: where its key begins, as a byte of its segment, … */
 function keyFrom(words: Int32Array, w: number): number {
-  return (w << 2) + (words[w] & LONG ? 16 : 8) + (words[w] & EXPIRES ? 8 : 0);
+  const word = words[w];
+  // (LONG is 8 bytes more, EXPIRES too, TABLE 32.)
+  return (w << 2) + 8 + ((word & (LONG | TABLE)) >>> 26) + ((word & EXPIRES) >>> 27);
 }
 
-/** … and how long it is. */
+/** … how long it is, … */
 function keyLengthOf(words: Int32Array, w: number): number {
   return words[w] & LONG ? words[w + 1] : words[w + 1] & 255;
+}
+
+/** … and how long its value is. */
+function valueLengthOf(words: Int32Array, w: number): number {
+  return words[w] & LONG ? words[w + 2] >>> 0 : words[w + 1] >>> 8;
+}
+
+function bytesAt(words: Int32Array, w: number): number {
+  return keyLengthOf(words, w) + valueLengthOf(words, w);
 }
 
 /** An entry of a heap, as spans of its bytes. One object looks at one entry after another. */
@@ -744,7 +994,7 @@ export class Entry {
     this.bytes = this.#heap.bytes[address >>> UNIT_BITS];
     this.keyFrom = keyFrom(words, w);
     this.keyTo = this.keyFrom + keyLengthOf(words, w);
-    this.valueTo = this.keyTo + (words[w] & LONG ? words[w + 2] : words[w + 1] >>> 8);
+    this.valueTo = this.keyTo + valueLengthOf(words, w);
     this.expiry = words[w] & EXPIRES ? expiryOf(words, w) : 0;
     return this;
   }

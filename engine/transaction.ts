@@ -12,8 +12,9 @@
  * @module
  */
 
-import type { Effects, Sink } from "./effects.ts";
+import type { Sink } from "./effects.ts";
 import type { Heap } from "./heap.ts";
+import type { Space } from "./space.ts";
 import type { Names } from "./store.ts";
 import type { Table } from "./table.ts";
 import { Writer } from "../wire/msgpack.ts";
@@ -35,10 +36,8 @@ const CHARGE_BYTES = 1 << 12;
 
 /** The transaction of a store: one at a time, used again for the next. */
 export class Transaction implements Sink {
+  readonly #space: Space;
   readonly #heap: Heap;
-  readonly #effects: Effects;
-  /** Frees, little by little, a table that nobody uses any more. */
-  readonly #discard: (table: Table) => void;
   #undo: Undo[] = [];
   readonly #keys = new Writer(256);
   /** Where the transactions that are open began in {@linkcode Transaction.#undo}. */
@@ -49,10 +48,9 @@ export class Transaction implements Sink {
   #charged = 0;
   #used = 0;
 
-  constructor(heap: Heap, effects: Effects, discard: (table: Table) => void) {
-    this.#heap = heap;
-    this.#effects = effects;
-    this.#discard = discard;
+  constructor(space: Space) {
+    this.#space = space;
+    this.#heap = space.heap;
   }
 
   /** Whether there is something to commit or to roll back. */
@@ -62,7 +60,7 @@ export class Transaction implements Sink {
 
   begin(): void {
     this.#begins.push(this.#undo.length);
-    this.#effects.sink = this;
+    this.#space.effects.sink = this;
   }
 
   /** Keeps the changes since the last begin. */
@@ -76,8 +74,8 @@ export class Transaction implements Sink {
         const size = heap.blockSize(undo.old);
         heap.free(undo.old, size);
         freed += size;
-      } else if (undo.kind === "dropped") this.#discard(undo.table);
-      else if (undo.kind === "cleared") this.#discard(undo.old);
+      } else if (undo.kind === "dropped") this.#space.discard(undo.table);
+      else if (undo.kind === "cleared") this.#space.discard(undo.old);
     }
     this.#close();
     if (freed > 0) heap.tend(freed);
@@ -87,12 +85,12 @@ export class Transaction implements Sink {
   rollback(): void {
     const begin = this.#end("roll back");
     // What is done now is not to be undone.
-    this.#effects.sink = undefined;
+    this.#space.effects.sink = undefined;
     this.#heap.beyondLimit(() => {
       while (this.#undo.length > begin) this.#undoOne(this.#undo.pop()!);
     });
     this.#kept = undefined;
-    if (this.open) this.#effects.sink = this;
+    if (this.open) this.#space.effects.sink = this;
     else this.#close();
   }
 
@@ -167,12 +165,12 @@ export class Transaction implements Sink {
       }
       case "made":
         undo.names.replace(undo.table, undefined);
-        return this.#discard(undo.table);
+        return this.#space.discard(undo.table);
       case "dropped":
         return undo.names.replace(undefined, undo.table);
       case "cleared":
         undo.names.replace(undo.table, undo.old);
-        return this.#discard(undo.table);
+        return this.#space.discard(undo.table);
     }
   }
 
@@ -183,7 +181,7 @@ export class Transaction implements Sink {
   }
 
   #close(): void {
-    this.#effects.sink = undefined;
+    this.#space.effects.sink = undefined;
     this.#undo = [];
     this.#keys.reset();
     this.#kept = undefined;

@@ -88,12 +88,12 @@ export function* encodeState(
       yield piece;
     }
   };
-  const expiring = tables.filter((table) => table.expiring > 0);
-  to.mapHead(expiring.length > 0 ? 5 : 4);
+  const { expiringTables } = tables.totals;
+  to.mapHead(expiringTables > 0 ? 5 : 4);
   to.str("version");
   to.int(VERSION);
   to.str("store");
-  to.mapHead(tables.length);
+  to.mapHead(tables.size);
   for (const table of tables) {
     to.raw(table.name);
     to.mapHead(table.size);
@@ -104,7 +104,7 @@ export function* encodeState(
     });
   }
   to.str("sets");
-  to.mapHead(sets.length);
+  to.mapHead(sets.size);
   for (const set of sets) {
     to.raw(set.name);
     to.arrayHead(set.size);
@@ -113,10 +113,11 @@ export function* encodeState(
       progress.entries++;
     });
   }
-  if (expiring.length > 0) {
+  if (expiringTables > 0) {
     to.str("expires");
-    to.mapHead(expiring.length);
-    for (const table of expiring) {
+    to.mapHead(expiringTables);
+    for (const table of tables) {
+      if (table.expiring === 0) continue;
       to.raw(table.name);
       to.mapHead(table.expiring);
       yield* write(table, () => {

@@ -171,7 +171,7 @@ export class Persistence {
 
   async #write(location: StateLocation, whenBusy: WhenBusy, compress: boolean): Promise<void> {
     using state = this.#store.snapshot();
-    const all = [...state.tables, ...state.sets].reduce((sum, { size }) => sum + size, 0);
+    const all = state.tables.totals.entries + state.sets.totals.entries;
     await this.#run("store", location, async (running) => {
       running.done = () => all === 0 ? 1 : running.entries / all;
       const pieces = encodeState(state, running);

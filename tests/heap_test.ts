@@ -52,11 +52,12 @@ class Blocks implements Owner {
   moved = 0;
   /** No move is expected. */
   still = false;
-  readonly #id = this.heap.adopt(this);
+  readonly #id = 1;
   readonly #places = new Map<number, Block>();
   #tags = 0;
 
   constructor(limit?: number) {
+    this.heap.owner = this;
     if (limit !== undefined) this.heap.limit = limit;
   }
 

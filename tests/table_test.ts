@@ -101,7 +101,7 @@ function history(seed: number, steps: number, keys: number, sizes: number[], sto
       snapshots.push({
         end: step + next(keys),
         check() {
-          models.forEach((model, i) => assertHolds(store.heap, snapshot.tables[i], model));
+          models.forEach((model, i) => assertHolds(store.heap, snapshot.tables.get(tables[i].name)!, model));
           snapshot[Symbol.dispose]();
         },
       });
@@ -113,7 +113,7 @@ function history(seed: number, steps: number, keys: number, sizes: number[], sto
   for (const { name, model } of tables) assertHolds(store.heap, store.tables.get(name)!, model);
   for (const { name } of tables) store.tables.drop(name);
   while (store.tend());
-  assert.equal(store.heap.live, 0);
+  assert.equal(store.heap.live, new Store().heap.live);
   assert.ok(store.heap.size <= 4 * SEGMENT, `${store.heap.size} bytes are left`);
 }
 
@@ -148,7 +148,7 @@ Deno.test("a table is what a Map is, over a long history that is cleaned meanwhi
 
 Deno.test("a table with keys that are long, empty or alike", () => {
   const heap = new Heap();
-  const table = new Table(heap, text.encode("t"));
+  const table = Table.alone(heap, text.encode("t"));
   const keys = ["", "a", "b".repeat(255), "b".repeat(256), "b".repeat(300_000), "b".repeat(300_001)];
   keys.forEach((key, i) => set(table, key, valueOf(i, i * 100)));
   keys.forEach((key, i) => assert.deepEqual(get(heap, table, key), valueOf(i, i * 100)));
@@ -156,12 +156,15 @@ Deno.test("a table with keys that are long, empty or alike", () => {
   keys.forEach((key) => assert.deepEqual(get(heap, table, key), valueOf(9, 5)));
   assert.equal(table.size, keys.length);
   keys.forEach((key) => assert.ok(table.delete(span(key))));
-  assert.deepEqual([table.size, heap.live], [0, 0]);
+  assert.equal(table.size, 0);
+  const empty = new Heap();
+  Table.alone(empty, text.encode("t"));
+  assert.equal(heap.live, empty.live);
 });
 
 Deno.test("a scan sees every entry that is there throughout, whatever changes meanwhile", () => {
   const heap = new Heap();
-  const table = new Table(heap, text.encode("t"));
+  const table = Table.alone(heap, text.encode("t"));
   for (let i = 0; i < 5000; i++) set(table, `stays ${i}`, valueOf(i, 9));
   for (const change of ["grow", "shrink"]) {
     const seen = new Set<string>();
@@ -297,8 +300,9 @@ Deno.test("a table that was dropped is not swept", () => {
   store.tend();
   while (store.expiries.sweep(now + 10_000));
   assert.equal(store.tables.get(span("b"))!.size, 0);
+  store.tables.drop(span("b"));
   while (store.tend());
-  assert.equal(store.heap.live, 0);
+  assert.equal(store.heap.live, new Store().heap.live);
 });
 
 Deno.test("a walk goes by the order of hashes, and sees each entry that stays just once", () => {
@@ -306,7 +310,7 @@ Deno.test("a walk goes by the order of hashes, and sees each entry that stays ju
     fc.property(fc.integer({ min: 1 }), fc.constantFrom(1, 3, 50, 1000), (seed, most) => {
       const next = random(seed);
       const heap = new Heap();
-      const table = new Table(heap, text.encode("t"));
+      const table = Table.alone(heap, text.encode("t"));
       for (let i = 0; i < 1000; i++) set(table, `stays ${i}`, valueOf(i, 9));
       const entry = new Entry(heap);
       const seen: string[] = [];

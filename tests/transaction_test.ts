@@ -37,6 +37,8 @@ function assertIs(
     assert.equal(view.size, expected.size, `${what}: size of ${name}`);
     const expiring = [...expected.values()].filter(({ expiry }) => expiry > 0).length;
     assert.equal(view.expiring, expiring, `${what}: expiring of ${name}`);
+    const bytes = [...expected].reduce((sum, [key, { length }]) => sum + key.length + length, 0);
+    assert.equal(view.bytes, bytes, `${what}: bytes of ${name}`);
     const keys = new Set(expected.keys());
     let cursor = 0;
     do {
@@ -58,7 +60,17 @@ function assertIs(
 }
 
 function assertHolds(store: Store, model: Model, what: string): void {
-  for (const kind of KINDS) assertIs(store[kind].values(), store.entry, model[kind], `${what}, ${kind}`);
+  for (const kind of KINDS) {
+    assertIs(store[kind].values(), store.entry, model[kind], `${what}, ${kind}`);
+    const totals = { entries: 0, bytes: 0, expiring: 0, expiringTables: 0 };
+    for (const { size, bytes, expiring } of store[kind].values()) {
+      totals.entries += size;
+      totals.bytes += bytes;
+      totals.expiring += expiring;
+      totals.expiringTables += expiring > 0 ? 1 : 0;
+    }
+    assert.deepEqual({ ...store[kind].totals }, totals, `${what}: totals of ${kind}`);
+  }
 }
 
 /** A source of numbers that a seed repeats. */
@@ -171,7 +183,7 @@ function history(seed: number, rounds: number, sizes: number[], limit = Infinity
   snapshots.forEach(endSnapshot);
   for (const kind of KINDS) for (const name of model[kind].keys()) assert.ok(store[kind].drop(span(name)));
   while (store.tend());
-  assert.equal(store.heap.live, 0, `seed ${seed}`);
+  assert.equal(store.heap.live, new Store().heap.live, `seed ${seed}`);
 }
 
 function endSnapshot({ snapshot, model }: { snapshot: Snapshot; model: Model }): void {

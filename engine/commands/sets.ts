@@ -133,7 +133,7 @@ class Union implements Disposable {
   constructor(call: Call) {
     this.#call = call;
     this.#heap = call.store.heap.sibling();
-    this.members = new Table(this.#heap, NO_BYTES);
+    this.members = Table.alone(this.#heap);
   }
 
   *add(reading: Reading, sets: Iterable<TableView | undefined>): Steps {

@@ -139,6 +139,7 @@ const own: Allocator = {
   release: (buffer) => void buffer.transfer(0),
 };
 
+const CANNOT = "Cannot store more";
 /** In place of what is not there. (Two words: address 0 can be read.) */
 const NO_WORDS = new Int32Array(2);
 const NO_BYTES = new Uint8Array(0);
@@ -409,7 +410,7 @@ export class Heap {
     try {
       buffer = this.#allocator.allocate(units * 8);
     } catch (cause) {
-      throw new OutOfMemory(`${cannot(units)}: the system has no more memory`, { cause });
+      throw new OutOfMemory(`${CANNOT}: the system has no more memory`, { cause });
     }
     for (let i = 0; i < count; i++) {
       this.#extents[first + i] = first;
@@ -432,7 +433,7 @@ export class Heap {
     if (first < 0) first = extents.length;
     const end = first + count;
     if (end > SEGMENTS - (this.#beyond ? 0 : RESERVED_SEGMENTS)) {
-      throw new OutOfMemory(`${cannot(count * SEGMENT_UNITS)}: the 32 GiB that have addresses are taken`);
+      throw new OutOfMemory(`${CANNOT}: no ${count} MiB in a row are left of the 32 GiB that have addresses`);
     }
     if (end > extents.length) {
       const length = Math.min(SEGMENTS, Math.max(end, extents.length * 2));
@@ -575,7 +576,9 @@ export class Heap {
       }
       if (done === 0) {
         if (units <= this.#room() + this.#dead) this.#wanted = Math.max(this.#wanted, units);
-        throw new OutOfMemory(`${cannot(units)}: the memory is full: it may have ${this.#most * 8} bytes`);
+        throw new OutOfMemory(
+          `${CANNOT}: the memory is full: ${this.size} of ${this.#most * 8} bytes are used`,
+        );
       }
       work -= done;
     }
@@ -598,10 +601,6 @@ export class Heap {
 /** The most units that are a multiple of a block's and not more than so many; one block at least. */
 function multiple(units: number, most: number): number {
   return units * Math.max(1, Math.floor(most / units));
-}
-
-function cannot(units: number): string {
-  return `Cannot take ${units * 8} bytes more`;
 }
 
 function grown(length: number, array: Int32Array): Int32Array<ArrayBuffer> {

@@ -437,7 +437,7 @@ Deno.test("blocks of every size can have half of the addresses", () => {
     let count = 0;
     assert.throws(() => {
       for (;; count++) heap.allocate(bytes);
-    }, /Cannot take \d+ bytes more: the 32 GiB that have addresses are taken/);
+    }, /Cannot store more: no \d+ MiB in a row are left of the 32 GiB/);
     assert.ok(count * bytes >= 0.49 * 2 ** 35, `${count} blocks of ${bytes} bytes`);
   }
 });
@@ -465,7 +465,7 @@ Deno.test("where the system has no memory a block is refused, and no address is 
     blocks.memory.fails = true;
     assert.throws(() => {
       for (;;) blocks.add(bytes);
-    }, /Cannot take \d+ bytes more: the system has no more memory/);
+    }, /Cannot store more: the system has no more memory/);
     blocks.check();
     blocks.memory.fails = false;
     for (let i = 0; i < 10; i++) blocks.add(bytes);

@@ -54,6 +54,8 @@
  * - Where there is no room for a block, it moves 4 MiB at most (less if blocks are small), and if that does not
  *   make the room, the block is refused. It goes on when the host is idle, so that a later write is taken.
  *
+ * An idle host cleans while more than 1/8 is dead, and near the limit whatever is worth it.
+ *
  * An extent of which less than 1/32 is dead is left alone: its room would cost more than it is worth.
  *
  * While the heap is **frozen** nothing that was in it changes or is given back, so that a snapshot can be
@@ -338,7 +340,7 @@ export class Heap {
   tidy(): boolean {
     if (this.#frozen > 0) return false;
     if (this.#releaseGone(RELEASES)) return true;
-    const tolerated = this.#isFull(this.#wanted) ? 0 : (this.#units >>> 3) + 2 * SEGMENT_UNITS;
+    const tolerated = this.#isFull(this.#wanted) ? 0 : Math.max(this.#units >>> 3, SEGMENT_UNITS >>> 1);
     if (this.#dead > tolerated && this.#clean(IDLE_WORK) > 0) return true;
     this.#wanted = 0;
     return false;

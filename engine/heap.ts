@@ -308,7 +308,7 @@ export class Heap {
     const from = (address & UNIT_MASK) << 1, target = (to & UNIT_MASK) << 1;
     const source = this.words[address >>> UNIT_BITS], words = this.words[to >>> UNIT_BITS];
     const count = (bytes + 7) >>> 3 << 1;
-    if (count > 64) words.set(source.subarray(from, from + count), target);
+    if (count > 256) words.set(source.subarray(from, from + count), target);
     else for (let i = 0; i < count; i++) words[target + i] = source[from + i];
     this.free(address, bytes);
     return to;
@@ -359,10 +359,28 @@ export class Heap {
 
   /** Gives everything back. Nobody may use the heap any more. */
   close(): void {
-    for (let extent = 1; extent < this.words.length; extent++) {
-      if (this.#extents[extent] === extent) this.#allocator.release(this.words[extent].buffer as ArrayBuffer);
+    while (this.closeNext());
+  }
+
+  /**
+   * Gives back a few extents of a heap that nobody uses any more; false after the last. (To give back 1 GiB
+   * takes the system 100 ms: who must not wait so long calls this again and again.)
+   */
+  closeNext(): boolean {
+    let left = RELEASES;
+    while (this.words.length > 1) {
+      const extent = this.#extents[this.words.length - 1];
+      if (extent === 0) {
+        this.words.length--;
+      } else {
+        if (left-- === 0) return true;
+        const { buffer } = this.words[extent];
+        this.words.length = extent;
+        this.#allocator.release(buffer as ArrayBuffer);
+      }
     }
-    this.words.length = this.bytes.length = 0;
+    this.bytes.length = 0;
+    return false;
   }
 
   /**
@@ -506,7 +524,12 @@ export class Heap {
       const owner = this.words[address >>> UNIT_BITS][(address & UNIT_MASK) << 1] & OWNER;
       const live = this.#live[extent];
       this.#cleaned += (this.blockSize(address) + 7) >>> 3;
-      this.#owners[owner]?.move(address);
+      try {
+        this.#owners[owner]?.move(address);
+      } catch (error) {
+        // (The block stays where it is.)
+        if (!(error instanceof OutOfMemory)) throw error;
+      }
       done += BLOCK_WORK + live - this.#live[extent];
       // Its last block was moved, and it was given back.
       if (this.#cleaning !== extent) return done;
@@ -567,7 +590,7 @@ export class Heap {
         else if (units <= this.#room() + this.#dead) done = this.#clean(work);
       }
       if (done === 0) {
-        this.#wanted = Math.max(this.#wanted, units);
+        if (units <= this.#room() + this.#dead) this.#wanted = Math.max(this.#wanted, units);
         throw new OutOfMemory(`${cannot(units)}: the memory is full: it may have ${this.#most * 8} bytes`);
       }
       work -= done;

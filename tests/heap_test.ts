@@ -395,6 +395,33 @@ Deno.test("where the system has no memory a block is refused, and no address is 
   assert.ok(blocks.all.every(({ address }) => address >>> UNIT_BITS < 64));
 });
 
+Deno.test("a write succeeds also where the system has no memory for the cleaner", () => {
+  const blocks = new Blocks();
+  for (let i = 0; i < 40_000; i++) blocks.add(1000);
+  blocks.memory.fails = true;
+  while (blocks.all.length > 500) blocks.remove(blocks.all.length >> 1);
+  blocks.tidy();
+  blocks.check();
+  blocks.memory.fails = false;
+  blocks.removeAll();
+  blocks.tidy();
+  assert.ok(blocks.heap.size <= SEGMENT, `${blocks.heap.size} bytes are left`);
+});
+
+Deno.test("a heap that nobody uses any more is given back in steps", () => {
+  const blocks = new Blocks();
+  for (let i = 0; i < 50; i++) {
+    blocks.add(900_000), blocks.add(100_000), blocks.add(1000), blocks.add(3_000_000);
+  }
+  const { buffers } = blocks.memory;
+  let before = buffers.size;
+  while (blocks.heap.closeNext()) {
+    assert.ok(before - buffers.size <= 8 && before > buffers.size, `${before - buffers.size} at once`);
+    before = buffers.size;
+  }
+  assert.equal(buffers.size, 0);
+});
+
 Deno.test("memory that is charged counts toward the limit until it is discharged", () => {
   const heap = new Heap();
   heap.limit = 8 * SEGMENT;

@@ -102,7 +102,7 @@ Deno.test("a store that was stored is thawed, also where that failed; what faile
     assert.equal(store.heap.frozen, false);
 
     const before = memory.bytes;
-    (await persistence.load(kept)).close();
+    (await persistence.load(kept))!.state.close();
     assert.equal(memory.bytes, before);
     await Deno.truncate(`${directory}/state`, 10_000_000);
     await assert.rejects(persistence.load(kept), /Cannot restore/);

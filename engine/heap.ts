@@ -178,8 +178,6 @@ export class Heap {
   #beyond = false;
   /** How often what the heap holds was changed by its owners. */
   changes = 0;
-  /** Changes whenever blocks were moved: addresses from before must be looked up again. */
-  moves = 0;
   /** Units of the heap at most. */
   #most = SEGMENTS * SEGMENT_UNITS;
   /** Frees something that is not in use any more, where the memory is full; whether there was something. */
@@ -341,7 +339,7 @@ export class Heap {
    * blocks.
    */
   tend(bytes: number): void {
-    if (this.#dead <= this.#tolerated) return;
+    if (this.#dead <= this.#tolerated || this.#frozen > 0) return;
     const pace = this.#isFull(0) ? FULL_PACE : PACE;
     this.#credit = Math.min(MAX_WORK, this.#credit + (BLOCK_WORK + ((bytes + 7) >>> 3)) * pace);
     if (this.#credit >= MIN_WORK && !this.#releaseGone(1)) this.#credit -= this.#clean(this.#credit);
@@ -518,7 +516,6 @@ export class Heap {
     if (this.#frozen > 0 || this.#cleaning === 0 && !this.#choose()) return 0;
     const extent = this.#cleaning, end = this.#written[extent];
     let done = 0;
-    this.moves++;
     while (done < work && this.#cleaned < end) {
       const address = (extent << UNIT_BITS) + this.#cleaned | 0;
       const owner = this.words[address >>> UNIT_BITS][(address & UNIT_MASK) << 1] & OWNER;

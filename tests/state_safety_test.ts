@@ -343,7 +343,8 @@ Deno.test("of many stores and restores a few run at a time, the others wait, and
       assert.match(reason.message, /too many stores and restores are pending/);
     }
     assert.ok(most > 0 && most <= 2, `${most} ${name}s at once`);
-    assert.equal(refused.length, 300 - 66);
+    // (Some have ended when the last ones arrive.)
+    assert.ok(refused.length > 0 && refused.length <= 300 - 66, `${refused.length} were refused`);
     assert.ok(grown < 150e6, `${name}s took ${grown} bytes`);
   }
   assert.equal(await client.size("large"), 4);

@@ -24,6 +24,7 @@ export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } 
 export { type ClientOptions, MemStoreClient } from "./client.ts";
 export { RemoteSet, RemoteTable } from "./views.ts";
 export { type CallOptions, CommandMethods, type StoreOptions } from "./commands/methods.ts";
+export type { StateStatus } from "./state/autosave.ts";
 export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";

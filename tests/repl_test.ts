@@ -135,14 +135,24 @@ class Terminal implements AsyncDisposable {
     await this.#writer.write(new TextEncoder().encode(keys));
   }
 
-  /** Waits until a text is on the screen, after what was waited for before. */
+  /** Waits until a text is on the screen, after what was waited for before. Fails after a minute. */
   async shows(text: string): Promise<void> {
-    while (!this.#screen.includes(text)) {
-      const { value, done } = await this.#reader.read();
-      if (done) {
-        throw new Error(`The prompt ended before ${JSON.stringify(text)}: ${JSON.stringify(this.#screen)}`);
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#reader.cancel();
+    }, 60_000);
+    try {
+      while (!this.#screen.includes(text)) {
+        const { value, done } = await this.#reader.read();
+        if (done) {
+          const what = late ? "The screen does not show" : "The prompt ended before";
+          throw new Error(`${what} ${JSON.stringify(text)}: ${JSON.stringify(this.#screen)}`);
+        }
+        this.#screen += value;
       }
-      this.#screen += value;
+    } finally {
+      clearTimeout(timer);
     }
     this.#screen = this.#screen.slice(this.#screen.indexOf(text) + text.length);
   }

@@ -309,10 +309,22 @@ const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
   [/^Cannot get: unknown option '--jso'/, "memstore get [options] <table> <key>", ["get", "t", "k", "--jso"]],
   [/^Cannot send: a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
   [/^Cannot send: a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
-  [/^Cannot run: .*'0' is invalid/, "memstore [options] [command]", ["-t", "0", "ping"]],
-  [/^Cannot run: .*'soon' is invalid/, "memstore [options] [command]", ["-t", "soon", "ping"]],
-  [/^Cannot run: .*'3x' is invalid/, "memstore [options] [command]", ["-w", "3x", "ping"]],
-  [/^Cannot run: .*the port is missing/, "memstore [options] [command]", ["-e", "tcp://foo", "ping"]],
+  [/^Cannot wait: it must be at least 1ms: received 0$/, "memstore [options] [command]", ["-t", "0", "ping"]],
+  [/^Cannot wait: a duration such as .* is needed: received soon$/, "memstore [options] [command]", [
+    "-t",
+    "soon",
+    "ping",
+  ]],
+  [/^Cannot wait: a duration such as .* is needed: received 3x$/, "memstore [options] [command]", [
+    "-w",
+    "3x",
+    "ping",
+  ]],
+  [/^Cannot parse endpoint: the port is missing/, "memstore [options] [command]", [
+    "-e",
+    "tcp://foo",
+    "ping",
+  ]],
   [
     /^Cannot run: there is no command of this name: received version \(/,
     "memstore [options] [command]",

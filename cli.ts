@@ -5,7 +5,7 @@
  * commander parses the line and prints the help. Modules are imported when a command needs them: `memstore get`
  * loads no host and no prompt.
  *
- * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood; 3 an endpoint that another host serves.
+ * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood.
  *
  * @module
  */
@@ -14,7 +14,6 @@ import { Command, CommanderError } from "commander";
 import { commands } from "./commands/table.ts";
 import type { Command as StoreCommand } from "./commands/describe.ts";
 import { address } from "./wire/endpoint.ts";
-import { MemStoreError } from "./wire/message.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";
 import { duration } from "./settings/kinds.ts";
@@ -48,8 +47,7 @@ Every option can also be set in the settings file or by an environment variable;
 can be set only there. "memstore config init" explains all of them. A flag overrides the
 file, and the file overrides the environment.
 
-Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood; 3 another
-host serves one of the endpoints.`;
+Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood.`;
 
 const CONFIG_HELP = `The settings file. (default: $${CONFIG_ENV})`;
 const ENDPOINT_DEFAULT = `default: $MEMSTORE_ENDPOINT, or ${DEFAULT_ENDPOINT}`;

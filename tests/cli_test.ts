@@ -138,6 +138,26 @@ Deno.test("memstore done ends the host with 0", async () => {
   assert.ok(!await exists(path));
 });
 
+Deno.test("memstore done fails with 1 and says why where the state cannot be stored; after it the endpoint is free at once", async () => {
+  await using dir = new TempDir();
+  const path = `${dir.path}/a.sock`, data = `${dir.path}/data`;
+  await Deno.mkdir(data);
+  const line = [path, "--data-dir", data, "--state", "s.msgpack"];
+  await using host = new Host(...line);
+  await host.line();
+  await printed("-e", path, "set", "t", "k", "1");
+  await Deno.remove(data, { recursive: true });
+  const { code, stdout, stderr } = await memstore("-e", path, "done");
+  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+  assert.match(stderr, /^memstore: Cannot .*s\.msgpack.*\n$/);
+  assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
+  await Deno.mkdir(data);
+  assert.equal(await printed("-e", path, "done"), '["ok"]\n');
+  await using next = new Host(...line);
+  assert.equal(await next.line(), `memstore ready on ipc://${path}`);
+  assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
+});
+
 Deno.test("memstore serve with an endpoint that a living host serves fails with 1, and names its process", async () => {
   await using dir = new TempDir();
   await using host = new Host(`${dir.path}/a.sock`);

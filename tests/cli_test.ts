@@ -250,6 +250,8 @@ Deno.test("memstore store takes its path as a string, whatever it looks like", (
     const { code, stderr } = await memstore("-e", path, "restore", "5.5");
     assert.deepEqual(code, 1);
     assert.match(stderr, /^memstore: Cannot restore .*5\.5/);
+    const none = await memstore("-e", path, "store", "none/x");
+    assert.match(none.stderr, /^memstore: Cannot store to none\/x: there is no directory \/.*\/none\n$/);
   }));
 
 Deno.test("memstore send reaches commands of the host's own", () =>

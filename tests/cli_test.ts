@@ -275,13 +275,13 @@ Deno.test("memstore tells an error of the host in one line on stderr, with exit 
 Deno.test("memstore says at once where no host is, and waits for one with --wait", async () => {
   await using dir = new TempDir();
   const path = `${dir.path}/a.sock`;
-  const none = `memstore: Cannot get: no host at ipc://${path}`;
   const start = performance.now();
   const { code, stdout, stderr } = await memstore("get", "t", "k", "-e", path);
   // (Nearly all of it is the time that the process takes to start; the timeout is 5 s.)
   assert.ok(performance.now() - start < 4000);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
-  assert.equal(stderr, `${none}: start one with: memstore serve ${path}\n`);
+  assert.ok(stderr.startsWith(`memstore: Cannot get: no host at ipc://${path}`), stderr);
+  assert.ok(stderr.endsWith(`: start one with: memstore serve ${path}\n`), stderr);
   const waited = performance.now();
   assert.match((await memstore("get", "t", "k", "-w", "500ms", "-e", path)).stderr, /no host at/);
   assert.ok(performance.now() - waited > 500);

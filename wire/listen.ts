@@ -11,7 +11,7 @@
 
 import { socketPath } from "./endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
-import { removeFile, takeLock } from "./lock.ts";
+import { lockHolder, removeFile, takeLock } from "./lock.ts";
 import { MemStoreError } from "./message.ts";
 import type { Context, Socket } from "./socket.ts";
 
@@ -52,7 +52,11 @@ export async function listen(
   const lock = await takeLock(`${path}.lock`).catch((error) => {
     throw new Error(`Cannot serve ${address}: ${error.message}`);
   });
-  if (!lock) throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it`);
+  if (!lock) {
+    const holder = await lockHolder(`${path}.lock`);
+    const who = holder === undefined ? "" : `, process ${holder}`;
+    throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it${who}`);
+  }
   try {
     const found = await Deno.lstat(path).catch(() => undefined);
     if (found && !found.isSocket) {

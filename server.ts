@@ -33,7 +33,7 @@ import { MemStoreError, VERSION } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
 import { completeLimits, type Limits } from "./wire/limits.ts";
 import { Port } from "./wire/port.ts";
-import { Doorman } from "./wire/zap.ts";
+import { ZapHandler } from "./wire/zap.ts";
 import manifest from "./deno.json" with { type: "json" };
 
 /** Threads that move bytes for libzmq: one for ipc://, one for tcp://. */
@@ -139,7 +139,7 @@ export class MemStore implements AsyncDisposable {
   readonly #limits: Limits;
   /** Who may come to endpoints that are served with CURVE. */
   #clients: Clients | undefined;
-  #doorman: Doorman | undefined;
+  #zapHandler: ZapHandler | undefined;
   #warned = { second: 0, lines: 0 };
   readonly #log: Log;
   /** Keeps writes out when the state was stored for the last time. */
@@ -301,11 +301,11 @@ export class MemStore implements AsyncDisposable {
           linger: LINGER_MS,
           curve: wanted.startsWith("tcp://") ? curve : undefined,
           limits,
-          told: (event, fields) => this.#warn(event, fields),
+          onEvent: (event, fields) => this.#warn(event, fields),
         });
         this.#ports.push(port);
-        const mode = allowGroup ? 0o660 : 0o600;
-        this.#listening.push(await listenWhenFree(this.#context, port.socket, wanted, mode));
+        const access = { mode: allowGroup ? 0o660 : 0o600, anyUser: this.#options.insecure };
+        this.#listening.push(await listenWhenFree(this.#context, port.socket, wanted, access));
       }
       const { state, storeEvery } = this.#options;
       if (state !== undefined) {
@@ -352,7 +352,7 @@ export class MemStore implements AsyncDisposable {
       removed: (keys) => this.#ports.forEach((port) => keys.forEach((key) => port.disconnect(key))),
     });
     this.#clients = clients;
-    this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
+    this.#zapHandler = new ZapHandler(context, await libzmq(), (publicKey, address) => {
       const client = clients.find(publicKey);
       if (!client) this.#warn("refused", { address, key: publicKey });
       return client !== undefined;
@@ -512,7 +512,7 @@ export class MemStore implements AsyncDisposable {
     await step(() => this.#sweeper?.close());
     for (const port of this.#ports) await step(() => port.close());
     await step(() => this.#clients?.close());
-    await step(() => this.#doorman?.close());
+    await step(() => this.#zapHandler?.close());
     await step(() => this.#context?.close());
     for (const each of this.#listening) await step(() => each.release());
     this.#ports = [];

@@ -102,7 +102,7 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
 });
 
 Deno.test("limits that are none are refused", () => {
-  for (const limits of [{ depth: 513 }, { depth: 0 }, { clients: 1.5 }, { message: -1 }, { waiting: NaN }]) {
+  for (const limits of [{ depth: 513 }, { depth: 0 }, { clients: 1.5 }, { message: -1 }, { outputBuffer: NaN }]) {
     const [name] = Object.keys(limits);
     assert.throws(() => new MemStore("x", { limits }), {
       name: "RangeError",
@@ -112,7 +112,7 @@ Deno.test("limits that are none are refused", () => {
 });
 
 Deno.test("a client that asks for more than it reads is held back, and gets everything in its order", async () => {
-  await using own = await Own.start({ waiting: MIB });
+  await using own = await Own.start({ outputBuffer: MIB });
   await using peer = await Peer.connect(own.endpoint);
   await using client = new MemStoreClient(own.endpoint);
   await client.set("t", "k", "x".repeat(MIB / 2));
@@ -134,7 +134,7 @@ Deno.test("a client that asks for more than it reads is held back, and gets ever
 });
 
 Deno.test("a client that never reads is cut off, whether it goes on asking or not", async () => {
-  await using own = await Own.start({ waiting: MIB, requests: 100 });
+  await using own = await Own.start({ outputBuffer: MIB, requests: 100 });
   await using client = new MemStoreClient(own.endpoint);
   await client.set("t", "k", "x".repeat(MIB / 2));
   {

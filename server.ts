@@ -27,7 +27,7 @@ import type { S3Options } from "./state/s3.ts";
 import { address, isLocal } from "./wire/endpoint.ts";
 import { Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
-import { libzmq, maxOpenFiles } from "./wire/libzmq.ts";
+import { canOpenFiles, libzmq, maxOpenFiles } from "./wire/libzmq.ts";
 import type { Listening } from "./wire/listen.ts";
 import { MemStoreError, VERSION } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
@@ -53,6 +53,10 @@ const CLIENT_FILES = 1 / 4;
 const JOIN_MS = 10_000;
 /** How often it looks, in milliseconds. */
 const JOIN_RETRY_MS = 50;
+
+/** Files that a host has open without clients, and each of its endpoints has, beside those that come and go. */
+const HOST_FILES = 32;
+const PORT_FILES = 8;
 
 /** The least that tables and sets can be held to: memory is taken in pieces of 1 MiB. */
 const MIN_MEMORY = 2 ** 23;
@@ -292,10 +296,10 @@ export class MemStore implements AsyncDisposable {
         const why = "the directory of bare names is for its user alone: give a path";
         throw new Error(`Cannot serve ${name} to the group: ${why}`);
       }
+      const limits = await this.#fitLimits(addresses.length);
       this.#context = await Context.open(IO_THREADS);
       const curve = await this.#readKeys(this.#context);
       const { allowGroup } = this.#options;
-      const limits = await this.#fitLimits(addresses.length);
       for (const wanted of addresses) {
         const port = new Port(this.#context, wanted, {
           linger: LINGER_MS,
@@ -329,10 +333,20 @@ export class MemStore implements AsyncDisposable {
     return "serving";
   }
 
-  /** The limits, so that connections leave files to open for others: libzmq ends the process where there is none. */
+  /**
+   * The limits, so that connections leave files to open for others: libzmq ends the process where there is none.
+   *
+   * @throws {Error} if there are too few for a host.
+   */
   async #fitLimits(ports: number): Promise<Limits> {
-    const files = maxOpenFiles(await libzmq());
+    const zmq = await libzmq();
+    const files = maxOpenFiles(zmq);
     const clients = Math.min(this.#limits.clients, Math.max(1, Math.floor(files * CLIENT_FILES / ports)));
+    const needed = HOST_FILES + ports * (PORT_FILES + clients);
+    if (!canOpenFiles(zmq, needed)) {
+      const why = `it needs ${needed} open files more than the process has, and the system allows ${files}`;
+      throw new Error(`Cannot start the host: ${why}: raise the limit (ulimit -n)`);
+    }
     if (clients < this.#limits.clients) {
       this.#warn("limits", { clients, why: `the system allows ${files} open files (ulimit -n)` });
     }

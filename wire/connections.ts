@@ -20,7 +20,7 @@ import { Connection } from "./connection.ts";
 import { latin1 } from "./msgpack.ts";
 
 /** How long messages and replies of a closed connection may still be on their way, in milliseconds. */
-const CLOSED_RETENTION_MS = 1_000;
+export const CLOSED_RETENTION_MS = 1_000;
 /** The part of all connections that may be silent while others are closed to make room. */
 const SILENT_PART = 1 / 8;
 /** `00`, then 32 bits. */
@@ -34,7 +34,6 @@ export class Connections {
   readonly #byFd = new Map<number, Connection>();
   /** How many of them are not disconnected. */
   #open = 0;
-  /** How many there have been. */
   #accepted = 0;
   /** Those that have not sent anything, the oldest first. */
   readonly #silent = new Set<Connection>();
@@ -60,6 +59,11 @@ export class Connections {
   /** How many are open. */
   get open(): number {
     return this.#open;
+  }
+
+  /** How many there have been. */
+  get accepted(): number {
+    return this.#accepted;
   }
 
   /** Adds a connection. Returns the one to disconnect for it, if there are too many. */
@@ -124,7 +128,7 @@ export class Connections {
   /** Notes whose a connection is. */
   setOwner(connection: Connection, owner: string): void {
     connection.owner = owner;
-    if (connection.disconnected || this.#byFd.get(connection.fd) !== connection) return;
+    if (!this.#isOpen(connection)) return;
     const all = this.#byOwner.get(owner);
     if (all) all.add(connection);
     else this.#byOwner.set(owner, new Set([connection]));
@@ -147,8 +151,12 @@ export class Connections {
     return this.isChosen(id) || this.#offset(id) > 2 * this.#accepted;
   }
 
-  /** Another connection that has this chosen routing id: libzmq gives it nothing any more. */
-  takenOver(by: Connection): Connection | undefined {
+  /**
+   * Notes that a connection has a routing id that its client chose. Returns the one that had it until now: libzmq
+   * gives it nothing any more.
+   */
+  takeOver(by: Connection): Connection | undefined {
+    if (!this.#isOpen(by)) return undefined;
     const key = keyOf(by.id!);
     const before = this.#byChosenId.get(key);
     this.#byChosenId.set(key, by);
@@ -166,6 +174,11 @@ export class Connections {
     yield* this.#closed;
   }
 
+  /** Whether some are closed and not forgotten. */
+  get hasClosed(): boolean {
+    return this.#closed.size > 0;
+  }
+
   /** Forgets those that are closed for some time, and of which libzmq has nothing any more. */
   evictClosed(collect: (connection: Connection) => void): void {
     if (this.#closed.size === 0) return;
@@ -180,6 +193,10 @@ export class Connections {
       const key = keyOf(connection.id!);
       if (this.#closedById.get(key) === connection) this.#closedById.delete(key);
     }
+  }
+
+  #isOpen(connection: Connection): boolean {
+    return !connection.disconnected && this.#byFd.get(connection.fd) === connection;
   }
 
   #identify(connection: Connection, id: Uint8Array): Connection {

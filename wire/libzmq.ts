@@ -48,6 +48,8 @@ const symbols = {
   /** POSIX's, which the binary reaches as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  /** glibc's: gives free memory back to the system. */
+  malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
   umask: { parameters: ["u32"], result: "u32" },
   srand: { parameters: ["u32"], result: "void" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },

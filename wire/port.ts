@@ -14,7 +14,7 @@
  */
 
 import type { Arrived, Connection } from "./connection.ts";
-import { Connections } from "./connections.ts";
+import { CLOSED_RETENTION_MS, Connections } from "./connections.ts";
 import type { Limits } from "./limits.ts";
 import { ZMQ } from "./libzmq.ts";
 import type { Context, Frames, Socket, SocketOptions } from "./socket.ts";
@@ -43,6 +43,8 @@ const HANDSHAKE_MS = 5_000;
 const POLL_MS = 2;
 /** How long a client may leave its replies unread before it is disconnected, in milliseconds. */
 const UNREAD_MS = 10_000;
+/** After how many connections their memory is given back to the system. */
+const CONNECTIONS_BEFORE_RELEASE = 4096;
 /** How many messages that are none may come from a client. Each that is one makes good for another. */
 const MAX_FAULTS = 50;
 
@@ -70,6 +72,10 @@ export class Port {
   #evicted = 0;
   /** Those whose requests wait. */
   readonly #blocked = new Set<Connection>();
+  /** Forgets those that are closed, also when nobody comes any more. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** How many connections there had been when memory was given back. */
+  #released = 0;
   /** Messages that have come. */
   #messages = 0;
   /** Bytes of replies that are pending for all, and when that was last looked at. */
@@ -197,9 +203,27 @@ export class Port {
       this.#evicted = 0;
     }
     this.#connections.evictClosed((connection) => this.#collect(connection));
+    if (this.#timer !== undefined || !this.#connections.hasClosed && !this.#mayRelease) return;
+    const timer = this.#timer = setTimeout(() => this.#cleanUp(), CLOSED_RETENTION_MS * 1.1);
+    Deno.unrefTimer(timer);
+  }
+
+  /** Whether so many connections have come that it is worth while to give their memory back. */
+  get #mayRelease(): boolean {
+    return this.#connections.accepted - this.#released >= CONNECTIONS_BEFORE_RELEASE;
+  }
+
+  /** A while after some connections were closed. */
+  #cleanUp(): void {
+    this.#timer = undefined;
+    this.look();
+    if (this.#connections.hasClosed || !this.#mayRelease) return;
+    this.#released = this.#connections.accepted;
+    this.socket.releaseMemory();
   }
 
   close(): void {
+    clearTimeout(this.#timer);
     this.socket.close();
   }
 
@@ -229,7 +253,7 @@ export class Port {
     } else if (this.#connections.isChosen(id)) {
       // (It could choose that of another client, and get its replies. Where there are no keys it may do all anyway.)
       if (this.encrypted) this.#reject(connection, "it chose a routing id: with a key it may not");
-      const before = this.#connections.takenOver(connection);
+      const before = this.#connections.takeOver(connection);
       if (before) this.#disconnect(before);
     }
   }

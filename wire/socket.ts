@@ -380,6 +380,11 @@ export class Socket {
     this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
   }
 
+  /** Gives memory back to the system that libzmq had for connections. It may take some milliseconds. */
+  releaseMemory(): void {
+    this.#zmq.malloc_trim?.(size(0));
+  }
+
   /**
    * Sends a message. False where it could not leave: nothing was sent.
    *

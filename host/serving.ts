@@ -19,7 +19,8 @@
 
 import type { Client } from "../wire/clients.ts";
 import { MemStoreError, parseRequest } from "../wire/message.ts";
-import type { Arrived, Peer, Port } from "../wire/port.ts";
+import type { Arrived, Connection } from "../wire/connection.ts";
+import type { Port } from "../wire/port.ts";
 import { turn } from "../wire/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
 import type { Deliver, Execution } from "./execution.ts";
@@ -50,7 +51,7 @@ export interface Served {
 interface Paused {
   readonly execution: Execution;
   readonly port: Port;
-  readonly from: Peer;
+  readonly from: Connection;
 }
 
 /** Serves the ports of one host. */
@@ -176,7 +177,7 @@ export class ServingLoop {
     const next = this.#paused.shift();
     if (!next) return;
     const { execution, port, from } = next;
-    if (from.cut) {
+    if (from.disconnected) {
       this.#host.dispatcher.abandon(execution, GONE);
     } else if (!this.#host.dispatcher.resume(execution)) {
       if (!execution.waiting) return void this.#paused.push(next);
@@ -186,7 +187,7 @@ export class ServingLoop {
   }
 
   /** Goes on with a message when what it waits for is there. */
-  #wait(execution: Execution, port: Port, from: Peer): void {
+  #wait(execution: Execution, port: Port, from: Connection): void {
     port.begin(from);
     const done = execution.waiting!.then(() => {
       port.end(from);

@@ -36,7 +36,8 @@ const SPIN_MS = 0.1;
 const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL |
   ZMQ.EVENT_HANDSHAKE_FAILED_AUTH;
 
-const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
+const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES |
+  ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
 
 /** How often a peer over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
@@ -154,6 +155,8 @@ export class Socket {
   #peer: "none" | "connected" | "lost" = "none";
   /** The last handshake failed. */
   #refused = false;
+  /** How the last attempt to connect went, before any handshake. */
+  #attempt: "none" | "connected" | "failed" = "none";
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -212,7 +215,12 @@ export class Socket {
     for (let event; (event = this.nextEvent());) {
       const { what } = event;
       if (what & FAILURES) {
-        this.#refused = true;
+        if (what !== ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL) this.#refused = true;
+      } else if (what === ZMQ.EVENT_CONNECTED) {
+        this.#attempt = "connected";
+      } else if (what === ZMQ.EVENT_CONNECT_RETRIED) {
+        // (After a connection that broke, the first attempt is only begun.)
+        this.#attempt = this.#attempt === "connected" ? "none" : "failed";
       } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
         this.#refused = false;
         if (this.#peer === "none") this.#peer = "connected";
@@ -243,6 +251,11 @@ export class Socket {
   /** With `watchPeer`: whether the peer refuses us, or is none of ours: a wrong key, or none where one is needed. */
   get refused(): boolean {
     return this.#refused;
+  }
+
+  /** With `watchPeer`: whether the last attempt to connect found nobody. Another one follows. */
+  get unreachable(): boolean {
+    return this.#attempt === "failed";
   }
 
   /**

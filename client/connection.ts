@@ -100,7 +100,7 @@ export class Connection {
   /** Sends `hello` to a host that has just been reached. */
   greet(): void {
     if (this.#greeting !== "none" || !this.connected) return;
-    this.#transport!.send(header(HELLO, 0), HELLO_COMMAND);
+    this.#transport!.send(header(HELLO), HELLO_COMMAND);
     this.#greeting = "sent";
   }
 

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { BATCH, header, MemStoreError } from "../wire/message.ts";
+import { header, MemStoreError } from "../wire/message.ts";
 import { Writer } from "../wire/msgpack.ts";
 import { Call, type Convert, type Request, tooLong } from "./call.ts";
 import { Connection } from "./connection.ts";
@@ -187,7 +187,7 @@ export class Multiplexer {
       if (!request) continue;
       const payload = request.payload(this.#scratch);
       const number = inFlight.add(request, payload.length);
-      connection.send(header(number, request.kind === "batch" ? BATCH : 0), payload);
+      connection.send(header(number, request.kind === "batch"), payload);
     }
   }
 

@@ -204,7 +204,7 @@ export function header(request: number, batch = false): Uint8Array {
 }
 
 /** The request number and the payload of a reply to {@linkcode header}; undefined for anything else. */
-export function parseReply(frames: Frames): { request: number; payload: Uint8Array } | undefined {
+export function parseReply(frames: Frames): Reply | undefined {
   const [empty, head, payload] = frames;
   if (frames.length !== 3 || empty.length > 0 || head.length !== 6 || head[0] !== MAGIC) return undefined;
   return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
@@ -233,4 +233,11 @@ export function readReply(shape: ReplyShape, reply: Reader): unknown {
   // A table's keys may be of any type: it is a Map whatever they are.
   if (shape === "map") return reply.map();
   return shape === "page" ? reply.pair() : reply.value();
+}
+
+/** A reply, taken apart. */
+export interface Reply {
+  /** The number of the request. */
+  request: number;
+  payload: Uint8Array;
 }

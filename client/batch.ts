@@ -65,6 +65,8 @@ class Batch extends CommandMethods {
         ? commands(this)
         : commands.map((each) => this.send(each));
       if (Array.isArray(replies)) return replies;
+      // (An asynchronous function rejects when its calls do.)
+      markHandled(Promise.resolve(replies as unknown));
       throw new TypeError("Cannot run a batch: its function must return an array of the replies");
     } finally {
       this.#open = false;
@@ -105,6 +107,7 @@ class BatchReply<Reply> extends Promise<Reply> {
   }
 }
 
+/** Keeps a promise that rejects, and that nobody looks at, from ending the process. */
 function markHandled(promise: Promise<unknown>): void {
   Promise.prototype.then.call(promise, undefined, () => {});
 }

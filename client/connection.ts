@@ -24,13 +24,22 @@ export interface HostLimits {
   message: number;
   /** Commands in a message. */
   commands: number;
+  /** Commands in a batch. */
+  batch: number;
   /** How deep a command may be nested; its own array is one level. */
   depth: number;
   /** Messages that may be in flight. */
   requests: number;
 }
 
-const NAMES = ["message", "commands", "depth", "requests"] as const;
+/** The limits of a host that does not tell them. */
+const DEFAULTS: HostLimits = {
+  message: LIMITS.message,
+  commands: LIMITS.commands,
+  batch: LIMITS.commands,
+  depth: LIMITS.depth,
+  requests: LIMITS.requests,
+};
 
 /** The request number of `hello`; calls have others. */
 const HELLO = 0;
@@ -47,7 +56,7 @@ export class Connection {
   readonly #maxMessage: number;
   #transport: Transport | undefined;
   #greeting: "none" | "sent" | "answered" = "none";
-  #limits: HostLimits = LIMITS;
+  #limits: HostLimits = DEFAULTS;
   /** The next attempt begins then, in the time of `performance.now()`. */
   #retryAt = 0;
   #pause = REFUSED_MS;
@@ -164,8 +173,8 @@ export class Connection {
   /** Reads the reply to `hello`. A host that does not know the command, or a limit, has the usual ones. */
   #learn(payload: Uint8Array): void {
     const reply = readHello(payload);
-    const limits: HostLimits = { ...LIMITS };
-    for (const name of NAMES) {
+    const limits = { ...DEFAULTS };
+    for (const name of Object.keys(limits) as (keyof HostLimits)[]) {
       const limit = reply[name];
       if (typeof limit === "number" && limit >= 1) limits[name] = limit;
     }

@@ -119,12 +119,12 @@ function checkCall(call: Call, request: Request, { message, depth }: HostLimits)
 }
 
 /** Fails a batch that the host would refuse whole. */
-function checkBatch(request: Request, { message, commands }: HostLimits): void {
+function checkBatch(request: Request, { message, commands, batch }: HostLimits): void {
   const { calls, length } = request;
   if (length > message) {
     request.failure = tooLong("run a batch", length, message);
-  } else if (calls.length > commands) {
-    const why = `the host takes ${commands} commands in a message`;
+  } else if (calls.length > Math.min(commands, batch)) {
+    const why = `the host takes ${Math.min(commands, batch)} commands in a batch`;
     request.failure = new MemStoreError("TOO_LARGE", `Cannot run a batch: ${why}: received ${calls.length}`);
   }
   if (request.failure) request.fail(() => request.failure);

@@ -79,7 +79,9 @@ class Batch extends CommandMethods {
     options?: CallOptions,
     convert?: (reply: unknown) => Reply,
   ): Promise<Reply> {
-    if (options) throw new TypeError(`Cannot ${name}: in a batch, options are given to batch() itself`);
+    if (options?.timeout !== undefined || options?.signal !== undefined) {
+      throw new TypeError(`Cannot ${name}: in a batch, timeout and signal are given to batch() itself`);
+    }
     if (!this.#open) {
       throw new TypeError(
         `Cannot ${name}: the function of its batch has returned, and the batch has been sent`,

@@ -3,28 +3,12 @@
 import assert from "node:assert/strict";
 import { type CommandMethods, Extension, MemStore, MemStoreClient } from "../mod.ts";
 import { Host, TempDir } from "./host.ts";
+import { pair } from "./pair.ts";
 
 /** Keys and members come in no order; this gives them one. */
 function sorted<T>(items: T[]): T[] {
   const text = (item: T) => typeof item === "bigint" ? `${item}` : JSON.stringify(item);
   return items.toSorted((a, b) => text(a) < text(b) ? -1 : 1);
-}
-
-/** A host in this process and a client of it. */
-async function pair(): Promise<AsyncDisposable & { client: MemStoreClient; store: MemStore }> {
-  const directory = new TempDir();
-  const store = new MemStore(`${directory.path}/store.sock`);
-  await store.start();
-  const client = new MemStoreClient(store.endpoints[0]);
-  return {
-    client,
-    store,
-    async [Symbol.asyncDispose]() {
-      await client.close();
-      await store.stop();
-      await directory[Symbol.asyncDispose]();
-    },
-  };
 }
 
 Deno.test("every command has a method, and answers as the design says", async () => {
@@ -265,6 +249,21 @@ Deno.test("writes run in the order of their calls, whatever is refused between t
     const second = client.set("t", "k", "new");
     await Promise.all([first, second]);
     assert.equal(await client.get("t", "k"), "new");
+  }
+});
+
+Deno.test("a call that is refused does not move its neighbours behind later calls", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  await client.ping();
+  const refused: [string, ...unknown[]][] = [["incr", "t", "k", "x"], ["get", "t"], ["no_such_command"]];
+  for (let i = 0; i < 100; i++) {
+    const first = Promise.allSettled([client.send(refused[i % 3]), client.set("t", "k", 1)]);
+    await Promise.resolve();
+    const second = client.set("t", "k", 2);
+    const [[bad, good]] = await Promise.all([first, second]);
+    assert.deepEqual([bad.status, good.status], ["rejected", "fulfilled"]);
+    assert.equal(await client.get("t", "k"), 2);
   }
 });
 

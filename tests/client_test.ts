@@ -253,10 +253,14 @@ Deno.test("writes run in the order of their calls, whatever is refused between t
 });
 
 Deno.test("a call that is refused does not move its neighbours behind later calls", async () => {
-  await using host = await Host.start();
-  await using client = new MemStoreClient(host.endpoint);
-  await client.ping();
-  const refused: [string, ...unknown[]][] = [["incr", "t", "k", "x"], ["get", "t"], ["no_such_command"]];
+  await using both = await pair();
+  const { client, store } = both;
+  const ended = Promise.withResolvers<void>();
+  store.command("slow", { args: [], help: "", run: () => ended.promise });
+  // While a call is pending, those of a tick leave at its end.
+  const slow = client.send(["slow"], { timeout: 60_000 });
+  slow.catch(() => {});
+  const refused: [string, ...unknown[]][] = [["incr", "t", "k", "x"], ["set", "t", "k"], ["no_such_command"]];
   for (let i = 0; i < 100; i++) {
     const first = Promise.allSettled([client.send(refused[i % 3]), client.set("t", "k", 1)]);
     await Promise.resolve();
@@ -265,6 +269,8 @@ Deno.test("a call that is refused does not move its neighbours behind later call
     assert.deepEqual([bad.status, good.status], ["rejected", "fulfilled"]);
     assert.equal(await client.get("t", "k"), 2);
   }
+  ended.resolve();
+  await slow;
 });
 
 Deno.test("calls made before the host is there are answered when it is", async () => {

@@ -284,7 +284,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
 }
 
 /** The commands that every host does at once. */
-const QUICK = new Set(commands.filter(({ slow }) => !slow).map(({ name }) => name));
+const QUICK: ReadonlySet<string> = new Set(commands.filter(({ slow }) => !slow).map(({ name }) => name));
 
 function checkTimeout(timeout: number): number {
   if (timeout > 0) return timeout;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { replyShape } from "../commands/table.ts";
 import { encode, Reader } from "../wire/codec.ts";
 import { MemStoreError, readReply } from "../wire/message.ts";
 import { LimitError, MAX_REPLY_DEPTH, skip, Writer } from "../wire/msgpack.ts";
@@ -172,7 +173,7 @@ export class Request {
         reader.at = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
         continue;
       }
-      const reply = readReply(call.name, reader);
+      const reply = readReply(replyShape(call.name), reader);
       if (!(reply instanceof MemStoreError)) {
         call.succeed(reply);
       } else if (reply.code === "BAD_REQUEST" && at === 0 && reader.at === payload.length) {

@@ -187,7 +187,7 @@ export class Connection {
 
 function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> {
   try {
-    const reply = readReply("hello", new Reader(payload));
+    const reply = readReply("value", new Reader(payload));
     if (reply instanceof MemStoreError) return {};
     return (reply as { limits?: Partial<Record<keyof HostLimits, unknown>> } | null)?.limits ?? {};
   } catch {

@@ -57,6 +57,7 @@ export class Connection {
   #transport: Transport | undefined;
   #greeting: "none" | "sent" | "answered" = "none";
   #limits: HostLimits = DEFAULTS;
+  #knowsHello = false;
   /** The next attempt begins then, in the time of `performance.now()`. */
   #retryAt = 0;
   #pause = REFUSED_MS;
@@ -76,6 +77,11 @@ export class Connection {
   /** What every message must keep to. */
   get limits(): HostLimits {
     return this.#limits;
+  }
+
+  /** Whether the host can reply in parts: one that knows `hello` can. */
+  get takesParts(): boolean {
+    return this.#knowsHello;
   }
 
   /** Whether messages can be sent. */
@@ -173,9 +179,10 @@ export class Connection {
   /** Reads the reply to `hello`. A host that does not know the command, or a limit, has the usual ones. */
   #learn(payload: Uint8Array): void {
     const reply = readHello(payload);
+    this.#knowsHello = reply !== undefined;
     const limits = { ...DEFAULTS };
     for (const name of Object.keys(limits) as (keyof HostLimits)[]) {
-      const limit = reply[name];
+      const limit = reply?.[name];
       if (typeof limit === "number" && limit >= 1) limits[name] = limit;
     }
     limits.message = Math.min(limits.message, this.#maxMessage);
@@ -185,12 +192,13 @@ export class Connection {
   }
 }
 
-function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> {
+/** The limits that a host tells; undefined if it does not know `hello`. */
+function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> | undefined {
   try {
     const reply = readReply("value", new Reader(payload));
-    if (reply instanceof MemStoreError) return {};
+    if (reply instanceof MemStoreError) return undefined;
     return (reply as { limits?: Partial<Record<keyof HostLimits, unknown>> } | null)?.limits ?? {};
   } catch {
-    return {};
+    return undefined;
   }
 }

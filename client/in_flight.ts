@@ -8,9 +8,15 @@
 import type { Reply } from "../wire/message.ts";
 import type { Call, Request } from "./call.ts";
 import type { HostLimits } from "./connection.ts";
+import { MAX_BYTES } from "./queue.ts";
 
 /** Messages of gathered calls that may be in flight. What is called meanwhile gathers for the next. */
 const WINDOW = 16;
+
+/** How many bytes a message of gathered calls has at most, of which this request may hold several. */
+function gatheredBytes({ calls: [first] }: Request): number {
+  return Math.max(MAX_BYTES, first.to - first.from);
+}
 
 /** Requests in flight, by their numbers. */
 export class InFlight {
@@ -24,8 +30,10 @@ export class InFlight {
   /** Whether a request may leave now. */
   hasRoomFor(request: Request, limits: HostLimits): boolean {
     if (this.#requests.size === 0) return true;
-    return this.#requests.size < limits.requests && this.#bytes < limits.message &&
-      (request.kind !== "gathered" || this.#gathered < WINDOW);
+    if (this.#requests.size >= limits.requests) return false;
+    // A host keeps no more bytes of requests than this for a client that it lets wait.
+    if (request.kind !== "gathered") return this.#bytes + request.length <= limits.message;
+    return this.#gathered < WINDOW && this.#bytes + gatheredBytes(request) <= limits.message;
   }
 
   /** Adds a request that leaves; returns its number. */

@@ -187,7 +187,8 @@ export class Multiplexer {
       if (!request) continue;
       const payload = request.payload(this.#scratch);
       const number = inFlight.add(request, payload.length);
-      connection.send(header(number, request.kind === "batch"), payload);
+      const batch = request.kind === "batch";
+      connection.send(header(number, batch, !batch && connection.takesParts), payload);
     }
   }
 

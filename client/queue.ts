@@ -15,7 +15,7 @@ import type { HostLimits } from "./connection.ts";
 /** A message takes no more gathered calls than this, so that the host can serve others between two … */
 const MAX_COMMANDS = 1024;
 /** … nor more once it, or its reply as far as can be foreseen, has this many bytes. */
-const MAX_BYTES = 1 << 20;
+export const MAX_BYTES: number = 1 << 20;
 
 /** Requests in the order in which they leave. */
 export class Queue {

@@ -96,6 +96,37 @@ for (const [where, host, own] of [["host", 4096, 2 ** 26], ["client", 2 ** 26, 4
   });
 }
 
+Deno.test("replies that are longer together than a message may be reach their calls, in order", async () => {
+  await using both = await pair({ limits: { message: 4096 } });
+  const { client } = both;
+  const value = "x".repeat(1000);
+  await Promise.all(Array.from({ length: 100 }, (_, i) => client.set("t", i, value + i)));
+  await using fresh = new MemStoreClient(client.endpoint);
+  const reads = Array.from({ length: 100 }, (_, i) => fresh.get("t", i));
+  // What is called behind them runs behind them.
+  const writes = Array.from({ length: 100 }, (_, i) => fresh.set("t", i, "new"));
+  assert.deepEqual(await Promise.all(reads), Array.from({ length: 100 }, (_, i) => value + i));
+  await Promise.all(writes);
+  assert.equal(await fresh.get("t", 99), "new");
+  const [some, all, pop] = await Promise.allSettled([fresh.get("t", 1), fresh.all("t"), fresh.pop("t", 2)]);
+  assert.deepEqual([some.status, all.status, pop.status], ["fulfilled", "fulfilled", "fulfilled"]);
+  await client.set("t", "large", "x".repeat(3900));
+  await Promise.all(Array.from({ length: 3 }, (_, i) => client.set("t", i, value)));
+  const ends = await Promise.allSettled([
+    fresh.get("t", 0),
+    fresh.all("t"),
+    fresh.get("t", 1),
+    fresh.pop("t", 2),
+  ]);
+  assert.deepEqual(ends.map((each) => each.status === "fulfilled" || each.reason.code), [
+    true,
+    "TOO_LARGE",
+    true,
+    true,
+  ]);
+  assert.equal((await client.stats()).clients, 2);
+});
+
 Deno.test("the first message of every connection is hello, and no other leaves before its reply", async () => {
   let greeted = false;
   const answer = (commands: Decoded[]) => {

@@ -369,6 +369,16 @@ export class Port {
     return peer;
   }
 
+  /** Takes back what is left of a message: it comes again before the others of its client, once that has read enough. */
+  putBack(arrived: Arrived): void {
+    const { from } = arrived;
+    if (from.cut) return;
+    if (from.held.length === 0) from.heldSince = performance.now();
+    from.held.unshift(arrived);
+    from.heldBytes += bytesOf(arrived);
+    this.#held.add(from);
+  }
+
   #hold(arrived: Arrived): void {
     const { from } = arrived;
     if (from.held.length === 0) {

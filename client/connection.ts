@@ -58,6 +58,7 @@ export class Connection {
   #greeting: "none" | "sent" | "answered" = "none";
   #limits: HostLimits = DEFAULTS;
   #knowsHello = false;
+  #seen = "none";
   /** The next attempt begins then, in the time of `performance.now()`. */
   #retryAt = 0;
   #pause = REFUSED_MS;
@@ -106,6 +107,20 @@ export class Connection {
     return state === "connecting" && this.#transport?.failure === "refused" ? "refused" : undefined;
   }
 
+  /** Notes how the connection stands: whoever calls it acts on that before the next wait. */
+  look(): void {
+    this.#seen = this.#standing;
+  }
+
+  /** Whether the connection stands otherwise than when it was looked at. */
+  get changed(): boolean {
+    return this.#seen !== this.#standing;
+  }
+
+  get #standing(): string {
+    return this.#transport ? this.#transport.failure ?? this.#transport.state : "none";
+  }
+
   /** Begins to connect, unless there is a connection already or it is too early for another attempt. */
   async connect(): Promise<void> {
     if (this.#transport || performance.now() < this.#retryAt) return;
@@ -150,6 +165,7 @@ export class Connection {
 
   /** Resolves when there may be something to do, or at {@linkcode Connection.wake}. */
   async wait(): Promise<void> {
+    if (this.changed) return;
     if (this.#transport) return await this.#transport.wait();
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, Math.max(0, this.#retryAt - performance.now()));

@@ -160,6 +160,7 @@ export class Multiplexer {
       connection.retry();
       while (this.#pending > 0) {
         // What arrived before the host was lost still counts.
+        connection.look();
         const { broken } = connection;
         this.#receive();
         if (broken) this.#onBroken(broken);
@@ -180,7 +181,10 @@ export class Multiplexer {
   #send(): void {
     const connection = this.#connection, inFlight = this.#inFlight, queue = this.#queue;
     for (let first; (first = queue.first);) {
-      if (!connection.ready) return this.#watchConnecting(first.calls[0]);
+      if (!connection.ready) {
+        if (connection.changed) connection.wake();
+        return this.#watchConnecting(first.calls[0]);
+      }
       const { limits } = connection;
       if (!inFlight.hasRoomFor(first, limits)) return;
       const request = queue.take(limits, inFlight.replyBytes);

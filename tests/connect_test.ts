@@ -79,6 +79,15 @@ Deno.test("a host that comes back is found within a second or so", async () => {
   assert.ok(performance.now() - start < 2500);
 });
 
+Deno.test("of hundreds of clients that connect one after another, each is answered at once", async () => {
+  await using host = await Host.start();
+  for (let i = 0; i < 500; i++) {
+    await using client = new MemStoreClient(host.endpoint);
+    // A change of the connection that went unnoticed would only be seen at the timeout.
+    assert.equal(await client.ping({ timeout: 2000 }), "pong");
+  }
+});
+
 Deno.test("a call whose reply has arrived is answered, however long the process was busy", async () => {
   await using host = await Host.start();
   await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });

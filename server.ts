@@ -475,17 +475,20 @@ export class MemStore implements AsyncDisposable {
    * await using store = new MemStore(endpoint);
    * store.command("rename", {
    *   args: ["table", "from", "to"],
-   *   help: "Gives an entry another key.",
+   *   help: "Gives an entry another key that is free; whether it did.",
    *   run(host, table, from, to) {
-   *     host.send("set", table, to, host.send("get", table, from));
-   *     return host.send("del", table, from);
+   *     const moved = host.send("exists", table, from) &&
+   *       host.send("set_new", table, to, host.send("get", table, from)) === 1;
+   *     if (moved) host.send("del", table, from);
+   *     return moved;
    *   },
    * });
    * await store.start();
    *
    * await using client = new MemStoreClient(endpoint);
    * await client.set("users", "alice", 31);
-   * console.assert((await client.send(["rename", "users", "alice", "bob"])) === 1);
+   * console.assert((await client.send(["rename", "users", "alice", "bob"])) === true);
+   * console.assert((await client.send(["rename", "users", "nobody", "carol"])) === false);
    * console.assert((await client.get("users", "bob")) === 31);
    * ```
    *

@@ -142,7 +142,7 @@ export class ServingLoop {
       port.disconnect(arrived.user ?? "");
       return 1;
     }
-    const { envelope, legacy, batch, payload, fault } = parseRequest(frames);
+    const { envelope, legacy, batch, parts, payload, fault } = parseRequest(frames);
     if (fault !== undefined) {
       const why = new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`);
       port.fault(from);
@@ -150,12 +150,14 @@ export class ServingLoop {
       return 1;
     }
     const { right, name } = client;
-    const deliver: Deliver = (reply, readable) => {
+    const deliver: Deliver = (reply, readable, rest) => {
       if (!readable) port.fault(from);
       else if (from.faults > 0) from.faults--;
       port.reply(from, [...envelope, reply]);
+      // (Its turn comes when the client has read enough.)
+      if (rest) port.putBack({ ...arrived, frames: [...envelope, rest] });
     };
-    const request = { payload, legacy, batch, right, client: name };
+    const request = { payload, legacy, batch, parts, right, client: name };
     const execution = this.#host.dispatcher.run(request, deliver, FIRST_SLICE_MS);
     if (!execution) return 1;
     if (execution.waiting) {

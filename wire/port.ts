@@ -282,6 +282,16 @@ export class Port {
     return connection.pendingBytes > (this.#pendingBytes > crowd ? crowd * CROWD_PART : outputBuffer);
   }
 
+  /** Takes back what is left of a message: it comes again before the others of its client, once that has read enough. */
+  putBack(arrived: Arrived): void {
+    const { from } = arrived;
+    if (from.disconnected) return;
+    if (from.deferred.length === 0) from.blockedSince = performance.now();
+    from.deferred.unshift(arrived);
+    from.deferredBytes += sizeOf(arrived.frames);
+    this.#blocked.add(from);
+  }
+
   #defer(arrived: Arrived): void {
     const { from } = arrived;
     if (from.deferred.length === 0) {

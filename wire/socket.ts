@@ -42,7 +42,8 @@ const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAIL
  */
 const SILENT_REFUSALS = 3;
 
-const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
+const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES |
+  ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
 
 /** How often a host over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
@@ -185,6 +186,8 @@ export class Socket {
   #refused = false;
   /** Handshakes in a row that ended without a word. */
   #silentRefusals = 0;
+  /** How the last attempt to connect went, before any handshake. */
+  #attempt: "none" | "connected" | "failed" = "none";
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -247,6 +250,11 @@ export class Socket {
       if (what & FAILURES) {
         const silent = what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL;
         if (!silent || ++this.#silentRefusals >= SILENT_REFUSALS) this.#refused = true;
+      } else if (what === ZMQ.EVENT_CONNECTED) {
+        this.#attempt = "connected";
+      } else if (what === ZMQ.EVENT_CONNECT_RETRIED) {
+        // (After a connection that broke, the first attempt is only begun.)
+        this.#attempt = this.#attempt === "connected" ? "none" : "failed";
       } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
         this.#refused = false;
         this.#silentRefusals = 0;
@@ -293,6 +301,11 @@ export class Socket {
   /** With `watchPeer`: whether the peer refuses us, or is none of ours: a wrong key, or none where one is needed. */
   get refused(): boolean {
     return this.#refused;
+  }
+
+  /** With `watchPeer`: whether the last attempt to connect found nobody. Another one follows. */
+  get unreachable(): boolean {
+    return this.#attempt === "failed";
   }
 
   /**

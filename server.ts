@@ -16,7 +16,7 @@ import { Sweeper } from "./engine/sweeper.ts";
 import { hostCommands } from "./host/commands.ts";
 import { type CustomCommand, customCommand } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
-import { type HostCommand, MAX_BATCH_COMMANDS } from "./host/execution.ts";
+import { MAX_BATCH_COMMANDS } from "./host/execution.ts";
 import { type Served, ServingLoop } from "./host/serving.ts";
 import { safeLog } from "./host/log.ts";
 import { isInUse, isServed, listenWhenFree } from "./host/occupy.ts";

@@ -12,7 +12,7 @@
  */
 
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { type Lock, takeLock } from "../wire/lock.ts";
+import { type Lock, lockHolder, takeLock } from "../wire/lock.ts";
 import { Directory, type OpenFile } from "./directory.ts";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
@@ -65,13 +65,15 @@ export class StateFile implements StateLocation {
 
   /** Locks `<path>.lock`. */
   async lock(): Promise<Lock> {
-    const refused = (why: string) => new Error(`Cannot keep the state in ${this.name}: ${why}`);
-    const lock = await (async () => await takeLock(`${resolvePath(this.#path, this.#bounds).path}.lock`))()
-      .catch((error) => {
-        throw refused(error.message);
-      });
-    if (!lock) throw refused("another host does");
-    return lock;
+    try {
+      const path = `${resolvePath(this.#path, this.#bounds).path}.lock`;
+      const lock = await takeLock(path);
+      if (lock) return lock;
+      const holder = await lockHolder(path);
+      throw new Error(`another host does${holder === undefined ? "" : `, process ${holder}`}`);
+    } catch (error) {
+      throw new Error(`Cannot keep the state in ${this.name}: ${(error as Error).message}`);
+    }
   }
 }
 

@@ -203,7 +203,7 @@ Deno.test("a host does not start with a state that it cannot load, nor with one 
   Deno.writeTextFileSync(`${setting.path}/foreign`, "{}");
   await assert.rejects(setting.start({ state: "foreign" }), /Cannot restore from foreign: .* at byte 0/);
   assert.equal(Deno.readTextFileSync(`${setting.path}/foreign`), "{}");
-  await assert.rejects(setting.start({ state: "no/directory" }), /No such file or directory/);
+  await assert.rejects(setting.start({ state: "no/directory" }), /there is no directory /);
   await setting.start({ state: "state" });
   await assert.rejects(setting.start({ state: "./state" }), /another host does/);
 });
@@ -241,7 +241,7 @@ Deno.test("a host that cannot store its state does not stop, and loses nothing",
   const { host, client } = await setting.start({ state: "sub/state" });
   await client.set("t", "k", 1);
   Deno.renameSync(`${setting.path}/sub`, `${setting.path}/elsewhere`);
-  await assert.rejects(host.stop(), /Cannot store to sub\/state: No such file or directory/);
+  await assert.rejects(host.stop(), /Cannot store to sub\/state: there is no directory /);
   await assert.rejects(client.done(), { code: "FAILED", message: /^Cannot store to sub\/state: / });
   assert.equal(await client.get("t", "k"), 1);
   Deno.renameSync(`${setting.path}/elsewhere`, `${setting.path}/sub`);

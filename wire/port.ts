@@ -114,6 +114,11 @@ export class Port {
     return this.#connections.open;
   }
 
+  /** Bytes of replies that are pending for all clients, as far as is known. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
   /** The next message to answer; undefined if none is there. */
   next(): Arrived | undefined {
     if (this.#blocked.size > 0) {

@@ -22,7 +22,7 @@ const KEY_BYTES = 32;
  * ids that libzmq gives out one after another; a client that could make millions would come upon one that it
  * claims itself, which ends the process.
  */
-const CONNECTIONS_PER_SECOND = 100;
+const CONNECTIONS_PER_SECOND = 20;
 const CONNECTIONS_AT_ONCE = 1000;
 
 const text = new TextDecoder();

@@ -267,6 +267,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     return this.close();
   }
 
+  /** Sends a command by its name. */
   protected override call<Reply>(
     name: string,
     args: readonly unknown[],

@@ -32,9 +32,9 @@ export interface ClientOptions {
    */
   timeout?: number;
   /**
-   * How long a call waits for a connection, in milliseconds: then it fails with `UNAVAILABLE`, and was not sent. With
-   * 0 it fails as soon as an attempt to connect finds no host. A host that is restarted is back well within the
-   * default.
+   * How long a call waits for a host to be there, in milliseconds: then it fails with `UNAVAILABLE`, and was not sent.
+   * With 0 it fails as soon as an attempt to connect finds no host. A host that is restarted is back well within the
+   * default. (For a host that is there and busy a call waits as long as its `timeout` says.)
    * @default {2000}
    */
   connectTimeout?: number;
@@ -267,6 +267,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     return this.close();
   }
 
+  /** Sends a command by its name. */
   protected override call<Reply>(
     name: string,
     args: readonly unknown[],

@@ -29,7 +29,7 @@ export type { Update } from "./client/update.ts";
 export type { RawCommand } from "./client/batch.ts";
 export type { StateStatus } from "./state/autosave.ts";
 export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
-export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
+export type { CommandInfo, Commands, Hello, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
 export type { Right } from "./wire/clients.ts";

@@ -192,6 +192,6 @@ export class Request {
 
 /** Says that something has more bytes than a message may have. */
 export function tooLong(what: string, bytes: number | "more", maxBytes: number): MemStoreError {
-  const why = `a message may have ${maxBytes} bytes`;
+  const why = `a message may have ${maxBytes} bytes (maxMessage)`;
   return new MemStoreError("TOO_LARGE", `Cannot ${what}: ${why}: received ${bytes}`);
 }

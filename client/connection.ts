@@ -90,9 +90,14 @@ export class Connection {
     return this.#greeting === "answered" && this.connected;
   }
 
-  /** Whether a host is there, though it may not have answered yet. */
+  /** Whether a host is connected, though it may not have answered yet. */
   get connected(): boolean {
     return this.#transport?.state === "connected";
+  }
+
+  /** Whether a host is there, though it may not be connected yet. */
+  get reached(): boolean {
+    return this.connected || this.#transport?.reached === true;
   }
 
   /** Whether the last attempt to connect found no host. */

@@ -166,7 +166,7 @@ export class Multiplexer {
         if (broken) this.#onBroken(broken);
         await connection.connect();
         connection.greet();
-        if (connection.unreachable && this.#connectTimeout === 0) this.#failUnreachable(performance.now());
+        this.#failUnreachable(performance.now());
         this.#send();
         if (this.#pending > 0) await connection.wait();
       }
@@ -209,7 +209,8 @@ export class Multiplexer {
       this.#inFlight.clear();
     } else {
       this.giveUp(this.#queue.calls(), ({ name }) => {
-        const text = `the host at ${this.#endpoint} does not accept the key of this client`;
+        const why = "it does not accept the key of this client, or has another key than this client expects";
+        const text = `no connection to the host at ${this.#endpoint}: ${why}`;
         return new MemStoreError("DENIED", `Cannot ${name}: ${text}`);
       });
     }
@@ -218,7 +219,10 @@ export class Multiplexer {
 
   /** Makes sure that a call is given up if no connection is made in time. */
   #watchConnecting(call: Call): void {
-    if (this.#connectTimeout > 0 && !this.#connection.connected) this.#deadlines.add(this.#connectBy(call));
+    if (this.#connectTimeout === 0 || this.#connection.connected) return;
+    const by = this.#connectBy(call);
+    // (Past that it waits for a host that was found: it fails when that is lost again, or at its own deadline.)
+    if (by > performance.now()) this.#deadlines.add(by);
   }
 
   /** When a call is given up if there is no connection: it has waited for one since it was made, or since one was lost. */
@@ -230,10 +234,10 @@ export class Multiplexer {
   #expire(now: number): number {
     // What has arrived counts, however late this process looks.
     this.#receive();
-    const connected = this.#connection.connected;
-    if (!connected) this.#failUnreachable(now);
+    this.#failUnreachable(now);
+    const { reached } = this.#connection;
     const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);
-    if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, connected));
+    if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, reached));
     let next = Infinity;
     for (const { deadline } of this.#calls()) next = Math.min(next, deadline);
     const first = this.#queue.first?.calls[0];
@@ -241,9 +245,10 @@ export class Multiplexer {
     return next;
   }
 
-  /** Gives up the calls that have waited long enough for a connection. */
+  /** Gives up the calls that have waited long enough for a host, unless one was found. */
   #failUnreachable(now: number): void {
-    if (this.#connectTimeout === 0 && !this.#connection.unreachable) return;
+    const { reached, unreachable } = this.#connection;
+    if (reached || this.#connectTimeout === 0 && !unreachable) return;
     const late = Array.from(this.#queue.calls()).filter((call) => this.#connectBy(call) <= now);
     if (late.length === 0) return;
     const why = this.#connectTimeout === 0
@@ -268,8 +273,8 @@ export class Multiplexer {
     yield* this.#inFlight.calls();
   }
 
-  #timeoutError({ name, timeout }: Call, connected: boolean): MemStoreError {
-    const who = connected ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
+  #timeoutError({ name, timeout }: Call, reached: boolean): MemStoreError {
+    const who = reached ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
     return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
   }
 

@@ -19,6 +19,8 @@ export interface Transport {
    * `refused`: the host does not accept our key.
    */
   readonly failure: "unreachable" | "refused" | undefined;
+  /** While `connecting`: whether a host was found that has not answered yet, since it is busy for example. */
+  readonly reached: boolean;
   /** Sends a message to the host, which must be connected. The bytes may be used again at once. */
   send(header: Uint8Array, payload: Uint8Array): void;
   /** The next reply that has arrived; undefined if there is none. */

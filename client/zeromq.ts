@@ -83,6 +83,10 @@ class ZeroMqTransport implements Transport {
     return this.#socket.unreachable ? "unreachable" : undefined;
   }
 
+  get reached(): boolean {
+    return this.#socket.reached;
+  }
+
   send(header: Uint8Array, payload: Uint8Array): void {
     this.#socket.send([NO_BYTES, header, payload]);
   }

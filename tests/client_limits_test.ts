@@ -77,7 +77,7 @@ for (const [where, host, own] of [["host", 4096, 2 ** 26], ["client", 2 ** 26, 4
     assert.deepEqual([...new Set(await Promise.all(sets))], [1]);
     await assert.rejects(client.set("t", "large", "x".repeat(5000)), {
       code: "TOO_LARGE",
-      message: /4096 bytes: received (more|50\d\d)/,
+      message: /4096 bytes \(maxMessage\): received (more|50\d\d)/,
     });
     await assert.rejects(
       client.batch(Array.from({ length: 5 }, (_, i) => ["set", "t", `b${i}`, value] as const)),

@@ -303,6 +303,11 @@ export class Socket {
     return this.#refused;
   }
 
+  /** With `watchPeer`: whether somebody was found who has not shaken hands yet. */
+  get reached(): boolean {
+    return this.#attempt === "connected";
+  }
+
   /** With `watchPeer`: whether the last attempt to connect found nobody. Another one follows. */
   get unreachable(): boolean {
     return this.#attempt === "failed";

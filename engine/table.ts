@@ -674,7 +674,6 @@ export class Table implements TableView {
   /** Makes sure that the page of a hash is there, and that no snapshot reads it or the descriptor: its address. */
   #ownPage(h: number): number {
     const heap = this.#heap;
-    if (heap.frozen) this.#own();
     const page = this.#page(h);
     if (page === 0) {
       const first = this.#newPage(MIN_BITS, 0, 0);

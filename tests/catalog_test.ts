@@ -122,14 +122,14 @@ Deno.test("a catalog that is frozen is what it was: tables made, dropped, cleare
 
 Deno.test("tables that were changed while a snapshot was read are there when its memory is used again", () => {
   const store = new Store();
-  const N = 5000;
+  const N = 20_000;
   for (let i = 0; i < N; i++) store.sets.set(span(`set ${i}`), span("member"), NOTHING, 0, 0);
   const large = new Uint8Array(1000);
   for (const round of [1, 2, 3]) {
     const snapshot = store.snapshot();
     for (let i = 0; i < N; i++) store.sets.set(span(`set ${i}`), span(`member ${round}`), NOTHING, 0, 0);
     snapshot[Symbol.dispose]();
-    for (let i = 0; i < 8000; i++) store.tables.set(span("t"), span(`${i}`), large, 0, large.length);
+    for (let i = 0; i < 2000; i++) store.tables.set(span("t"), span(`${i}`), large, 0, large.length);
     store.tables.drop(span("t"));
     while (store.tend());
     for (let i = 0; i < N; i++) assert.equal(store.sets.get(span(`set ${i}`))?.size, 1 + round, `set ${i}`);

@@ -1,51 +1,62 @@
 /**
- * The command line: `memstore serve` for the host, every command by its name for people.
+ * The command line: `memstore serve` runs a host, and every command of a host is a command here.
  *
  * The commands, their arguments and their help come from {@link ./commands/table.ts | the command table};
- * commander parses and prints the help. What a command does not need is imported only when it is needed:
- * a `memstore get` loads no host and no prompt.
+ * commander parses the line and prints the help. Modules are imported when a command needs them: `memstore get`
+ * loads no host and no prompt.
  *
- * Exit codes: 0; 1 for what was tried and failed; 2 for a line that cannot be understood.
+ * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood; 3 an endpoint that another host serves.
  *
  * @module
  */
 
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { commands } from "./commands/table.ts";
-import type { Command as StoreCommand } from "./commands/dispatch.ts";
+import type { Command as StoreCommand } from "./commands/describe.ts";
 import { address } from "./wire/endpoint.ts";
+import { MemStoreError } from "./wire/message.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";
+import { duration } from "./settings/kinds.ts";
+import { nearest } from "./settings/nearest.ts";
 import { SettingsError } from "./settings/error.ts";
 import { CONFIG_ENV, type Read, readClientSettings, readSettings } from "./settings/read.ts";
-import { complain, print, write } from "./terminal/output.ts";
+import { complain, print, visible, write } from "./terminal/output.ts";
 import { connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./terminal/remote.ts";
 import manifest from "./deno.json" with { type: "json" };
 
 const DEFAULT_ENDPOINT = "memstore";
-/** Help is as wide as the terminal, or this where there is none. */
+/** The width of help where stdout is not a terminal. */
 const HELP_WIDTH = 110;
 
 const ARGUMENTS_HELP = `
-Arguments are JSON where they parse as JSON, and strings where not: 31 is a number,
-'"31"' and alice are strings. After -- nothing is an option.`;
+Arguments that are valid JSON are read as JSON, all others as strings: 31 is a number,
+'"31"' and alice are strings. Arguments after -- are never options.`;
+
+const WAIT_HELP = `
+A duration is written 500ms, 30s, 5m or 1h; after -t and -w a plain number is in seconds.`;
 
 const PATH_HELP = `
-The path is the host's: it begins at the host's data directory and may not lead out of it.`;
+The path is relative to the host's data directory and must not lead out of it.`;
 
 const SERVE_HELP = `
 An endpoint is a name, a path (with a /) or a ZeroMQ address (ipc://…, tcp://…).
-Prints "memstore ready on <address>" for each when it can be reached. Ctrl-C, SIGTERM
-and the command done stop it.
+Prints "memstore ready on <address>" for each endpoint once clients can connect to it.
+Ctrl-C, SIGTERM and the command done stop the host. The log goes to stderr.
 
-Each option is a setting of the file and an environment variable as well, and secrets are
-only there: "memstore config init" explains all. A flag wins over the file, the file over
-the environment. The log goes to stderr.`;
+Every option can also be set in the settings file or by an environment variable; secrets
+can be set only there. "memstore config init" explains all of them. A flag overrides the
+file, and the file overrides the environment.
 
-const CONFIG_HELP = `the settings file (default: what ${CONFIG_ENV} names, if anything)`;
+Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood; 3 another
+host serves one of the endpoints.`;
 
-/** A line that cannot be understood, and how it is written. */
+const CONFIG_HELP = `the settings file (default: $${CONFIG_ENV})`;
+const ENDPOINT_DEFAULT = `default: $MEMSTORE_ENDPOINT, or ${DEFAULT_ENDPOINT}`;
+
+/** A line that cannot be understood. */
 class UsageError extends Error {
+  /** How the command is written. */
   readonly usage: string;
 
   constructor(text: string, command: Command) {
@@ -69,9 +80,9 @@ async function main(args: string[]): Promise<number> {
 }
 
 function exitCode(error: unknown): number {
-  // `memstore … | head`: whoever reads has enough.
+  // `memstore … | head`: the reader has read enough.
   if (error instanceof Deno.errors.BrokenPipe) return 0;
-  // Help or the version was printed; if that was instead of what should have been done, it is an error.
+  // Help or the version was printed. Where it was not asked for, that is an error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof SettingsError) error.problems.forEach(complain);
   else complain(error);
@@ -82,22 +93,27 @@ function exitCode(error: unknown): number {
 
 function makeProgram(): Command {
   const program = new Command("memstore")
-    .description("A map and sets in memory that many processes share.")
+    .description("Tables and sets in memory that many processes share.")
     .version(manifest.version, "-V, --version", "print the version")
     .option(
       "-e, --endpoint <endpoint>",
-      `the host: a name, a path or an address (default: ${DEFAULT_ENDPOINT})`,
+      `the host: a name, a path or an address (${ENDPOINT_DEFAULT})`,
       endpoint,
     )
     .option(
-      "-t, --timeout <seconds>",
-      "how long to wait for the reply (default: 5; store, restore: 600)",
-      seconds,
+      "-t, --timeout <duration>",
+      "how long to wait for a reply (default: 5s; store, restore, done: 10m)",
+      milliseconds,
     )
-    .option("--key <file>", "our secret key, for a host that is served with keys")
-    .option("--server-key <key>", "the host's public key, or its file")
+    .option(
+      "-w, --wait <duration>",
+      "how long to wait for a host to start (default: fail at once)",
+      milliseconds,
+    )
+    .option("--key <file>", "the file of your secret key, for a host that uses keys")
+    .option("--server-key <key>", "the host's public key, or the file that holds it")
     .option("--config <file>", CONFIG_HELP)
-    .option("--raw", "print the reply on one line")
+    .option("--raw", "print replies on one line")
     .helpOption("-h, --help", "print this help")
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
@@ -110,17 +126,20 @@ function makeProgram(): Command {
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     })
-    .addHelpText("after", ARGUMENTS_HELP);
+    .addHelpText("after", ARGUMENTS_HELP + WAIT_HELP);
   return withUsageErrors(program);
 }
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError("It must be a number above 0.");
-  return value;
+/** The milliseconds of a duration; a plain number is in seconds. */
+function milliseconds(text: string): number {
+  try {
+    return duration.parse(/^[\d.]+$/.test(text) ? `${text}s` : text, "");
+  } catch (error) {
+    throw error instanceof TypeError ? new InvalidArgumentError(`${error.message}.`) : error;
+  }
 }
 
-/** An endpoint as it was written, if it can be one. */
+/** Checks an endpoint, and leaves it as it was written. */
 function endpoint(text: string): string {
   try {
     address(text);
@@ -135,69 +154,79 @@ function helpWidth(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : HELP_WIDTH;
 }
 
-/** Turns commander's errors about a command into ours; that it printed help or the version stays as it is. */
+/** Turns commander's errors into ours. That help or the version was printed is no error. */
 function withUsageErrors(command: Command): Command {
   return command.exitOverride((error) => {
     if (["commander.help", "commander.helpDisplayed", "commander.version"].includes(error.code)) throw error;
-    const why = error.message.replace(/^error: /, "");
-    const hint = error.code === "commander.unknownCommand"
-      ? `: send a command of the host's own with: memstore send '["${command.args[0]}"]'`
-      : "";
-    throw new UsageError(`Cannot ${command.parent ? command.name() : "run"}: ${why}${hint}`, command);
+    const doing = command.parent ? command.name() : "run";
+    const why = error.code === "commander.unknownCommand"
+      ? unknownCommand(command)
+      : error.message.replace(/^error: /, "");
+    throw new UsageError(`Cannot ${doing}: ${why}`, command);
   });
 }
 
-/** What is not a command of the host. */
+function unknownCommand(program: Command): string {
+  const [name] = program.args;
+  const near = nearest(name, program.commands.map((each) => each.name()));
+  const meant = near === undefined ? "" : `, did you mean ${near}?`;
+  const send = "A command that the host adds itself is sent with: memstore send";
+  return `there is no command of this name: received ${name}${meant} (${send} '["${name}"]')`;
+}
+
+/** The commands of the program itself. */
 function addProgramCommands(program: Command, fails: (code: number) => void): void {
   const add = (name: string, help: string) => withUsageErrors(program.command(name).description(help));
   program.commandsGroup("Program:");
-  const host = add("serve", "Serves one or several endpoints until it is stopped.")
+  const host = add("serve", "Runs a host that serves one or more endpoints, until it is stopped.")
     .configureHelp({ showGlobalOptions: false })
     .option("--config <file>", CONFIG_HELP)
     .addHelpText("after", SERVE_HELP)
     .action(async () => {
       const flags = givenFlags(host);
-      // (Options of every command: commander gives them to the program.)
+      // (Options that all commands have: commander gives them to the program.)
       const { endpoint, key, config } = program.opts<RemoteOptions>();
       if (endpoint !== undefined && !flags.has("endpoints")) flags.set("endpoints", [endpoint]);
       if (key !== undefined) flags.set("key", key);
       await serve(await readSettings(flags, config));
     });
   addFlags(host);
-  const config = withUsageErrors(program.command("config").description("Checks and writes settings files."))
+  const config = withUsageErrors(program.command("config").description("Checks or writes a settings file."))
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: false });
-  withUsageErrors(config.command("check").description("Tells all that is wrong with a settings file."))
+  withUsageErrors(config.command("check").description("Lists all errors in a settings file."))
     .argument("<file>")
     .action(async (file: string) => (await import("./terminal/config.ts")).check(file));
-  withUsageErrors(config.command("init").description("Prints an example of all settings, or writes it."))
+  withUsageErrors(
+    config.command("init").description("Prints a settings file that explains all settings, or writes it."),
+  )
     .argument("[file]", "a new file")
     .action(async (file?: string) => (await import("./terminal/config.ts")).init(file));
-  add("repl", "Opens a prompt; reads commands line by line where stdin is no terminal.")
+  add("repl", "Opens a prompt. Reads commands from stdin, one a line, if that is not a terminal.")
     .action(async () => {
       const { repl } = await import("./terminal/repl.ts");
       fails(await repl(await remoteOptions(program)));
     });
-  add("bench", "Measures how fast the host answers, in some seconds.")
+  add("bench", "Measures how fast a host answers, in about five seconds.")
     .action(async () => {
       const { bench } = await import("./terminal/bench.ts");
       await bench(await remoteOptions(program));
     });
-  add("keygen", "Makes a pair of keys: the secret one in a new file, the public one in <file>.pub.")
+  add("keygen", "Makes a key pair: the secret key in a new file, the public key in <file>.pub.")
     .argument("<file>")
     .configureHelp({ showGlobalOptions: false })
     .action(async (file: string) => {
       const { writeKeys } = await import("./wire/curve.ts");
       print((await writeKeys(file)).publicKey);
     });
-  const raw = add("send", "Sends a command in its raw form: one of the host's own, for example.")
+  const raw = add("send", "Sends a command as JSON: one that the host adds itself, for example.")
     .argument("<command>", `a JSON array: '["get","users","alice"]'`)
     .action((text: string) => run(parseRawCommand(text, raw), program));
-  add("endpoint", "Prints the address that a name stands for.")
-    .argument("[name]", `a name, a path or an address (default: ${DEFAULT_ENDPOINT})`, endpoint)
+  add("endpoint", "Prints the ZeroMQ address of an endpoint.")
+    .argument("[name]", `a name, a path or an address (${ENDPOINT_DEFAULT})`, endpoint)
     .configureHelp({ showGlobalOptions: false })
     .action(async (name?: string) => {
-      print(address(name ?? (await remoteOptions(program)).endpoint ?? DEFAULT_ENDPOINT));
+      print(visible(address(name ?? (await remoteOptions(program)).endpoint ?? DEFAULT_ENDPOINT)));
     });
   const help = add("help", "Prints the help of a command.")
     .argument("[command]")
@@ -205,7 +234,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     .action((name?: string) => {
       const found = name === undefined ? program : program.commands.find((each) => each.name() === name);
       if (!found) {
-        throw new UsageError(`Cannot help: there is no command of this name: received ${name}`, help);
+        throw new UsageError(`Cannot show help: there is no command of this name: received ${name}`, help);
       }
       found.help();
     });
@@ -223,13 +252,24 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
   if (args[0]?.name === "path") command.addHelpText("after", PATH_HELP);
   else if (args.length > 0) command.addHelpText("after", ARGUMENTS_HELP);
   command.action(() => {
-    const values = command.args.map((text, i) => operands[i].type === "string" ? text : parseArgument(text));
+    const values = command.args.map((text, i) =>
+      operands[i].type === "string" ? text : parseAs(parseArgument, text, command)
+    );
     const chosen = switches.filter(({ name }) => command.opts()[name]).map(() => true);
     return run([name, ...values, ...chosen], program);
   });
 }
 
-/** The heading under which help lists a command: by what it is about. */
+/** A value that was typed. A number that does not fit is a usage error. */
+function parseAs<Value>(parse: (text: string) => Value, text: string, command: Command): Value {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw error instanceof RangeError ? new UsageError(error.message, command) : error;
+  }
+}
+
+/** The heading under which help lists a command. */
 function group(name: string, firstArgument: string | undefined): string {
   if (name === "tables" || firstArgument === "table") return "Tables:";
   if (name === "sets" || firstArgument === "set" || firstArgument === "sets") return "Sets:";
@@ -239,20 +279,21 @@ function group(name: string, firstArgument: string | undefined): string {
 function parseRawCommand(text: string, command: Command): RawCommand {
   let value: unknown;
   try {
-    value = parseJson(text);
-  } catch {
-    // Told below.
+    value = parseAs(parseJson, text, command);
+  } catch (error) {
+    // (What is not JSON is not a raw command either.)
+    if (!(error instanceof SyntaxError)) throw error;
   }
   if (isRawCommand(value)) return value;
-  throw new UsageError(`Cannot send: it must be a JSON array, ["name", …]: received ${text}`, command);
+  throw new UsageError(`Cannot send: a JSON array ["name", …] is needed: received ${text}`, command);
 }
 
-/** What was given with the command, and what the settings say of the rest. */
+/** The options that were given, and the settings for those that were not. */
 async function remoteOptions(program: Command): Promise<RemoteOptions> {
   const given = program.opts<RemoteOptions>();
   const { endpoint, key, serverKey } = await readClientSettings(given.config);
   const options = { endpoint, ...given };
-  // (The keys of a network host are none for one on this machine.)
+  // (Sockets of this machine are served without keys.)
   return options.endpoint?.startsWith("tcp://") ? { key, serverKey, ...options } : options;
 }
 
@@ -262,25 +303,31 @@ async function run(command: RawCommand, program: Command): Promise<void> {
   print(await send(client, command, options));
 }
 
-/** Serves until it is told to stop. */
+/** Runs a host until it is stopped. */
 async function serve({ settings, warnings }: Read): Promise<void> {
   const [{ MemStore }, { makeLog }] = await Promise.all([import("./server.ts"), import("./terminal/log.ts")]);
   const { endpoints, dataDir: dataDirectory, logLevel, client: _, ...options } = settings;
   const log = makeLog(logLevel);
   for (const why of warnings) log("warning", "settings", { why });
   await using store = new MemStore(endpoints, { ...options, dataDirectory, log });
-  let told = false;
+  let stopping = false;
   const stop = () => {
-    // Whoever says so twice does not want to wait for the last replies.
-    if (told) Deno.exit(1);
-    told = true;
+    if (stopping) {
+      // Whoever says so twice does not want to wait.
+      const lost = store.state?.changed
+        ? "what was changed since the state was stored is lost"
+        : "no data is lost";
+      log("error", "stop", { result: `given up at a second signal: ${lost}` });
+      Deno.exit(1);
+    }
+    stopping = true;
     // Why it does not stop, if it does not, is in the log.
-    store.stop().catch(() => {});
+    store.stop().catch(() => stopping = false);
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
   await store.start();
-  for (const endpoint of store.endpoints) print(`memstore ready on ${endpoint}`);
+  for (const endpoint of store.endpoints) print(`memstore ready on ${visible(endpoint)}`);
   await store.finished;
 }
 

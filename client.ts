@@ -12,7 +12,7 @@
  */
 
 import { type CallOptions, CommandMethods } from "./commands/methods.ts";
-import { commands } from "./commands/table.ts";
+import { commands, replyShape } from "./commands/table.ts";
 import { encode, Reader } from "./wire/codec.ts";
 import { address } from "./wire/endpoint.ts";
 import { type KeyPair, readKeys, readPublicKey } from "./wire/curve.ts";
@@ -46,6 +46,11 @@ export interface ClientOptions {
    * @default {5000}
    */
   timeout?: number;
+  /**
+   * How long calls wait for a host that cannot be reached before they reject with `UNAVAILABLE`, in milliseconds; 0: they
+   * reject at the first socket that is missing or refuses the connection.
+   */
+  connectTimeout?: number;
   /**
    * Bytes that a message may have: as many as the host takes, which would cut us off for more.
    * @default {67108864}
@@ -82,6 +87,8 @@ interface Parcel {
   whole: boolean;
   /** No call joins or leaves it: a batch, or a call that a host may refuse or take long for. */
   sealed: boolean;
+  /** It is one transaction. */
+  batch: boolean;
 }
 
 /**
@@ -193,7 +200,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       | ((batch: CommandMethods) => readonly unknown[]),
     options: CallOptions = {},
   ): Promise<unknown[]> {
-    const parcel = newParcel(true);
+    const parcel = newParcel(true, true);
     const batch = new Batch((name, args) => this.#add(parcel, name, args, options));
     try {
       const replies = typeof commands === "function"
@@ -410,7 +417,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       }
       this.#request = (this.#request + 1) >>> 0;
       this.#sent.set(this.#request, parcel);
-      socket.send([NO_BYTES, header(this.#request), this.#payloadOf(parcel)]);
+      socket.send([NO_BYTES, header(this.#request, parcel.batch), this.#payloadOf(parcel)]);
     }
   }
 
@@ -464,7 +471,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
         reader.at = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
         continue;
       }
-      const reply = readReply(call.name, reader);
+      const reply = readReply(replyShape(call.name), reader);
       if (reply instanceof MemStoreError) {
         // A message that could not be read at all has one reply, whatever it held.
         if (at === 0 && reader.at === payload.length) return calls.forEach((each) => this.#fail(each, reply));
@@ -480,7 +487,13 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     // They only happened to travel with one that was refused (a key that is nested too deep, say), or whose
     // reply left no room for theirs: they go again, each alone.
     this.#queue.unshift(
-      ...again.map((call) => ({ calls: [call], bytes: parcel.bytes, whole: false, sealed: true })),
+      ...again.map((call) => ({
+        calls: [call],
+        bytes: parcel.bytes,
+        whole: false,
+        sealed: true,
+        batch: false,
+      })),
     );
   }
 
@@ -593,7 +606,7 @@ class Batch extends CommandMethods {
 }
 
 /** Of each command that every host has and does at once: how many arguments it takes, at least and at most. */
-const ARGUMENTS = new Map(
+const ARGUMENTS = new Map<string, readonly [number, number]>(
   commands.filter(({ slow }) => !slow).map(({ name, args }) =>
     [name, [args.filter(({ optional }) => !optional).length, args.length]] as const
   ),
@@ -609,8 +622,8 @@ const NO_BYTES = new Uint8Array(0);
 /** What a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-function newParcel(sealed: boolean): Parcel {
-  return { calls: [], bytes: new Writer(1024), whole: true, sealed };
+function newParcel(sealed: boolean, batch = false): Parcel {
+  return { calls: [], bytes: new Writer(1024), whole: true, sealed, batch };
 }
 
 /** How many of the calls one message takes, if each reply has so many bytes. */

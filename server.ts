@@ -9,24 +9,28 @@
  */
 
 import { resolve } from "node:path";
-import type { Call } from "./commands/call.ts";
-import { Dispatcher } from "./commands/dispatch.ts";
-import { type Commands, commands } from "./commands/table.ts";
+import type { Hello } from "./commands/table.ts";
 import { Heap } from "./engine/heap.ts";
 import { Store } from "./engine/store.ts";
 import { Sweeper } from "./engine/sweeper.ts";
-import { Keeper } from "./state/keeper.ts";
+import { hostCommands } from "./host/commands.ts";
+import { type CustomCommand, customCommand } from "./host/custom.ts";
+import { Dispatcher } from "./host/dispatch.ts";
+import { type HostCommand, MAX_BATCH_COMMANDS } from "./host/execution.ts";
+import { type Served, ServingLoop } from "./host/serving.ts";
+import { safeLog } from "./host/log.ts";
+import { isInUse, isServed, listenWhenFree } from "./host/occupy.ts";
+import { AutoSave, type StateStatus } from "./state/autosave.ts";
+import { Gate } from "./state/gate.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
 import { address, isLocal } from "./wire/endpoint.ts";
-import { encode, encoded, Reader } from "./wire/codec.ts";
-import { type Client, Clients, type Right } from "./wire/clients.ts";
+import { Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
 import { libzmq, maxOpenFiles } from "./wire/libzmq.ts";
-import { listen, type Listening } from "./wire/listen.ts";
-import { type Code, MemStoreError, parseRequest, readReply } from "./wire/message.ts";
+import type { Listening } from "./wire/listen.ts";
+import { MemStoreError, VERSION } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
-import { turn } from "./wire/turn.ts";
 import { completeLimits, type Limits } from "./wire/limits.ts";
 import { Port } from "./wire/port.ts";
 import { Doorman } from "./wire/zap.ts";
@@ -36,12 +40,6 @@ import manifest from "./deno.json" with { type: "json" };
 const IO_THREADS = 2;
 /** How long replies may take to leave for slow clients when the host stops, in milliseconds. */
 const LINGER_MS = 2000;
-/** After so many messages without a pause, other work of the process gets a turn. */
-const MESSAGES_A_TURN = 256;
-/** A host that stops goes on until nothing has arrived for so many milliseconds, … */
-const QUIET_MS = 20;
-/** … but no longer than this. */
-const DRAIN_MS = 2000;
 /** A host that stops waits so long for commands of its own that have not ended, in milliseconds. */
 const CUSTOM_MS = 2000;
 
@@ -50,6 +48,11 @@ const CUSTOM_MS = 2000;
  * they are cut off.)
  */
 const CLIENT_FILES = 1 / 4;
+
+/** How long a process that joins waits until the host answers that has the endpoint, in milliseconds. */
+const JOIN_MS = 10_000;
+/** How often it looks, in milliseconds. */
+const JOIN_RETRY_MS = 50;
 
 /** The least that tables and sets can be held to: memory is taken in pieces of 1 MiB. */
 const MIN_MEMORY = 2 ** 23;
@@ -108,36 +111,7 @@ export interface MemStoreOptions {
 /** So many lines of the log may tell in a second of what peers did that they may not. */
 const WARNINGS_A_SECOND = 10;
 
-/** A command of an application's own, see {@linkcode MemStore.command}. */
-export interface CustomCommand {
-  /** The names of its arguments, in their order. */
-  args: readonly string[];
-  /** One line that says what it does, for `commands` and the command line. */
-  help: string;
-  /**
-   * What a client with a key must be allowed to run it. (What it does itself is not held to that.)
-   * @default {"admin"}
-   */
-  needs?: Right;
-  /**
-   * Does it. The arguments come decoded, what is returned (or resolved to) is the reply, and what is thrown
-   * is the error that the client gets. Until the first `await` nothing else runs on the host.
-   */
-  run(host: CommandHost, ...args: unknown[]): unknown;
-}
-
-/** What a {@linkcode CustomCommand} reaches of the host. */
-export interface CommandHost {
-  /**
-   * Runs a command at once and returns its reply (a promise of it for `store` and `restore`).
-   *
-   * @throws {MemStoreError} if it is refused or fails.
-   */
-  send<Name extends keyof Commands>(
-    name: Name,
-    ...args: Parameters<Commands[Name]>
-  ): ReturnType<Commands[Name]>;
-}
+export type { CommandHost, CustomCommand } from "./host/custom.ts";
 
 /**
  * A host: holds the data and serves it, in the process that makes it.
@@ -166,24 +140,24 @@ export class MemStore implements AsyncDisposable {
   /** Who may come to endpoints that are served with CURVE. */
   #clients: Clients | undefined;
   #doorman: Doorman | undefined;
-  /** Who sent the message that was received last. */
-  #client: Client | undefined;
   #warned = { second: 0, lines: 0 };
-  #keeper: Keeper | undefined;
+  readonly #log: Log;
+  /** Keeps writes out when the state was stored for the last time. */
+  readonly #gate = new Gate();
+  #autoSave: AutoSave | undefined;
   #sweeper: Sweeper | undefined;
-  #storing: Promise<void> | undefined;
+  /** The state is being stored for the last time, or was. */
+  #settling: Promise<void> | undefined;
   #context: Context | undefined;
   #ports: Port[] = [];
   #listening: Listening[] = [];
-  #serving: Promise<void>[] = [];
-  /** Replies that wait for something, a file say. */
-  readonly #late = new Set<Promise<void>>();
+  #loop: ServingLoop | undefined;
+  #serving: Promise<void> | undefined;
   /** Gives up commands of the application's own that have not ended. */
   readonly #giveUp = new Set<(why: Error) => void>();
-  #state: "new" | "starting" | "started" | "stopping" | "stopped" = "new";
-  #starting: Promise<void> | undefined;
+  #state: "new" | "starting" | "started" | "joined" | "stopping" | "stopped" = "new";
+  #starting: Promise<"serving" | "joined"> | undefined;
   #startedAt = 0;
-  #messages = 0;
 
   /**
    * Makes a host, which serves once it is started.
@@ -198,27 +172,41 @@ export class MemStore implements AsyncDisposable {
     if (this.#names.length === 0) {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
-    const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {} } = options;
+    const { dataDirectory = ".", allowAnyPath = false, s3 = {}, log = () => {}, storeEvery } = options;
+    if (storeEvery !== undefined && !(storeEvery > 0)) {
+      throw new RangeError(`Cannot make a host: storeEvery must be above 0: received ${storeEvery}`);
+    }
     this.#options = options;
+    this.#log = safeLog(log);
+    // (Nobody need wait for it.)
+    this.#finished.promise.catch(() => {});
     this.#limits = completeLimits(options.limits ?? {});
     this.#store = new Store(heapOf(options.maxMemory));
     // (A relative one stays where it is, wherever the process goes.)
     const bounds = { directory: resolve(dataDirectory), anyPath: allowAnyPath };
-    this.#persistence = new Persistence(this.#store, bounds, s3, log);
-    const host = {
-      store: this.#store,
+    this.#persistence = new Persistence(this.#store, bounds, s3, this.#log, this.#gate);
+    const dispatcher = new Dispatcher(this.#store, this.#limits, this.#gate, (client, command) => {
+      this.#warn("denied", { client, command });
+    });
+    const commands = hostCommands({
       persistence: this.#persistence,
+      commands: () => dispatcher.commands,
+      hello: (right) => this.#hello(right),
       stats: () => this.#stats(),
-      denied: (command: string) => this.#warn("denied", { client: this.#client?.name, command }),
-      // Why it does not stop, if it does not, is in the log.
-      stop: () => void this.stop().catch(() => {}),
-    };
-    this.#dispatcher = new Dispatcher(host, commands, this.#limits);
+      stop: () => this.#beginStop(),
+    });
+    for (const command of commands) dispatcher.add(command);
+    this.#dispatcher = dispatcher;
   }
 
   /** The addresses that are served; empty unless the host is started. */
   get endpoints(): readonly string[] {
     return this.#listening.map(({ address }) => address);
+  }
+
+  /** Where the state is kept, and whether that is up to date; undefined if it is not kept. */
+  get state(): StateStatus | undefined {
+    return this.#autoSave?.status;
   }
 
   /** Resolves when the host has stopped: by {@linkcode MemStore.stop}, or by the command `done`. */
@@ -229,18 +217,68 @@ export class MemStore implements AsyncDisposable {
   /**
    * Starts to serve. When it resolves, clients can reach every endpoint.
    *
+   * With `join`, it does not matter whether this process serves or another one on this machine does: if a living
+   * host has one of the endpoints, this one serves none of them, and holds no data, but resolves once clients can
+   * reach that host. Of several processes that start at once, one serves.
+   *
+   * @example Serve, or use the host that is there
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * const role = await store.start({ join: true });
+   * await using client = new MemStoreClient(endpoint);
+   * console.assert(role === "serving" && (await client.ping()) === "pong");
+   * ```
+   *
+   * @param options Whether to be content with a host that is there.
+   * @returns Which of the two it is; without `join` always `"serving"`.
    * @throws {TypeError} if one of the endpoints cannot be one.
-   * @throws {Error} if one cannot be served, for example since a living host serves it, or if the state
-   * cannot be loaded. Then none is served.
+   * @throws {MemStoreError} `IN_USE` if a living host serves one of them. (One that stops is waited for.)
+   * @throws {Error} if one cannot be served for another reason, or if the state cannot be loaded. Then none is served.
    */
-  async start(): Promise<void> {
+  async start({ join = false }: { join?: boolean } = {}): Promise<"serving" | "joined"> {
     if (this.#state !== "new") throw new Error(`Cannot start the host: it is ${this.#state}`);
     this.#state = "starting";
     this.#startedAt = performance.now();
-    await (this.#starting = this.#open());
+    this.#starting = (join ? this.#openOrJoin() : this.#open()).catch((error) => {
+      this.#finish();
+      throw error;
+    });
+    return await this.#starting;
   }
 
-  async #open(): Promise<void> {
+  /** Tries until this host serves, or the one that does answers. */
+  async #openOrJoin(): Promise<"serving" | "joined"> {
+    const end = performance.now() + JOIN_MS;
+    for (;;) {
+      try {
+        return await this.#open();
+      } catch (error) {
+        if (!isInUse(error)) throw error;
+        if (await this.#isServed()) {
+          this.#state = "joined";
+          return "joined";
+        }
+        if (performance.now() >= end) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, JOIN_RETRY_MS));
+    }
+  }
+
+  /** Whether clients can reach another host at one of the endpoints. */
+  async #isServed(): Promise<boolean> {
+    const context = await Context.open();
+    try {
+      for (const name of this.#names) if (await isServed(context, address(name))) return true;
+      return false;
+    } finally {
+      await context.close();
+    }
+  }
+
+  async #open(): Promise<"serving"> {
     try {
       const addresses = this.#names.map(address);
       const open = addresses.find((each) => !isLocal(each));
@@ -266,21 +304,29 @@ export class MemStore implements AsyncDisposable {
           told: (event, fields) => this.#warn(event, fields),
         });
         this.#ports.push(port);
-        this.#listening.push(await listen(this.#context, port.socket, wanted, allowGroup ? 0o660 : 0o600));
+        const mode = allowGroup ? 0o660 : 0o600;
+        this.#listening.push(await listenWhenFree(this.#context, port.socket, wanted, mode));
       }
       const { state, storeEvery } = this.#options;
       if (state !== undefined) {
-        const place = this.#persistence.own(state);
-        this.#keeper = await Keeper.open(place, this.#store, this.#persistence, storeEvery);
+        const location = this.#persistence.own(state);
+        this.#autoSave = await AutoSave.open(location, this.#store, this.#persistence, storeEvery);
       }
       this.#sweeper = new Sweeper(this.#store);
     } catch (error) {
-      this.#listening.forEach((each) => each.hide());
+      // (Why it does not start is what is told.)
       await this.#close();
       throw error;
     }
+    if (this.#autoSave?.abandoned || this.#listening.some(({ abandoned }) => abandoned)) {
+      const why = "the last host did not stop, it crashed or was killed: what it had not stored is lost";
+      this.#log("warning", "start", { why });
+    }
+    this.#log("info", "start", { endpoints: this.endpoints, state: this.#options.state ?? null });
     this.#state = "started";
-    this.#serving = this.#ports.map((port) => this.#serve(port));
+    this.#loop = new ServingLoop(this.#served(), this.#ports);
+    this.#serving = this.#loop.serve().catch((error) => this.#fail(error));
+    return "serving";
   }
 
   /** The limits, so that connections leave files to open for others: libzmq ends the process where there is none. */
@@ -301,7 +347,10 @@ export class MemStore implements AsyncDisposable {
       throw new Error("Cannot use a key: the list of authorized clients is missing");
     }
     const keys = await readKeys(key);
-    const clients = new Clients(authorizedClients, (why) => this.#warn("authorized clients", { why }));
+    const clients = new Clients(authorizedClients, {
+      failed: (why) => this.#options.log?.("warning", "authorized clients", { why }),
+      removed: (keys) => this.#ports.forEach((port) => keys.forEach((key) => port.disconnect(key))),
+    });
     this.#clients = clients;
     this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
       const client = clients.find(publicKey);
@@ -315,29 +364,21 @@ export class MemStore implements AsyncDisposable {
   #warn(event: string, fields: Record<string, unknown>): void {
     const second = Math.floor(performance.now() / 1000);
     if (second !== this.#warned.second) this.#warned = { second, lines: 0 };
-    if (this.#warned.lines++ < WARNINGS_A_SECOND) this.#options.log?.("warning", event, fields);
+    if (this.#warned.lines++ < WARNINGS_A_SECOND) this.#log("warning", event, fields);
   }
 
   /**
    * Stops: the state is stored if it is kept somewhere, no more clients are let in, what has arrived is
-   * answered, and the socket files are removed. Resolves when the last reply has left.
+   * answered, and the socket files are removed. Resolves when the last reply has left. What is changed meanwhile
+   * is in the state, or was refused with `STOPPING`.
    *
    * @throws {Error} if the state cannot be stored: then the host goes on.
    */
   async stop(): Promise<void> {
     // How the start ended is for whoever started the host.
     await this.#starting?.catch(() => {});
-    if (this.#state === "new") {
-      this.#state = "stopped";
-      this.#finished.resolve();
-    } else if (this.#state === "started") {
-      try {
-        await (this.#storing ??= this.#keeper?.save());
-      } finally {
-        this.#storing = undefined;
-      }
-      this.#halt();
-    }
+    if (this.#state === "started") await this.#beginStop();
+    else if (this.#state === "new" || this.#state === "joined") this.#finish();
     await this.finished;
   }
 
@@ -346,19 +387,67 @@ export class MemStore implements AsyncDisposable {
     try {
       await this.stop();
     } finally {
+      this.#gate.close();
       this.#halt();
       await this.finished;
     }
   }
 
-  async #halt(): Promise<void> {
+  /** Resolves when it is certain that the host stops; it has stopped when {@linkcode MemStore.finished} resolves. */
+  #beginStop(): Promise<void> {
+    return this.#settling ??= this.#settle().then(() => this.#halt(), (error) => {
+      this.#settling = undefined;
+      this.#log("error", "stop", { result: `the host goes on: ${messageOf(error)}` });
+      throw error;
+    });
+  }
+
+  /** Stores the state, twice if it is changed meanwhile. The second time, writes are refused: none is lost. */
+  async #settle(): Promise<void> {
+    const autoSave = this.#autoSave;
+    if (!autoSave) return;
+    await autoSave.save();
+    this.#gate.close();
+    this.#persistence.refusePending(
+      new MemStoreError("STOPPING", "Cannot store or restore: the host is stopping"),
+    );
+    try {
+      await autoSave.save();
+    } catch (error) {
+      this.#gate.open();
+      throw error;
+    }
+  }
+
+  /** Ends the serving, in the background. */
+  #halt(): void {
     if (this.#state !== "started") return;
     this.#state = "stopping";
+    this.#end().then(() => this.#finish(), (error) => this.#finish(error));
+  }
+
+  async #end(): Promise<void> {
     // (Unbinding would end the connections that there are: libzmq has them belong to the listener.)
     this.#listening.forEach((each) => each.hide());
-    this.#ports.forEach((port) => port.socket.wake());
-    await Promise.all(this.#serving);
-    await this.#close();
+    this.#loop?.close();
+    await this.#serving;
+    const failed = await this.#close();
+    if (failed) throw failed.error;
+  }
+
+  /** The host has stopped. */
+  #finish(failed?: unknown): void {
+    if (this.#state === "stopping") this.#log("info", "stop", { result: failed ? messageOf(failed) : "ok" });
+    this.#state = "stopped";
+    if (failed) this.#finished.reject(failed);
+    else this.#finished.resolve();
+  }
+
+  /** Nobody is served any more. */
+  #fail(error: unknown): void {
+    this.#log("error", "serve", { why: messageOf(error) });
+    // What can still be saved is; then whoever waits for the end is told.
+    this[Symbol.asyncDispose]().catch(() => {});
   }
 
   /**
@@ -388,20 +477,9 @@ export class MemStore implements AsyncDisposable {
    *
    * @throws {TypeError} if there is a command of this name.
    */
-  command(name: string, { args, help, needs = "admin", run }: CustomCommand): void {
-    const host: CommandHost = { send: (name, ...args) => this.#send(name, args) as never };
+  command(name: string, command: CustomCommand): void {
     const untilStop = (result: PromiseLike<unknown>) => this.#untilStop(result);
-    this.#dispatcher.add({
-      name,
-      args: args.map((name) => ({ name })),
-      help,
-      needs,
-      run(call: Call) {
-        const result = run(host, ...args.map((_, i) => call.decode(i)));
-        if (!isThenable(result)) return encode(result ?? null, call.reply);
-        return untilStop(result).then((value) => (reply) => encode(value ?? null, reply));
-      },
-    });
+    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, untilStop));
   }
 
   /** What a command resolves to, unless the host stops and it does not end. */
@@ -414,106 +492,56 @@ export class MemStore implements AsyncDisposable {
     return promise;
   }
 
-  /** Answers what arrives at a port until the host stops. */
-  async #serve(port: Port): Promise<void> {
-    let sinceTurn = 0;
-    while (this.#state === "started") {
-      if (!this.#answerAll()) {
-        sinceTurn = 0;
-        if (this.#store.tend()) await turn();
-        else await port.wait(!this.#persistence.busy && !this.#sweeper?.busy);
-      } else if (++sinceTurn >= MESSAGES_A_TURN) {
-        sinceTurn = 0;
-        port.look();
-        await turn();
-      }
-    }
-    // What clients sent may still be on its way through libzmq's thread.
-    const end = performance.now() + DRAIN_MS;
-    for (let quiet = performance.now(), now = quiet; now < end && now - quiet < QUIET_MS;) {
-      if (this.#answerNext(port)) quiet = now;
-      else await turn();
-      now = performance.now();
-    }
-  }
-
-  /** One message of each port: who floods one of them does not hold up the others. False if none is there. */
-  #answerAll(): boolean {
-    let answered = false;
-    for (const port of this.#ports) if (this.#answerNext(port)) answered = true;
-    return answered;
-  }
-
-  /** What whoever sent a message may do; undefined if nothing. */
-  #rightOf(port: Port, user: string | undefined): Right | undefined {
-    if (!port.encrypted) return "admin";
-    // (The list may have changed since the client connected.)
-    this.#client = this.#clients?.find(user ?? "");
-    return this.#client?.right;
-  }
-
-  /** One message, bytes in to bytes out. False if none is there. */
-  #answerNext(port: Port): boolean {
-    const arrived = port.next();
-    if (!arrived) return false;
-    const { from, frames, user } = arrived;
-    this.#messages++;
-    const right = this.#rightOf(port, user);
-    const { envelope, legacy, payload, fault } = parseRequest(frames);
-    const refuse = (code: Code, why: string) => this.#dispatcher.refuse(new MemStoreError(code, why), legacy);
-    const reply = right === undefined
-      ? refuse("DENIED", "Cannot run the message: this client is not authorized any more")
-      : fault === undefined
-      ? this.#dispatcher.answer(payload, legacy, right)
-      : refuse("BAD_REQUEST", `Cannot read the message: ${fault}`);
-    if (right === undefined || fault !== undefined || !this.#dispatcher.readable) port.fault(from);
-    else if (from.faults > 0) from.faults--;
-    if (reply instanceof Promise) {
-      port.begin(from);
-      const late = reply.catch((error) => this.#dispatcher.refuse(error, legacy))
-        .then((bytes) => port.end(from, [...envelope, bytes]))
-        .finally(() => this.#late.delete(late));
-      this.#late.add(late);
-    } else {
-      port.reply(from, [...envelope, reply]);
-    }
-    return true;
-  }
-
-  /** A command of the host's own, through the same door as everybody's. */
-  #send(name: string, args: unknown[]): unknown {
-    const result = (bytes: Uint8Array) => {
-      const reply = readReply(name, new Reader(bytes));
-      if (reply instanceof MemStoreError) throw reply;
-      return reply;
-    };
-    const reply = this.#dispatcher.answer(encoded([name, ...args]), false);
-    if (!(reply instanceof Promise)) return result(reply);
-    const later = reply.then(result);
-    // A command that does not look at how its store ended must not end the host.
-    later.catch(() => {});
-    return later;
-  }
-
-  async #close(): Promise<void> {
+  /** Closes all that was opened, also where some of it fails: then the first failure is the answer. */
+  async #close(): Promise<{ error: unknown } | undefined> {
     const timer = setTimeout(() => {
       for (const giveUp of this.#giveUp) giveUp(new Error("the host stopped before it was done"));
     }, CUSTOM_MS);
-    while (this.#late.size > 0) await Promise.allSettled(this.#late);
+    await this.#loop?.settle();
     clearTimeout(timer);
-    // What was changed since the stop began.
-    const failed = await this.#keeper?.save().then(() => undefined, (error) => error);
-    await this.#keeper?.close();
-    await this.#sweeper?.close();
-    this.#ports.forEach((port) => port.close());
-    await this.#doorman?.close();
-    await this.#context?.close();
-    this.#listening.forEach((each) => each.release());
+    let failed: { error: unknown } | undefined;
+    const step = async (close: () => unknown) => {
+      try {
+        await close();
+      } catch (error) {
+        failed ??= { error };
+      }
+    };
+    for (const each of this.#listening) await step(() => each.hide());
+    await step(() => this.#autoSave?.close());
+    await step(() => this.#sweeper?.close());
+    for (const port of this.#ports) await step(() => port.close());
+    await step(() => this.#clients?.close());
+    await step(() => this.#doorman?.close());
+    await step(() => this.#context?.close());
+    for (const each of this.#listening) await step(() => each.release());
     this.#ports = [];
     this.#listening = [];
-    this.#state = "stopped";
-    if (failed) this.#finished.reject(failed);
-    else this.#finished.resolve();
+    return failed;
+  }
+
+  #served(): Served {
+    const store = this.#store;
+    const isBusy = () => this.#persistence.busy || this.#sweeper?.busy === true;
+    return {
+      dispatcher: this.#dispatcher,
+      client: (publicKey) => this.#clients?.find(publicKey),
+      tidy: () => store.tend(),
+      get busy() {
+        return isBusy();
+      },
+    };
+  }
+
+  #hello(right: Right): Hello {
+    const { message, commands, depth, requests } = this.#limits;
+    const batch = Math.min(commands, MAX_BATCH_COMMANDS);
+    return {
+      version: manifest.version,
+      protocol: VERSION,
+      right,
+      limits: { message, commands, depth, requests, batch },
+    };
   }
 
   #stats(): Record<string, unknown> {
@@ -528,12 +556,13 @@ export class MemStore implements AsyncDisposable {
       sets: sets.size,
       members: sets.entries,
       clients: this.#ports.reduce((sum, { clients }) => sum + clients, 0),
-      messages: this.#messages,
+      messages: this.#loop?.messages ?? 0,
       expiring: tables.expiring,
       memory: Deno.memoryUsage().rss,
       heap: heap.size,
       heap_live: heap.live,
       max_memory: this.#options.maxMemory ?? null,
+      state: this.state ?? null,
     };
   }
 }
@@ -550,6 +579,6 @@ function heapOf(maxMemory: number | undefined): Heap {
   return heap;
 }
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -6,7 +6,7 @@
  */
 
 import type { Transfer } from "../state/persistence.ts";
-import type { CommandInfo, Commands, Stats } from "./table.ts";
+import type { CommandInfo, Commands, Hello, Stats } from "./table.ts";
 
 /** Options of one call. */
 export interface CallOptions {
@@ -35,7 +35,7 @@ export interface StoreOptions extends CallOptions {
 
 /** The methods that the command table asks for. (That of `store` has options of its own.) */
 type Methods = {
-  [Name in Exclude<keyof Commands, "store"> as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, "store" | "set" | "set_new" | "incr"> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
   ) => Promise<ReturnType<Commands[Name]>>;
 };
@@ -131,6 +131,16 @@ export abstract class CommandMethods {
     options?: CallOptions,
   ): Promise<0 | 1> {
     return this.call("cas", [table, key, expected, value], options);
+  }
+
+  /** Deletes a key if it has the expected value: 1, or 0 if not. */
+  delIf(table: unknown, key: unknown, expected: unknown, options?: CallOptions): Promise<0 | 1> {
+    return this.call("del_if", [table, key, expected], options);
+  }
+
+  /** What the host is, and what it allows this client. */
+  hello(options?: CallOptions): Promise<Hello> {
+    return this.call("hello", [], options);
   }
 
   /**

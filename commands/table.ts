@@ -1,25 +1,34 @@
 /**
- * The commands: what each takes, answers and does. This is the one place where they are listed; the
- * dispatcher, the client's types, the `commands` command, the command line's help and the README's reference
- * come from here. What those on tables and sets do is in {@link ./tables.ts} and {@link ./sets.ts}, what the
- * others do is here.
+ * The commands: what each takes and replies, and a line of help. This is the one place where they are listed; the
+ * dispatcher, the client's methods, the `commands` command, the command line's help and the reference in the docs
+ * come from here.
  *
- * To add one: a line in {@linkcode Commands} (its types), an entry in `table` or in one of the two (its
- * arguments, its help, what it does), and the method that the compiler then asks for in `methods.ts`.
+ * To add a command: its types in {@linkcode Commands}, its description in `descriptions`, its handler in
+ * `engine/commands/` (or `host/commands.ts`, if it is about the host), and the method that the compiler then asks
+ * for in `methods.ts`.
  *
  * @module
  */
 
-import type { Store } from "../engine/store.ts";
-import type { Persistence, Transfer } from "../state/persistence.ts";
-import type { Place } from "../state/place.ts";
-import { encode } from "../wire/codec.ts";
-import type { Writer } from "../wire/msgpack.ts";
-import { bool, type CommandEntry, optional, string } from "./args.ts";
-import type { Call } from "./call.ts";
-import type { Command } from "./dispatch.ts";
-import { setCommands } from "./sets.ts";
-import { tableCommands } from "./tables.ts";
+import type { StateStatus } from "../state/autosave.ts";
+import type { Transfer } from "../state/persistence.ts";
+import type { Right } from "../wire/clients.ts";
+import type { ReplyShape } from "../wire/message.ts";
+import {
+  any,
+  bool,
+  type Command,
+  describe,
+  type Description,
+  entries,
+  key,
+  keys,
+  number,
+  optional,
+  seconds,
+  string,
+  uint32,
+} from "./describe.ts";
 
 /** A command as `commands` tells of it. */
 export interface CommandInfo {
@@ -31,6 +40,29 @@ export interface CommandInfo {
   optional?: number;
   /** One line that says what it does. */
   help: string;
+}
+
+/** What `hello` tells: the host, and what it allows this client. */
+export interface Hello {
+  /** The version of memstore. */
+  version: string;
+  /** The version of the protocol. */
+  protocol: number;
+  /** What the client may do. */
+  right: Right;
+  /** What the client has to keep to. */
+  limits: {
+    /** Bytes of a message, and of the replies to it. */
+    message: number;
+    /** Commands in a message. */
+    commands: number;
+    /** Levels that a command and what is in it may be nested. */
+    depth: number;
+    /** Messages in flight. */
+    requests: number;
+    /** Commands in a batch. */
+    batch: number;
+  };
 }
 
 /** What `stats` tells. */
@@ -55,7 +87,7 @@ export interface Stats {
   clients: number;
   /** Messages that were answered since the start. */
   messages: number;
-  /** How many entries expire some day. */
+  /** How many entries have an expiry. */
   expiring: number;
   /** Bytes of memory that the host's process uses. */
   memory: number;
@@ -65,24 +97,28 @@ export interface Stats {
   heap_live: number;
   /** How many they may take, or nil where nobody has set a limit. */
   max_memory: number | null;
+  /** Where the state is kept, and whether that is up to date; nil if it is not kept. */
+  state: StateStatus | null;
 }
 
 /** Every command with its arguments and its reply, as JavaScript values. */
 export interface Commands {
   /** The value of a key, or nil. */
   get(table: unknown, key: unknown): unknown;
-  /** Sets the value of a key. */
-  set(table: unknown, key: unknown, value: unknown): 1;
+  /** Sets the value of a key; with seconds, it expires after them. */
+  set(table: unknown, key: unknown, value: unknown, seconds?: number): 1;
   /** Deletes a key: 1, or 0 if it was not there. */
   del(table: unknown, key: unknown): 0 | 1;
   /** Whether a table has a key. */
   exists(table: unknown, key: unknown): boolean;
-  /** Sets the value of a key if it is not there: 1, or 0 if it is. */
-  set_new(table: unknown, key: unknown, value: unknown): 0 | 1;
-  /** Sets the value of a key if the bytes of the old one are those expected: 1, or 0 if not. */
+  /** Deletes a key if it has the expected value: 1, or 0 if not. */
+  del_if(table: unknown, key: unknown, expected: unknown): 0 | 1;
+  /** Sets the value of a key that is not there: 1, or 0 if it is. */
+  set_new(table: unknown, key: unknown, value: unknown, seconds?: number): 0 | 1;
+  /** Sets the value of a key if it has the expected one: 1, or 0 if not. */
   cas(table: unknown, key: unknown, expected: unknown, value: unknown): 0 | 1;
-  /** Adds to a number. */
-  incr(table: unknown, key: unknown, by?: number | bigint): number | bigint;
+  /** Adds to a number; with seconds, an entry that is made for it expires after them. */
+  incr(table: unknown, key: unknown, by?: number | bigint, seconds?: number): number | bigint;
   /** Deletes a key: its value, or nil. */
   pop(table: unknown, key: unknown): unknown;
   /** The values of several keys. */
@@ -92,11 +128,11 @@ export interface Commands {
     table: unknown,
     entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
   ): number;
-  /** Has a key be gone after so many seconds: 1, or 0 if it is not there. */
+  /** Expires a key after a number of seconds: 1, or 0 if it is not there. */
   expire(table: unknown, key: unknown, seconds: number): 0 | 1;
-  /** Has a key stay that would be gone some day: 1, or 0 if there is none. */
+  /** Keeps a key from expiring: 1, or 0 if it does not expire or is not there. */
   persist(table: unknown, key: unknown): 0 | 1;
-  /** The seconds that a key has left: Infinity if it stays, nil if it is not there. */
+  /** The seconds until a key expires: Infinity if it does not, nil if it is not there. */
   ttl(table: unknown, key: unknown): number | null;
   /** The keys of a table. */
   keys(table: unknown): unknown[];
@@ -146,6 +182,8 @@ export interface Commands {
   s3restore(bucket: string, key: string): ["restored", number];
   /** The stores and restores that are under way. */
   transfers(): Transfer[];
+  /** What the host is, and what it allows the client. */
+  hello(): Hello;
   /** Answers pong. */
   ping(): "pong";
   /** The megabytes of memory that the host uses. */
@@ -158,113 +196,138 @@ export interface Commands {
   done(): ["ok"];
 }
 
-const table: { [name in keyof Commands]: CommandEntry } = {
-  ...tableCommands,
-  ...setCommands,
-  store: {
-    needs: "admin",
-    args: [
+const at = [key("table"), key("key")];
+const inSet = [key("set"), key("value")];
+const inTable = { finds: "tables" } as const;
+const asMember = { finds: "sets" } as const;
+
+const descriptions: { [name in keyof Commands]: Description } = {
+  get: describe("read", at, "Returns the value of a key, or nil.", inTable),
+  set: describe(
+    "write",
+    [...at, any("value"), optional({ ...seconds("seconds"), native: true })],
+    "Sets the value of a key.",
+    inTable,
+  ),
+  set_new: describe(
+    "write",
+    [...at, any("value"), optional(seconds("seconds"))],
+    "Sets a key that is not there: 1, or 0 if it is.",
+    inTable,
+  ),
+  cas: describe(
+    "write",
+    [...at, any("expected"), any("value")],
+    "Sets a key if it has the expected value: 1, or 0.",
+    inTable,
+  ),
+  incr: describe(
+    "write",
+    [...at, optional(number("by")), optional(seconds("seconds"))],
+    "Adds to a number, 1 by default, and returns the sum.",
+    inTable,
+  ),
+  pop: describe("write", at, "Deletes a key and returns its value, or nil.", inTable),
+  del: describe("write", at, "Deletes a key: 1, or 0 if it was not there.", inTable),
+  del_if: describe(
+    "write",
+    [...at, any("expected")],
+    "Deletes a key if it has the expected value: 1, or 0.",
+    inTable,
+  ),
+  exists: describe("read", at, "Returns whether a table has a key.", inTable),
+  get_many: describe(
+    "read",
+    [key("table"), keys("keys")],
+    "Returns the values of several keys, nil for missing ones.",
+  ),
+  set_many: describe(
+    "write",
+    [key("table"), entries("entries")],
+    "Sets several keys, all or none: how many are new.",
+  ),
+  expire: describe(
+    "write",
+    [...at, seconds("seconds")],
+    "Expires a key after a number of seconds: 1, or 0.",
+    inTable,
+  ),
+  persist: describe("write", at, "Keeps a key from expiring: 1, or 0.", inTable),
+  ttl: describe("read", at, "Returns the seconds until a key expires, or Infinity.", inTable),
+  keys: describe("read", [key("table")], "Returns the keys of a table, all at once."),
+  size: describe("read", [key("table")], "Returns the number of entries in a table."),
+  all: describe("read", [key("table")], "Returns a table as a map, all at once.", { reply: "map" }),
+  scan: describe(
+    "read",
+    [key("table"), uint32("cursor"), optional(uint32("count"))],
+    "Returns a page of entries and the cursor of the next, or 0.",
+    { reply: "page" },
+  ),
+  drop: describe("write", [key("table")], "Drops a table: 1, or 0 if there was none."),
+  tables: describe("read", [], "Returns the names of the tables."),
+  push: describe("write", inSet, "Adds a value to a set.", asMember),
+  push_many: describe(
+    "write",
+    [key("set"), keys("values")],
+    "Adds several values, all or none: how many are new.",
+  ),
+  pull: describe("write", inSet, "Removes a value from a set: 1, or 0.", asMember),
+  in_set: describe("read", inSet, "Returns whether a value is a member of a set.", asMember),
+  list_set: describe("read", [key("set")], "Returns the members of a set, all at once."),
+  scan_set: describe(
+    "read",
+    [key("set"), uint32("cursor"), optional(uint32("count"))],
+    "Returns a page of members and the cursor of the next, or 0.",
+  ),
+  union: describe("read", [keys("sets")], "Returns what is in any of several sets."),
+  inter: describe("read", [keys("sets")], "Returns what is in all of several sets."),
+  diff: describe("read", [keys("sets")], "Returns what is in the first set and in no other."),
+  set_size: describe("read", [key("set")], "Returns the number of members of a set."),
+  clear_set: describe("write", [key("set")], "Empties a set."),
+  drop_set: describe("write", [key("set")], "Drops a set: 1, or 0 if there was none."),
+  sets: describe("read", [], "Returns the names of the sets."),
+  store: describe(
+    "admin",
+    [
       string("path"),
-      optional(bool("compress", "compress it with gzip, as is done anyway if the path ends with .gz")),
+      optional(bool("compress", "compress it with gzip; on anyway if the path ends with .gz")),
     ],
-    help: "Stores the state to a file, and the seconds it took.",
+    "Stores the state in a file; returns the seconds it took.",
+    { slow: true, batch: false },
+  ),
+  restore: describe(
+    "admin",
+    [string("path")],
+    "Replaces the state by that of a file; returns the seconds.",
+    { slow: true, batch: false },
+  ),
+  s3store: describe(
+    "admin",
+    [string("bucket"), string("key")],
+    "Stores the state in S3; returns the seconds it took.",
+    { slow: true, batch: false },
+  ),
+  s3restore: describe(
+    "admin",
+    [string("bucket"), string("key")],
+    "Replaces the state by an object in S3; returns the seconds.",
+    { slow: true, batch: false },
+  ),
+  transfers: describe("read", [], "Returns the stores and restores that are running."),
+  hello: describe("read", [], "Returns what the host is, and what it allows you."),
+  ping: describe("read", [], "Returns pong."),
+  info: describe("read", [], "Returns the megabytes of memory that the host uses."),
+  stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),
+  commands: describe("read", [], "Returns the commands, with their arguments and help."),
+  done: describe("admin", [], "Stores the state, if it is kept, and stops the host.", {
     slow: true,
-    run(call) {
-      const { persistence } = call.host;
-      const compress = call.count > 1 && call.decode(1) === true;
-      return stored(persistence.store(persistence.file(call.decode(0) as string), compress));
-    },
-  },
-  restore: {
-    needs: "admin",
-    args: [string("path")],
-    help: "Replaces the state by that of a file, and the seconds it took.",
-    slow: true,
-    prepare(call) {
-      const { persistence } = call.host;
-      return loaded(persistence, persistence.file(call.decode(0) as string));
-    },
-    run: restored,
-  },
-  s3store: {
-    needs: "admin",
-    args: [string("bucket"), string("key")],
-    help: "Stores the state to an object in S3, and the seconds it took.",
-    slow: true,
-    run(call) {
-      const { persistence } = call.host;
-      return stored(
-        persistence.store(persistence.object(call.decode(0) as string, call.decode(1) as string)),
-      );
-    },
-  },
-  s3restore: {
-    needs: "admin",
-    args: [string("bucket"), string("key")],
-    help: "Replaces the state by an object in S3, and the seconds it took.",
-    slow: true,
-    prepare(call) {
-      const { persistence } = call.host;
-      return loaded(persistence, persistence.object(call.decode(0) as string, call.decode(1) as string));
-    },
-    run: restored,
-  },
-  transfers: {
-    needs: "read",
-    args: [],
-    help: "The stores and restores that are under way.",
-    run(call) {
-      encode(call.host.persistence.transfers, call.reply);
-    },
-  },
-  ping: {
-    needs: "read",
-    args: [],
-    help: "Answers pong.",
-    run(call) {
-      call.reply.str("pong");
-    },
-  },
-  info: {
-    needs: "read",
-    args: [],
-    help: "The megabytes of memory that the host uses.",
-    run(call) {
-      call.reply.arrayHead(2);
-      call.reply.float(Deno.memoryUsage().rss / 2 ** 20);
-      call.reply.str("mb");
-    },
-  },
-  stats: {
-    needs: "read",
-    args: [],
-    help: "Figures of the host: uptime, tables, entries, memory.",
-    run(call) {
-      encode(call.host.stats(), call.reply);
-    },
-  },
-  commands: {
-    needs: "read",
-    args: [],
-    help: "The commands, with their arguments and this text.",
-    run(call) {
-      encode(Array.from(call.commands.values(), commandInfo), call.reply);
-    },
-  },
-  done: {
-    needs: "admin",
-    args: [],
-    help: "Stops the host.",
-    run(call) {
-      call.host.stop();
-      call.reply.arrayHead(1);
-      call.reply.str("ok");
-    },
-  },
+    batch: false,
+  }),
 };
 
 /** The commands of every host, in the order in which they are listed. */
-export const commands: Command[] = Object.entries(table).map(([name, rest]) => ({ name, ...rest }));
+export const commands: (Command & { name: keyof Commands })[] = Object.entries(descriptions)
+  .map(([name, description]) => ({ name: name as keyof Commands, ...description }));
 
 /** A command as `commands` tells of it. */
 export function commandInfo({ name, args, help }: Command): CommandInfo {
@@ -272,30 +335,9 @@ export function commandInfo({ name, args, help }: Command): CommandInfo {
   return { name, args: args.map((arg) => arg.name), ...(optional > 0 && { optional }), help };
 }
 
-/** What answers once a store is done. */
-async function stored(store: Promise<void>): Promise<(reply: Writer) => void> {
-  const start = performance.now();
-  await store;
-  return seconds("stored", start);
-}
+const shapes: ReadonlyMap<string, ReplyShape> = new Map(commands.map(({ name, reply }) => [name, reply]));
 
-/** What `restore` needs before it can run. */
-async function loaded(persistence: Persistence, place: Place): Promise<{ state: Store; start: number }> {
-  const start = performance.now();
-  return { state: await persistence.load(place), start };
-}
-
-function restored(call: Call): void {
-  const { state, start } = call.prepared as { state: Store; start: number };
-  call.store.replaceBy(state);
-  seconds("restored", start)(call.reply);
-}
-
-/** `[word, seconds since start]`, the seconds always as a float, as pymemstore's were. */
-function seconds(word: string, start: number): (reply: Writer) => void {
-  return (reply) => {
-    reply.arrayHead(2);
-    reply.str(word);
-    reply.float((performance.now() - start) / 1000);
-  };
+/** What a command replies; one that is not listed, a value. */
+export function replyShape(name: string): ReplyShape {
+  return shapes.get(name) ?? "value";
 }

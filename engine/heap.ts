@@ -120,7 +120,7 @@ const MAX_WORK = 1 << 19;
 /** Work in a step while the host is idle. */
 const IDLE_WORK = 1 << 16;
 /** Work that one call of {@linkcode Heap.relieve} counts as: it frees a page and its entries. */
-const RELIEVE_WORK = 1 << 14;
+const RELIEVE_WORK = 1 << 11;
 /** Extents without a living block that are given back in one step. */
 const RELEASES = 8;
 

@@ -23,7 +23,7 @@ import { head, skip, Writer } from "../wire/msgpack.ts";
 import type { Span } from "./table.ts";
 
 /** How many bytes a key, a member or a name may have. */
-export const MAX_KEY_BYTES = 65_536;
+export const MAX_KEY_BYTES: number = 65_536;
 /** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
 export const MAX_KEY_DEPTH = 16;
 

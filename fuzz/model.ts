@@ -18,6 +18,14 @@ export class Model {
   readonly tables = new Map<string, Map<string, string>>();
   readonly sets = new Map<string, Set<string>>();
 
+  /** The same contents. */
+  copy(): Model {
+    const copy = new Model();
+    for (const [name, table] of this.tables) copy.tables.set(name, new Map(table));
+    for (const [name, set] of this.sets) copy.sets.set(name, new Set(set));
+    return copy;
+  }
+
   /** Does a command; what it answers. Lists are in no order. */
   run([name, ...args]: readonly unknown[]): unknown {
     const [first = null, second, third, fourth] = args;

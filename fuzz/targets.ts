@@ -16,9 +16,10 @@
 
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
-import type { Host as CommandHost } from "../commands/call.ts";
-import { Dispatcher } from "../commands/dispatch.ts";
-import { commands } from "../commands/table.ts";
+import { commands, replyShape } from "../commands/table.ts";
+import { hostCommands } from "../host/commands.ts";
+import { Dispatcher } from "../host/dispatch.ts";
+import type { Request } from "../host/execution.ts";
 import { MemStoreClient } from "../client.ts";
 import { Store } from "../engine/store.ts";
 import { decodeState, encodeState } from "../state/format.ts";
@@ -57,8 +58,29 @@ const LIMITED = { ...LIMITS, commands: 20, depth: 30, message: 20_000 };
 /** A store and its dispatcher, without a socket. */
 function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
   const persistence = new Persistence(store, { directory: "/nonexistent", anyPath: false }, {}, () => {});
-  const host: CommandHost = { store, persistence, stats: () => ({}), denied() {}, stop() {} };
-  return { store, dispatcher: new Dispatcher(host, commands, LIMITED) };
+  const dispatcher = new Dispatcher(store, LIMITED);
+  const hello = () => ({
+    version: "",
+    protocol: 1,
+    right: "admin" as const,
+    limits: { ...LIMITED, batch: 20 },
+  });
+  const host = {
+    persistence,
+    commands: () => dispatcher.commands,
+    hello,
+    stats: () => ({}),
+    stop: () => Promise.resolve(),
+  };
+  for (const command of hostCommands(host)) dispatcher.add(command);
+  return { store, dispatcher };
+}
+
+/** The reply to a message; undefined if it waits for a file. */
+function answer(dispatcher: Dispatcher, request: Omit<Request, "client">): Uint8Array | undefined {
+  let answered: Uint8Array | undefined;
+  dispatcher.run(request, (reply) => answered = reply.slice(), Infinity);
+  return answered;
 }
 
 /** The items of a payload; undefined if it is no list of them. */
@@ -78,15 +100,18 @@ function payloads(random: Random): void {
     const valid = anyPayload(random);
     const payload = random.one(3) ? valid : mutated(valid, random);
     const legacy = random.one(4), right = random.pick(["read", "write", "admin"] as const);
-    const before = store.changes;
+    const batch = !legacy && random.one(3);
+    const before = contentsOf(store);
     const start = performance.now();
-    const reply = dispatcher.answer(payload, legacy, right);
-    assert.ok(reply instanceof Uint8Array, "a quick command answers at once");
+    const reply = answer(dispatcher, { payload, legacy, batch, right });
+    assert.ok(reply, "a quick command answers at once");
     assert.ok(performance.now() - start < 1000, "it takes too long");
     const items = count(reply);
     assert.ok(items !== undefined, "the reply is no MessagePack");
-    const unchanged = right === "read" || (legacy ? false : isRefused(reply));
-    if (unchanged) assert.equal(store.changes, before, "a message that was refused has changed something");
+    const unchanged = right === "read" || !legacy && isRefused(reply);
+    if (unchanged) {
+      assert.deepEqual(contentsOf(store), before, "a message that was refused has changed something");
+    }
     const wanted = count(payload);
     const whole = legacy ? items : items / 2;
     // (What is no message at all has one reply.)
@@ -97,21 +122,25 @@ function payloads(random: Random): void {
   checkStore(store);
 }
 
-/** Whether a native reply says that its message was refused. */
+/** Whether a native reply says that nothing of its message was done. */
 function isRefused(reply: Uint8Array): boolean {
   const reader = new Reader(reply);
-  let refused = false;
+  let all = true, notRun = false;
   while (reader.at < reply.length) {
-    const result = readReply("", reader);
-    if (!(result instanceof MemStoreError)) continue;
+    const result = readReply("value", reader);
+    if (!(result instanceof MemStoreError)) {
+      all = false;
+      continue;
+    }
     assert.ok(CODES.includes(result.code), `the code is ${result.code}`);
-    refused ||= ["NOT_RUN", "BAD_REQUEST"].includes(result.code);
+    notRun ||= result.code === "NOT_RUN";
   }
-  return refused;
+  if (notRun) assert.ok(all, "a part of a batch was done");
+  return all;
 }
 
 const CODES = ["BAD_REQUEST", "UNKNOWN_COMMAND", "BAD_ARGUMENT", "TOO_LARGE", "OUT_OF_MEMORY", "DENIED"];
-CODES.push("FAILED", "NOT_RUN");
+CODES.push("FAILED", "NOT_RUN", "NOT_IN_BATCH");
 
 /** All pages of a store can be read, and hold as much as it says. */
 function checkStore(store: Store): void {
@@ -157,7 +186,7 @@ function replies(random: Random): void {
   const bytes = mutated(valid, random);
   try {
     const reader = new Reader(bytes);
-    while (reader.at < bytes.length) readReply(name, reader);
+    while (reader.at < bytes.length) readReply(replyShape(name), reader);
   } catch (error) {
     assert.ok(error instanceof MalformedError, (error as Error).stack);
   }
@@ -172,10 +201,18 @@ function states(): Promise<Target> {
     {},
     () => {},
   );
+  const load = async () => (await persistence.load(persistence.file("state")))?.state;
   return Promise.resolve({
     async run(random) {
       const { store, dispatcher } = hosted();
-      for (let i = random.below(30); i >= 0; i--) dispatcher.answer(anyPayload(random), false);
+      for (let i = random.below(30); i >= 0; i--) {
+        answer(dispatcher, {
+          payload: anyPayload(random),
+          legacy: false,
+          batch: random.one(3),
+          right: "write",
+        });
+      }
       using snapshot = store.snapshot();
       const whole = concat(...Array.from(encodeState(snapshot), (piece) => piece.slice()));
       const expected = contentsOf(store);
@@ -188,12 +225,11 @@ function states(): Promise<Target> {
       if (gzip) {
         await Deno.writeFile(path, random.one(2) ? gzipSync(bytes) : mutated(gzipSync(bytes), random));
       }
-      const loaded =
-        await (gzip ? persistence.load(persistence.file("state")) : decodeState(pieces(bytes, random)))
-          .catch((error) => {
-            assert.ok(error instanceof Error && /\S/.test(error.message), String(error));
-            assert.ok(!/is not a function|undefined|stack/i.test(error.message), error.stack);
-          });
+      const loaded = await (gzip ? load() : decodeState(pieces(bytes, random)))
+        .catch((error: unknown) => {
+          assert.ok(error instanceof Error && /\S/.test(error.message), String(error));
+          assert.ok(!/is not a function|undefined|stack/i.test(error.message), error.stack);
+        });
       if (!loaded) return assert.ok(gzip || !same, "a state that is whole is refused");
       try {
         if (!plain) assert.deepEqual(contentsOf(loaded), expected, "a state that is damaged is taken");
@@ -240,38 +276,49 @@ const ITEMS = ["a", "b", "c", 1, 2, 300, -5, true, null, "k".repeat(40), new Uin
 
 function model(random: Random): void {
   const { store, dispatcher } = hosted();
-  const model = new Model();
+  let model = new Model();
   for (let steps = 1 + random.below(60); steps > 0; steps--) {
-    const batch = Array.from({ length: 1 + random.below(4) }, () => modelled(random));
-    const refused = random.one(10);
-    if (refused) {
-      batch.splice(
-        random.below(batch.length),
-        0,
-        random.pick([["nope"], ["get", "a"], ["expire", 1, 2, "x"]]),
-      );
-    }
-    const reply = dispatcher.answer(concat(...batch.map(encoded)), false) as Uint8Array;
-    const reader = new Reader(reply);
-    for (const command of batch) {
-      const actual = readReply(command[0] as string, reader);
-      if (refused) {
-        assert.ok(actual instanceof MemStoreError);
-        continue;
+    const sent = Array.from({ length: 1 + random.below(6) }, () => modelled(random));
+    if (random.one(5)) sent.splice(random.below(sent.length), 0, random.pick(REFUSED));
+    const batch = random.one(2);
+    const payload = concat(...sent.map(encoded));
+    const reader = new Reader(answer(dispatcher, { payload, legacy: false, batch, right: "admin" })!);
+    const actual = sent.map(([name]) => readReply(replyShape(name as string), reader));
+    const before = model.copy();
+    const expected = sent.map((command) => attempt(model, command));
+    const failed = expected.findIndex((each) => each instanceof Refused);
+    if (batch && failed >= 0) {
+      model = before;
+      // (Those that are refused are found before any runs.)
+      const refused = sent.findIndex((command) => REFUSED.includes(command));
+      const blamed = refused >= 0 ? refused : failed;
+      for (const [i, each] of actual.entries()) {
+        assert.ok(each instanceof MemStoreError, inspect(sent));
+        assert.equal(each.code === "NOT_RUN", i !== blamed, inspect(sent));
       }
-      let expected: unknown;
-      try {
-        expected = model.run(command);
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        assert.equal((actual as MemStoreError).code, "FAILED", inspect(command));
-        continue;
+    } else {
+      for (const [i, each] of expected.entries()) {
+        if (each instanceof Refused) assert.ok(actual[i] instanceof MemStoreError, inspect(sent[i]));
+        else assert.deepEqual(sorted(actual[i]), sorted(each), inspect(sent[i]));
       }
-      assert.deepEqual(sorted(actual), sorted(expected), inspect(command));
     }
     if (random.one(5)) store.tend();
   }
   checkStore(store);
+}
+
+/** Commands that are refused. */
+const REFUSED: unknown[][] = [["nope"], ["get", "a"], ["expire", 1, 2, "x"]];
+
+/** What the model replies, or why it does not. */
+function attempt(model: Model, command: readonly unknown[]): unknown {
+  if (REFUSED.includes(command as unknown[])) return new Refused();
+  try {
+    return model.run(command);
+  } catch (error) {
+    if (error instanceof Refused) return error;
+    throw error;
+  }
 }
 
 function modelled(random: Random): unknown[] {

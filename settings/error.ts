@@ -1,5 +1,5 @@
 /**
- * What is wrong with settings.
+ * Errors in settings.
  *
  * @module
  */
@@ -7,8 +7,9 @@
 import { Complete, type Written } from "./kinds.ts";
 import type { Setting } from "./table.ts";
 
-/** Settings that cannot be used: everything that is wrong with them, a line each. */
+/** Settings that cannot be used. */
 export class SettingsError extends Error {
+  /** Everything that is wrong with them, a line each. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
@@ -17,15 +18,15 @@ export class SettingsError extends Error {
   }
 }
 
-/** What is wrong with a setting; `received` leaves out what is secret. */
+/** The text for one error. `received` must not be given for a secret. */
 export function problem(key: string, why: string, received?: string): string {
-  return `Cannot take ${key}: ${why}${received === undefined ? "" : `: received ${received}`}`;
+  return `Cannot set ${key}: ${why}${received === undefined ? "" : `: received ${received}`}`;
 }
 
 /**
  * The value of a setting.
  *
- * @throws {SettingsError} if what is written cannot be one. It shows no secret.
+ * @throws {SettingsError} if the setting cannot have what is written. The text shows no secret.
  */
 export function parse(key: string, setting: Setting<unknown>, written: Written, directory: string): unknown {
   try {

@@ -1,9 +1,8 @@
 /**
- * The settings file: JSON with comments and trailing commas, read with the place of each value, so that an
- * error names the file, the line and the key.
+ * The settings file: JSON with comments and trailing commas. Errors name the file, the line and the key.
  *
- * Relative paths in it begin at the directory of the file, so that it means the same wherever the host is
- * started. (A relative `state` begins at the data directory, whoever names it.)
+ * Relative paths in it start at the directory of the file, so that it means the same wherever the host is
+ * started. (A relative `state` always starts at the data directory.)
  *
  * @module
  */
@@ -17,9 +16,9 @@ import { type Group, isSetting, type Setting, settings, table } from "./table.ts
 
 /** What a settings file says. */
 export interface SettingsFile {
-  /** The values, by the whole keys of their settings. */
+  /** The values, by the full keys of their settings. */
   values: Map<string, unknown>;
-  /** What should be changed, but is no error: a line each. */
+  /** Problems that are no errors, a line each. */
   warnings: string[];
 }
 
@@ -33,7 +32,7 @@ export function readFile(path: string): SettingsFile {
   const values = parseFile(text, path);
   const secret = [...values.keys()].find((key) => settings.get(key)?.secret);
   const warnings = secret !== undefined && (mode & 0o077) !== 0
-    ? [`${path} holds ${secret}, and others may read or write it: chmod 600 is what it needs`]
+    ? [`${path} holds ${secret}, and other users can read or write it: run chmod 600 ${path}`]
     : [];
   return { values, warnings };
 }
@@ -44,16 +43,16 @@ function open(path: string): { text: string; mode: number } {
     return { text, mode: Deno.statSync(path).mode ?? 0 };
   } catch (error) {
     const why = error instanceof Deno.errors.NotFound
-      ? "it is not there"
+      ? "it does not exist"
       : error instanceof TypeError
-      ? "it is no UTF-8 text"
+      ? "it is not UTF-8 text"
       : (error as Error).message;
     throw new SettingsError([`Cannot read the settings file: ${why}: received ${path}`]);
   }
 }
 
 /**
- * The values in the text of a settings file, by the whole keys of their settings.
+ * The values in the text of a settings file, by the full keys of their settings.
  *
  * @throws {SettingsError} with everything that is wrong with it.
  */
@@ -66,7 +65,7 @@ export function parseFile(text: string, path: string): Map<string, unknown> {
   const errors: ParseError[] = [];
   const root = parseTree(text, errors, { allowTrailingComma: true });
   if (errors.length > 0) {
-    // One fault brings others behind it: the first of each line is told.
+    // One error causes others behind it: the first of each line is reported.
     const first = errors.filter(({ offset }, i) =>
       i === 0 || lineOf(offset) !== lineOf(errors[i - 1].offset)
     );
@@ -83,7 +82,7 @@ export function parseFile(text: string, path: string): Map<string, unknown> {
       seen.set(name.value, name.offset);
       const entry = Object.hasOwn(group, name.value) ? group[name.value] : undefined;
       if (before !== undefined) {
-        complain(name.offset, problem(key, `it was said before, in line ${lineOf(before)}`));
+        complain(name.offset, problem(key, `it is set twice, first in line ${lineOf(before)}`));
       } else if (!entry) {
         complain(name.offset, problem(key, `there is no such setting${hint(key)}`));
       } else if (isSetting(entry)) {
@@ -116,12 +115,12 @@ export function parseFile(text: string, path: string): Map<string, unknown> {
   return values;
 }
 
-/** What is wrong with the JSON, and in which setting. */
+/** A syntax error, and the setting that it is in. */
 function syntax(text: string, { error, offset }: ParseError): string {
   // `CommaExpected` → `comma expected`
   const why = printParseErrorCode(error).replace(/\B[A-Z]/g, " $&").toLowerCase();
   const key = getLocation(text, offset).path.join(".");
-  return `Cannot read the settings: this is no JSON${key === "" ? "" : `, in or after ${key}`}: ${why}`;
+  return `Cannot read the settings: it is not valid JSON${key === "" ? "" : `, in or after ${key}`}: ${why}`;
 }
 
 /** The type of a node, as the kinds call it. */

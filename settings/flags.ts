@@ -16,7 +16,7 @@ export function addFlags(command: Command): void {
   }
 }
 
-/** What was given as flags, by the whole keys of the settings. */
+/** The values that were given as flags, by the full keys of their settings. */
 export function givenFlags(command: Command): Map<string, unknown> {
   const given = new Map<string, unknown>();
   for (const [key, { flag }] of settings) {
@@ -37,7 +37,7 @@ function argument(key: string, setting: Setting<unknown>): Argument {
 function options(key: string, setting: Setting<unknown>): Option[] {
   const option = new Option(setting.flag!, helpOf(setting));
   if (option.required) return [option.argParser((text) => parseFlag(key, setting, text))];
-  // What a file switches on can be switched off.
+  // (A flag can switch off what the file switches on.)
   return [option, new Option(`--no-${option.name()}`).hideHelp()];
 }
 

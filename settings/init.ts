@@ -1,6 +1,5 @@
 /**
- * The text of `memstore config init`: a settings file in which every setting is explained, and switched off
- * by the `//` before it.
+ * The text of `memstore config init`: a settings file that explains every setting. Each is commented out.
  *
  * @module
  */
@@ -9,12 +8,12 @@ import { type Group, isSetting, type Setting, table } from "./table.ts";
 
 const HEAD = `// The settings of a memstore host: memstore serve --config FILE
 //
-// This is JSON with comments; a comma may follow the last entry. Take away the // before a setting to change
-// it. A flag wins over this file, this file over the environment, the environment over the default.
-// Relative paths begin at the directory of this file.
+// This is JSON with comments, and a comma may follow the last entry. To change a setting, remove the // in front
+// of it. A flag overrides this file, this file overrides the environment, the environment overrides the default.
+// Relative paths start at the directory of this file.
 `;
 
-/** The commented example, with every default. */
+/** A settings file with every setting, commented out. */
 export function example(): string {
   return `${HEAD}{\n${entries(table, "  ")}}\n`;
 }

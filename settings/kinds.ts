@@ -1,5 +1,5 @@
 /**
- * The kinds of values that settings have: which JSON a file may say them in, and how they are read.
+ * The kinds of values that settings have: the JSON types that a file may use, and how a value is parsed.
  *
  * @module
  */
@@ -8,36 +8,36 @@ import { resolve } from "node:path";
 import { isKey } from "../wire/curve.ts";
 import { address } from "../wire/endpoint.ts";
 
-/** What a setting can be written as: JSON in a file, text in a flag or an environment variable. */
+/** A setting as it is written: JSON in a file, text in a flag or an environment variable. */
 export type Written = string | number | boolean | readonly string[];
 
 /** A kind of values. */
 export interface Kind<Value> {
-  /** What JSON calls the types it may be written in. */
+  /** The JSON types that a file may use. */
   readonly types: readonly ("string" | "number" | "boolean" | "array of strings")[];
   /**
-   * Reads a value: JSON of one of the types, or any text. Relative paths begin at the directory.
+   * Parses JSON of one of the types, or any text. Relative paths start at the directory.
    *
-   * @throws {TypeError} if it cannot be one of this kind.
+   * @throws {TypeError} if it is not of this kind.
    */
   parse(written: Written, directory: string): Value;
 }
 
-/** Timers of JavaScript know no more milliseconds: 24 days. */
+/** The longest that a JavaScript timer can wait: 24 days. */
 const MAX_MILLISECONDS = 2 ** 31 - 1;
 const MILLISECONDS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const UNITS = ["B", "KB", "MB", "GB", "TB"];
 
-/** Any text but the empty one. */
+/** A text that is not empty. */
 export const text: Kind<string> = {
   types: ["string"],
   parse(written) {
-    if (written === "") throw new TypeError("a text that is not empty is needed");
+    if (written === "") throw new TypeError("it must not be empty");
     return String(written);
   },
 };
 
-/** A path; a relative one begins at the directory. */
+/** A path. A relative one starts at the directory. */
 export const path: Kind<string> = {
   types: ["string"],
   parse: (written, directory) => resolve(directory, text.parse(written, directory)),
@@ -81,13 +81,13 @@ export const count: Kind<number> = {
   },
 };
 
-/** Numbers of a kind that are in a range. */
+/** The numbers of a kind that are in a range. */
 export function within(kind: Kind<number>, [least, most]: readonly [number, number]): Kind<number> {
   return {
     types: kind.types,
     parse(written, directory) {
       const value = kind.parse(written, directory);
-      if (value < least || value > most) throw new TypeError(`it must be ${least} to ${most}`);
+      if (value < least || value > most) throw new TypeError(`it must be from ${least} to ${most}`);
       return value;
     },
   };
@@ -107,7 +107,7 @@ export const bytes: Kind<number> = {
   },
 };
 
-/** Where a host is reached, or several such places. A relative path begins at the directory. */
+/** One endpoint or several. A relative path starts at the directory. */
 export const endpoints: Kind<string[]> = {
   types: ["string", "array of strings"],
   parse(written, directory) {
@@ -117,7 +117,7 @@ export const endpoints: Kind<string[]> = {
   },
 };
 
-/** Where a host is reached. A relative path begins at the directory. */
+/** An endpoint. A relative path starts at the directory. */
 export const endpoint: Kind<string> = {
   types: ["string"],
   parse(written, directory) {
@@ -131,7 +131,7 @@ function checkEndpoint(endpoint: string): void {
   try {
     address(endpoint);
   } catch (error) {
-    // That a directory cannot be used is no fault of what is written, and told when the host starts.
+    // (That its directory cannot be used is reported when the host starts.)
     if (error instanceof TypeError) throw new Complete(error.message);
   }
 }
@@ -145,16 +145,16 @@ export const url: Kind<string> = {
       throw new TypeError("an address such as https://s3.example.com is needed");
     }
     if (found.username !== "" || found.password !== "") {
-      throw new Complete("it may not hold a name and a password");
+      throw new Complete("it must not contain a name and a password");
     }
     return String(written);
   },
 };
 
-/** What is wrong with a value, which is not to be shown behind it: it was, or it must not be. */
+/** An error whose text is complete: the value is in it, or must not be shown. */
 export class Complete extends TypeError {}
 
-/** One of some words. */
+/** One of several words. */
 export function oneOf<Word extends string>(...words: readonly Word[]): Kind<Word> {
   return {
     types: ["string"],

@@ -1,10 +1,10 @@
 /**
- * Which known word somebody meant.
+ * Finds the known word that a misspelled one is nearest to.
  *
  * @module
  */
 
-/** The known key that is nearest to one that is not known; undefined if none is near. */
+/** The known key that is nearest to an unknown one; undefined if none is near. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const last = (key: string) => key.slice(key.lastIndexOf(".") + 1).toLowerCase();
   const [best] = known
@@ -13,7 +13,7 @@ export function nearest(key: string, known: readonly string[]): string | undefin
   return best && best.far <= Math.max(1, key.length / 3) ? best.each : undefined;
 }
 
-/** Levenshtein's: how many letters must be added, taken away or changed. */
+/** The Levenshtein distance: how many letters must be added, removed or changed. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 0; i < a.length; i++) {

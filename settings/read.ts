@@ -1,6 +1,6 @@
 /**
- * The settings that hold: a flag wins over the settings file, the file over the environment, the environment
- * over the default.
+ * The effective settings: a flag overrides the settings file, the file overrides the environment, and the
+ * environment overrides the default.
  *
  * @module
  */
@@ -12,17 +12,18 @@ import { type Settings, settings } from "./table.ts";
 /** The environment variable that names the settings file. */
 export const CONFIG_ENV = "MEMSTORE_CONFIG";
 
-/** Settings, and what should be changed about them. */
+/** Effective settings. */
 export interface Read {
   settings: Settings;
+  /** Problems that are no errors, a line each. */
   warnings: string[];
 }
 
 /**
  * Gathers the settings.
  *
- * @param flags The values that were given as flags, by the whole keys of their settings.
- * @param path The settings file; left out: what {@linkcode CONFIG_ENV} names, if anything.
+ * @param flags The values that were given as flags, by the full keys of their settings.
+ * @param path The settings file; left out: the one that {@linkcode CONFIG_ENV} names, if any.
  * @throws {SettingsError} with everything that is wrong with them.
  */
 export async function readSettings(
@@ -40,7 +41,7 @@ export async function readSettings(
   };
   let file: SettingsFile | undefined;
   if (path !== undefined) {
-    // The parser is needed for a file alone.
+    // (The parser is loaded only where there is a file.)
     const { readFile } = await import("./file.ts");
     file = attempt(() => readFile(path));
   }
@@ -51,17 +52,43 @@ export async function readSettings(
       (standard === undefined ? undefined : parse(key, setting, standard, Deno.cwd()));
     if (value !== undefined) values.set(key, value);
   }
-  if (values.has("storeEvery") && !values.has("state") && problems.length === 0) {
-    const where = file?.values.has("storeEvery") ? `${path}: ` : "";
-    problems.push(where + problem("storeEvery", "it needs the setting state, which says where to store"));
+  if (problems.length === 0) {
+    const from = (key: string) =>
+      flags.has(key) ? "" : file?.values.has(key) ? `${path}: ` : `${settings.get(key)!.env}: `;
+    problems.push(...conflicts(values).map(({ key, why }) => from(key) + problem(key, why)));
   }
   if (problems.length > 0) throw new SettingsError(problems);
   return { settings: nested(values), warnings: file?.warnings ?? [] };
 }
 
+/** Settings that are each valid, but do not fit each other or the files that are there. */
+function conflicts(values: ReadonlyMap<string, unknown>): { key: string; why: string }[] {
+  const found: { key: string; why: string }[] = [];
+  const needs = (key: string, other: string, what: string) => {
+    if (values.has(key) && !values.has(other)) {
+      found.push({ key, why: `it needs the setting ${other}, ${what}` });
+    }
+  };
+  needs("storeEvery", "state", "which says where to store");
+  needs("key", "authorizedClients", "which lists who may connect");
+  needs("authorizedClients", "key", "without which no client is asked for a key");
+  const directory = values.get("dataDir") as string | undefined;
+  if (directory !== undefined && !isDirectory(directory)) {
+    found.push({ key: "dataDir", why: `there is no such directory, make it first: received ${directory}` });
+  }
+  return found;
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
 /**
- * What a client of the command line is told by the settings file and the environment; what else they say is
- * not looked at.
+ * The settings of the command line as a client. The other settings in the file and the environment are not used.
  *
  * @throws {SettingsError} with everything that is wrong with the file, or with what the environment says.
  */
@@ -78,7 +105,7 @@ export async function readClientSettings(
   return nested(found).client;
 }
 
-/** What the environment says of a setting; an empty variable says nothing. */
+/** The value of a setting in the environment. An empty variable counts as not set. */
 function fromEnvironment(key: string): unknown {
   const setting = settings.get(key)!;
   const text = Deno.env.get(setting.env);

@@ -26,6 +26,7 @@
 
 import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
+import type { Heap } from "../engine/heap.ts";
 import { type Snapshot, Store } from "../engine/store.ts";
 import type { Entry, Table, TableView } from "../engine/table.ts";
 import { Reader } from "../wire/codec.ts";
@@ -38,6 +39,8 @@ const VERSION = 1;
 const CHUNK = 1 << 17;
 /** Values longer than this are read piece by piece. */
 const LARGE = 1 << 20;
+/** Bytes of an item at most: as many as a message can have, and as the engine can hold. */
+const MAX_ITEM = 2 ** 31 - 1;
 
 /** How far a store or a restore is. */
 export interface Progress {
@@ -142,32 +145,33 @@ export async function decodeState(
   to: Store = new Store(),
   progress: Progress = { entries: 0, bytes: 0 },
 ): Promise<Store> {
-  const window = new Window();
-  const reading = new StateReader(window, to, progress).read();
+  using input = new Window(to.heap);
+  const reading = new StateReader(input, to, progress).read();
   const read = () => {
     try {
       return reading.next().done;
     } catch (error) {
-      throw error instanceof MalformedError ? new MalformedError(error.why, window.start + error.at) : error;
+      throw error instanceof MalformedError ? new MalformedError(error.why, input.start + error.at) : error;
     }
   };
   for await (const piece of pieces) {
     for (let at = 0; at < piece.length; at += CHUNK) {
       const part = piece.subarray(at, at + CHUNK);
       progress.bytes += part.length;
-      window.add(part);
-      if (!window.satisfied) continue;
+      input.add(part);
+      if (!input.satisfied) continue;
       read();
       await turn();
     }
   }
-  window.last = true;
+  input.last = true;
   read();
   return to;
 }
 
-/** The bytes that were not read yet, as far as they are there. */
-class Window {
+/** The bytes that were not read yet, as far as they are there. They count toward the limit of a heap. */
+class Window implements Disposable {
+  readonly #heap: Heap;
   bytes: Uint8Array = new Uint8Array(0);
   /** Where in {@linkcode Window.bytes} reading goes on. */
   at = 0;
@@ -176,11 +180,20 @@ class Window {
   /** Nothing will follow. */
   last = false;
   #buffer = new Uint8Array(CHUNK * 2);
+  #charged = 0;
   /** So many bytes must be there before it is worth to look again. */
   wanted = 0;
   /** The CRC-32 of the bytes before an offset. */
   #crc = 0;
   #summed = 0;
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  [Symbol.dispose](): void {
+    this.#heap.discharge(this.#charged);
+  }
 
   /** Whether there are enough bytes to go on. */
   get satisfied(): boolean {
@@ -191,13 +204,20 @@ class Window {
     this.crcOf(this.start + this.at);
     const rest = this.bytes.subarray(this.at);
     const length = rest.length + piece.length;
-    if (length > this.#buffer.length) this.#buffer = new Uint8Array(length + (length >> 1));
-    else if (this.#buffer.length > CHUNK * 16 && length < CHUNK) this.#buffer = new Uint8Array(CHUNK * 2);
+    if (length > this.#buffer.length) this.#resize(length + (length >>> 1));
+    else if (this.#buffer.length > CHUNK * 16 && length < CHUNK) this.#resize(CHUNK * 2);
     this.#buffer.set(rest);
     this.#buffer.set(piece, rest.length);
     this.start += this.at;
     this.at = 0;
     this.bytes = this.#buffer.subarray(0, length);
+  }
+
+  #resize(length: number): void {
+    if (length > this.#charged) this.#heap.charge(length - this.#charged);
+    else this.#heap.discharge(this.#charged - length);
+    this.#charged = length;
+    this.#buffer = new Uint8Array(length);
   }
 
   /** The CRC-32 of all bytes before an offset in the state, which is not before those that were asked for. */
@@ -212,6 +232,7 @@ class Window {
     try {
       return skip(this.bytes, from, maxDepth);
     } catch (error) {
+      if (error instanceof TruncatedError && this.length(from) > MAX_ITEM) throw tooLong(from);
       return this.#more(error);
     }
   }
@@ -243,8 +264,9 @@ class Window {
 
   #more(error: unknown): -1 {
     if (this.last || !(error instanceof TruncatedError)) throw error;
+    if (this.bytes.length - this.at > MAX_ITEM) throw tooLong(this.at);
     // Twice as many each time: an item that is long is not walked again for every piece of it.
-    this.wanted = (this.bytes.length - this.at) * 2;
+    this.wanted = Math.min((this.bytes.length - this.at) * 2, MAX_ITEM + 1);
     return -1;
   }
 }
@@ -315,6 +337,7 @@ class StateReader {
       if (length > LARGE) return yield* this.#readLarge(table, from, length);
       yield;
     }
+    if (to - from > MAX_ITEM) throw tooLong(from);
     table.set(this.#key.aim(window.bytes, window.at, from), window.bytes, from, to);
     window.at = to;
   }
@@ -389,6 +412,10 @@ class StateReader {
     const { bytes, from } = yield* this.#readKey(this.#key);
     return new Reader(bytes, from).value();
   }
+}
+
+function tooLong(at: number): MalformedError {
+  return new MalformedError(`an item is longer than ${MAX_ITEM} bytes`, at);
 }
 
 const NO_BYTES = new Uint8Array(0);

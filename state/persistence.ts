@@ -4,12 +4,21 @@
  * @module
  */
 
+import { OutOfMemory } from "../engine/heap.ts";
 import type { Store } from "../engine/store.ts";
-import { type Bounds, resolvePath, StateFile } from "./file.ts";
+import { MemStoreError } from "../wire/message.ts";
+import { type Bounds, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
+import type { Gate } from "./gate.ts";
 import { gzip, plain } from "./gzip.ts";
-import type { Place, Stored } from "./place.ts";
+import type { StateLocation, Stored, WhenBusy } from "./location.ts";
+import { Queue } from "./queue.ts";
 import { parseS3, S3Object, type S3Options } from "./s3.ts";
+
+/** Stores and restores of clients that run at a time. Each has some descriptors, and a restore a second state. */
+const TRANSFERS = 2;
+/** How many may wait for that. */
+const PENDING_TRANSFERS = 64;
 
 /** How much a line of a log matters. */
 export type LogLevel = "debug" | "info" | "warning" | "error";
@@ -53,33 +62,37 @@ export class Persistence {
   readonly #bounds: Bounds;
   readonly #s3: S3Options;
   readonly #log: Log;
+  readonly #gate: Gate | undefined;
   readonly #running = new Set<Running>();
+  readonly #queue = new Queue(TRANSFERS, PENDING_TRANSFERS);
 
-  constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log) {
+  /** @param gate Tells when the data may not be replaced any more. */
+  constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log, gate?: Gate) {
     this.#store = store;
     this.#bounds = bounds;
     this.#s3 = s3;
     this.#log = log;
+    this.#gate = gate;
   }
 
   /** A file, of a path that a client gave. */
-  file(path: string): Place {
-    return new StateFile(path, () => resolvePath(path, this.#bounds));
+  file(path: string): StateLocation {
+    return new StateFile(path, path, this.#bounds);
   }
 
   /** An object in S3. */
-  object(bucket: string, key: string): Place {
+  object(bucket: string, key: string): StateLocation {
     return new S3Object(bucket, key, this.#s3);
   }
 
   /** What the host itself was told to keep its data in: `s3://bucket/key`, or a path that may lead anywhere. */
-  own(where: string): Place {
+  own(where: string): StateLocation {
     const s3 = parseS3(where);
     if (s3) return this.object(s3.bucket, s3.key);
     if (where.startsWith("s3:")) {
       throw new TypeError(`Cannot keep the state: it must be s3://bucket/key: received ${where}`);
     }
-    return new StateFile(where, () => resolvePath(where, { ...this.#bounds, anyPath: true }));
+    return new StateFile(where, where, { ...this.#bounds, anyPath: true });
   }
 
   /** Whether a store or restore is under way. */
@@ -100,39 +113,69 @@ export class Persistence {
   }
 
   /**
-   * Stores the state of this moment; changes made meanwhile are not in it. It is compressed if that is asked
-   * for, or the place's name ends with `.gz`.
+   * Stores the state, for a client: when two others are under way, it waits. It is that of the moment at which it
+   * begins; changes made meanwhile are not in it. It is compressed if that is asked for, or the location's name ends
+   * with `.gz`.
    *
    * @throws {Error} that says what could not be stored where, and why.
    */
-  async store(place: Place, compress = false): Promise<void> {
-    using state = this.#store.snapshot();
-    const all = state.tables.totals.entries + state.sets.totals.entries;
-    await this.#run("store", place, async (running) => {
-      running.done = () => all === 0 ? 1 : running.entries / all;
-      const pieces = encodeState(state, running);
-      await place.write(compress || place.name.endsWith(".gz") ? gzip(pieces) : pieces);
-    });
+  store(location: StateLocation, compress = false): Promise<void> {
+    return this.#queue.run(`store to ${location.name}`, () => this.#write(location, "refuse", compress));
+  }
+
+  /** The same for the host itself: at once, or after a client's store to the same location. */
+  storeOwn(location: StateLocation): Promise<void> {
+    return this.#write(location, "wait", false);
   }
 
   /**
-   * Reads a state into a store of its own.
+   * Replaces the data by a state, for a client: when two others are under way, it waits.
+   *
+   * @throws {Error} that says what could not be restored from where, and why; the data is as it was.
+   */
+  restore(location: StateLocation): Promise<void> {
+    return this.#queue.run(
+      `restore from ${location.name}`,
+      () =>
+        this.#run("restore", location, async (running) => {
+          const stored = await location.read();
+          if (!stored) throw new Error("nothing is there");
+          const state = await this.#read(stored, running);
+          try {
+            this.#gate?.check("restore");
+            this.#store.replaceBy(state);
+          } catch (error) {
+            state.close();
+            throw error;
+          }
+        }),
+    );
+  }
+
+  /** Refuses the stores and restores that wait. */
+  refusePending(why: Error): void {
+    this.#queue.refusePending(why);
+  }
+
+  /**
+   * Reads a state into a store of its own; undefined if nothing is there.
    *
    * @throws {Error} that says what could not be restored from where, and why.
    */
-  load(place: Place): Promise<Store> {
-    return this.#run("restore", place, async (running) => {
-      const stored = await place.read();
-      if (!stored) throw new Error("nothing is there");
-      return await this.#read(stored, running);
+  load(location: StateLocation): Promise<{ state: Store; time: Date | undefined } | undefined> {
+    return this.#run("restore", location, async (running) => {
+      const stored = await location.read();
+      return stored && { state: await this.#read(stored, running), time: stored.time };
     });
   }
 
-  /** The same; undefined if nothing is there. */
-  loadIfThere(place: Place): Promise<Store | undefined> {
-    return this.#run("restore", place, async (running) => {
-      const stored = await place.read();
-      return stored && await this.#read(stored, running);
+  async #write(location: StateLocation, whenBusy: WhenBusy, compress: boolean): Promise<void> {
+    using state = this.#store.snapshot();
+    const all = state.tables.totals.entries + state.sets.totals.entries;
+    await this.#run("store", location, async (running) => {
+      running.done = () => all === 0 ? 1 : running.entries / all;
+      const pieces = encodeState(state, running);
+      await location.write(compress || location.name.endsWith(".gz") ? gzip(pieces) : pieces, whenBusy);
     });
   }
 
@@ -159,12 +202,12 @@ export class Persistence {
   /** Does it, and logs how it ended. */
   async #run<Result>(
     what: Transfer["what"],
-    place: Place,
+    location: StateLocation,
     run: (running: Running) => Promise<Result>,
   ): Promise<Result> {
     const running: Running = {
       what,
-      where: place.name,
+      where: location.name,
       entries: 0,
       bytes: 0,
       start: performance.now(),
@@ -183,7 +226,10 @@ export class Persistence {
       const why = error instanceof Error ? error.message : String(error);
       log("error", why);
       const preposition = what === "store" ? "to" : "from";
-      throw new Error(`Cannot ${what} ${preposition} ${place.name}: ${why}`, { cause: error });
+      const text = `Cannot ${what} ${preposition} ${location.name}: ${why}`;
+      if (error instanceof OutOfMemory) throw new MemStoreError("OUT_OF_MEMORY", text);
+      if (error instanceof MemStoreError) throw new MemStoreError(error.code, text);
+      throw new Error(text, { cause: error });
     } finally {
       this.#running.delete(running);
     }

@@ -12,7 +12,7 @@
 import type { Readable } from "node:stream";
 import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { Garbage } from "./garbage.ts";
-import { alone, type Place, type Stored } from "./place.ts";
+import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
 /**
  * How S3 is reached. What is left out comes from where the AWS SDK looks for it: the environment (`AWS_…`), the
@@ -41,8 +41,11 @@ export interface S3Options {
   sessionToken?: string;
 }
 
-/** Bytes of a part, the fewest that S3 takes. Of 10,000 parts, so 48 GiB, more than a host can hold. */
-const PART_BYTES = 5 << 20;
+/**
+ * Bytes of a part. S3 takes 10,000 parts, so 68 GiB: twice what a host can hold, since the keys of entries that
+ * expire are written twice.
+ */
+const PART_BYTES = 7 << 20;
 /** Parts that are sent at once. */
 const PARTS = 2;
 /** How often a request is tried. */
@@ -58,7 +61,7 @@ export function parseS3(text: string): { bucket: string; key: string } | undefin
 }
 
 /** An object in S3. */
-export class S3Object implements Place {
+export class S3Object implements StateLocation {
   readonly name: string;
   readonly #bucket: string;
   readonly #key: string;
@@ -71,8 +74,11 @@ export class S3Object implements Place {
     this.#options = options;
   }
 
-  write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
-    return alone(this.name, () => this.#write(pieces));
+  write(
+    pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    whenBusy: WhenBusy = "refuse",
+  ): Promise<void> {
+    return writeAlone(this.name, whenBusy, () => this.#write(pieces));
   }
 
   async #write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
@@ -124,7 +130,11 @@ export class S3Object implements Place {
       const { GetObjectCommand } = await import("@aws-sdk/client-s3");
       const command = new GetObjectCommand({ Bucket: this.#bucket, Key: this.#key });
       const found = await client.send(command);
-      return { pieces: this.#pieces(client, found), size: found.ContentLength ?? 0 };
+      return {
+        pieces: this.#pieces(client, found),
+        size: found.ContentLength ?? 0,
+        time: found.LastModified,
+      };
     } catch (error) {
       client.destroy();
       if (error instanceof Error && error.name === "NoSuchKey") return undefined;
@@ -255,6 +265,9 @@ function causeOf(error: unknown, { endpoint = "S3" }: S3Options): string {
   const { code, $metadata } = error as Error & { code?: string; $metadata?: { httpStatusCode?: number } };
   const cut = CUTS[code ?? ""] ?? CUTS[error.name];
   if (cut) return `cannot reach ${endpoint}: ${cut}`;
+  if (error.message === "Region is missing") {
+    return "the region of the bucket is not known: set s3.region (--s3-region) or AWS_REGION";
+  }
   const denied = $metadata?.httpStatusCode === 403 ? CAUSES.AccessDenied : undefined;
   return CAUSES[error.name] ?? denied ?? `${error.name}: ${error.message}`;
 }

@@ -1,8 +1,8 @@
 /**
- * Completion of a line at the prompt: command names, and what the host has under a table or set name.
+ * Completion of a line at the prompt: names of commands, tables and sets, keys and members.
  *
- * What an argument stands for is told by its name in the command table: `table`, `set`, `key`, and `value`
- * where it is a set's. Commands of the host's own complete like all others if they name theirs so.
+ * The name of an argument in the command table decides what completes it: `table`, `set`, `key`, or `value` in a
+ * command on a set. The same holds for commands that the host adds itself.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import type { CommandInfo } from "../commands/table.ts";
 import type { RawCommand } from "./remote.ts";
 import { textOf, typed, valueOf, type Word, words } from "./words.ts";
 
-/** Tables and sets that have more than this are not asked for what is in them. */
+/** The keys of larger tables and the members of larger sets are not fetched. */
 const CHEAP = 1000;
 
-/** What completion asks. */
+/** Where completion gets its candidates. */
 export interface Source {
   /** The commands that can be typed. */
   commands(): Promise<readonly CommandInfo[]>;
@@ -22,7 +22,7 @@ export interface Source {
   send(command: RawCommand): Promise<unknown>;
 }
 
-/** What the last word of a line may be, and that word, as `node:readline` asks for it. */
+/** The candidates for the last word of a line, and that word, as `node:readline` needs them. */
 export async function complete(line: string, source: Source): Promise<[candidates: string[], begun: string]> {
   const before = words(line);
   const last = before.at(-1);
@@ -46,7 +46,7 @@ async function candidates(before: Word[], source: Source): Promise<unknown[]> {
   const askIfCheap = async (count: string, list: string) => {
     const of = valueOf(rest[0]);
     if ((await source.send([count, of]) as number) > CHEAP) return [];
-    // The host has them in no order.
+    // (The host keeps them in no order.)
     return (await ask([list, of])).sort((a, b) => typed(a, "") < typed(b, "") ? -1 : 1);
   };
   switch (args[rest.length]) {

@@ -1,32 +1,46 @@
 /**
- * `memstore config`: checks a settings file, and writes a first one.
+ * `memstore config`: checks a settings file, or writes a first one.
  *
  * @module
  */
 
+import { SettingsError } from "../settings/error.ts";
 import { example } from "../settings/init.ts";
 import { readSettings } from "../settings/read.ts";
-import { complain, print, write } from "./output.ts";
+import { checkClients } from "../wire/clients.ts";
+import { readKeys } from "../wire/curve.ts";
+import { complain, print, visible, write } from "./output.ts";
 
 /**
- * Tells whether `memstore serve --config FILE` would take the settings, here and now: with this environment,
- * and no flags.
+ * Checks whether `memstore serve --config FILE` can use the settings on this machine, with this environment and
+ * without flags.
  *
  * @throws {SettingsError} with everything that is wrong with them.
  */
 export async function check(path: string): Promise<void> {
-  const { warnings } = await readSettings(new Map(), path);
+  const { settings: { key, authorizedClients }, warnings } = await readSettings(new Map(), path);
+  const problems: string[] = [];
+  const attempt = async (use: () => unknown) => {
+    try {
+      await use();
+    } catch (error) {
+      problems.push(`${path}: ${error instanceof Error ? error.message : error}`);
+    }
+  };
+  if (key !== undefined) await attempt(() => readKeys(key));
+  if (authorizedClients !== undefined) await attempt(() => checkClients(authorizedClients));
+  if (problems.length > 0) throw new SettingsError(problems);
   warnings.forEach(complain);
-  print(`${path} is fine`);
+  print(`${visible(path)} is fine`);
 }
 
-/** Writes the example to a new file that its owner alone can read; prints it if none is named. */
+/** Writes the example to a new file that only its owner can read. Prints it if no file is named. */
 export function init(path?: string): void {
   if (path === undefined) return write(Deno.stdout, example());
   try {
     Deno.writeTextFileSync(path, example(), { createNew: true, mode: 0o600 });
   } catch (error) {
-    const why = error instanceof Deno.errors.AlreadyExists ? "it is there already" : (error as Error).message;
+    const why = error instanceof Deno.errors.AlreadyExists ? "it exists already" : (error as Error).message;
     throw new Error(`Cannot write the settings file: ${why}: received ${path}`);
   }
 }

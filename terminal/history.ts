@@ -1,18 +1,19 @@
 /**
- * The prompt's history: one line of a file for each line that was typed, in
- * `$XDG_STATE_HOME/memstore/history`, else `~/.local/state/memstore/history`, for its owner alone.
+ * The prompt's history: the lines that were typed, in `$XDG_STATE_HOME/memstore/history`, or else in
+ * `~/.local/state/memstore/history`. Only the file's owner can read it.
  *
- * Best effort: where the file cannot be read or written, history lasts as long as the prompt.
+ * If the file cannot be read or written, the history is lost when the prompt is left.
  *
  * @module
  */
 
 import { dirname, join } from "node:path";
+import { visible } from "./output.ts";
 
 /** How many lines are kept. */
 export const MAX_LINES = 1000;
 
-/** The file's path; undefined where the environment names no place, or may not be read. */
+/** The file's path; undefined if the environment names none or may not be read. */
 export function historyPath(): string | undefined {
   try {
     const state = Deno.env.get("XDG_STATE_HOME");
@@ -24,10 +25,14 @@ export function historyPath(): string | undefined {
   }
 }
 
-/** The lines of the file, the oldest first; those beyond {@linkcode MAX_LINES} are dropped from it. */
+/**
+ * The lines of the file, the oldest first. Those beyond {@linkcode MAX_LINES} are dropped from it, and so are lines
+ * that hold control characters: the prompt would write them to the terminal as they are.
+ */
 export function loadHistory(path: string): string[] {
   try {
-    const all = Deno.readTextFileSync(path).split("\n").filter((line) => line !== "");
+    const all = Deno.readTextFileSync(path).split("\n")
+      .filter((line) => line !== "" && line === visible(line));
     const lines = all.slice(-MAX_LINES);
     if (lines.length < all.length) Deno.writeTextFileSync(path, lines.join("\n") + "\n");
     return lines;
@@ -42,6 +47,6 @@ export function appendHistory(path: string, line: string): void {
     Deno.mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     Deno.writeTextFileSync(path, `${line}\n`, { append: true, mode: 0o600 });
   } catch {
-    // Best effort.
+    // (See above.)
   }
 }

@@ -1,8 +1,8 @@
 /**
  * JSON as people type and read it: arguments become values, replies become text.
  *
- * MessagePack has more kinds of values than JSON. What JSON has no word for is printed so that typing it
- * again gives the same value, except where the table says otherwise:
+ * MessagePack has more kinds of values than JSON. They are printed so that typing them again gives the same
+ * value, except where the table says otherwise:
  *
  * | value | text |
  * |---|---|
@@ -17,51 +17,65 @@
  */
 
 import { Extension } from "../wire/codec.ts";
+import { visible } from "./output.ts";
 
-/** A text is broken into lines where it is longer than this. */
+/** A line that would be longer than this is broken. */
 const WIDTH = 80;
 
 /**
  * The value of an argument: JSON where it parses as JSON, else the text itself.
+ *
+ * @throws {RangeError} if a number in it does not fit.
  */
 export function parseArgument(text: string): unknown {
   try {
     return parseJson(text);
-  } catch {
-    return text;
+  } catch (error) {
+    if (error instanceof SyntaxError) return text;
+    throw error;
   }
 }
 
 /**
  * The value of a JSON text; integers keep every digit.
  *
- * @throws {SyntaxError} if it is no JSON.
+ * @throws {SyntaxError} if it is not JSON.
+ * @throws {RangeError} if a number in it does not fit: `1e400` is not infinity, `1e-400` is not 0.
  */
 export function parseJson(text: string): unknown {
   return parseWithSource(text, revive);
 }
 
-/** What a reviver is told of a primitive: its text. */
+/** What a reviver gets beside a primitive: its source text. */
 interface Context {
   source?: string;
 }
 
-/** TypeScript's types do not know a reviver's third parameter. */
+/** (TypeScript's types lack the third parameter of a reviver.) */
 const parseWithSource = JSON.parse as (
   text: string,
   reviver: (key: string, value: unknown, context: Context) => unknown,
 ) => unknown;
 
 function revive(_key: string, value: unknown, { source = "" }: Context): unknown {
-  if (typeof value === "number") {
-    return !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value;
-  }
+  if (typeof value === "number") return numberOf(value, source);
   if (typeof value !== "object" || value === null) return value;
   const entries = Object.entries(value);
   return entries.length === 1 ? reviveTagged(entries[0]) ?? value : value;
 }
 
-/** `$bytes` and `$ext`; undefined for what only looks alike. */
+/** A number as it was typed: an integer keeps its digits, a float may lose some, but not all. */
+function numberOf(value: number, source: string): number | bigint {
+  if (!Number.isSafeInteger(value) && /^-?\d+$/.test(source)) return BigInt(source);
+  const lost = !Number.isFinite(value) || value === 0 && /^[^e]*[1-9]/i.test(source);
+  if (!lost) return value;
+  const why = "a number with a fraction or an exponent must be 0, or from 4.9e-324 to 1.8e308 in size";
+  throw new RangeError(
+    `Cannot read a number: ${why} (in quotes it is a string: '"${source}"'): received ${source}`,
+  );
+}
+
+/** The value of a `$bytes` or `$ext` object; undefined if it is not a valid one. */
 function reviveTagged([tag, content]: [string, unknown]): Uint8Array | Extension | undefined {
   try {
     if (tag === "$bytes" && typeof content === "string") return Uint8Array.fromBase64(content);
@@ -87,7 +101,7 @@ export function toText(value: unknown): string {
   return tall(node(value), "", 0);
 }
 
-/** A value on its way to text: a scalar's text, or a container with its items and their labels. */
+/** A value that is being printed: the text of a scalar, or a container with its items and their labels. */
 type Node = string | { open: string; close: string; items: [label: string | undefined, item: Node][] };
 
 function node(value: unknown): Node {
@@ -117,12 +131,9 @@ function arrayNode(items: unknown[]): Node {
   return { open: "[", close: "]", items: items.map((item) => [undefined, node(item)]) };
 }
 
-/** A JSON string; what could give orders to a terminal, or reorder its line, is escaped too. */
+/** A JSON string, as it may go to a terminal. */
 function quote(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return visible(JSON.stringify(text));
 }
 
 function flat(node: Node, comma: string, colon: string): string {
@@ -134,7 +145,7 @@ function flat(node: Node, comma: string, colon: string): string {
   return node.open + items.join(comma) + node.close;
 }
 
-/** `taken`: the columns that are used on the first line. */
+/** @param taken The columns that are already used on the first line. */
 function tall(node: Node, indent: string, taken: number): string {
   const line = flat(node, ", ", ": ");
   if (typeof node === "string" || node.items.length === 0 || taken + line.length <= WIDTH) return line;

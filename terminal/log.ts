@@ -1,6 +1,6 @@
 /**
- * The host's log: one line on stderr for each thing that happened, short for people on a terminal, JSON
- * otherwise: `{"time", "level", "event", …}`, the event's own fields behind.
+ * The host's log: one line on stderr for each event. On a terminal it is short text, otherwise JSON:
+ * `{"time", "level", "event", …}`, followed by the fields of the event.
  *
  * @module
  */
@@ -14,20 +14,20 @@ import {
 } from "@logtape/logtape";
 import type { Log, LogLevel } from "../state/persistence.ts";
 import { toLine } from "./json.ts";
-import { oneLine, write } from "./output.ts";
+import { visible, write } from "./output.ts";
 
 const CATEGORY = "memstore";
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
 const DONE: Record<string, string> = { store: "stored", restore: "restored" };
 
-/** Makes the log of this process: what matters as much as the level, or more, goes to stderr. */
+/** Makes the log of this process. Events of the level, and more severe ones, go to stderr. */
 export function makeLog(level: LogLevel): Log {
   const format = !Deno.stderr.isTerminal() ? json : Deno.noColor ? human : colored;
   const sink = (record: LogRecord) => {
     try {
       write(Deno.stderr, format(record));
     } catch {
-      // Nobody reads it; the host goes on.
+      // (stderr was closed. The host goes on.)
     }
   };
   configureSync({
@@ -58,7 +58,7 @@ const FORMAT = {
 /** A record for people. */
 export const human: (record: LogRecord) => string = getTextFormatter(FORMAT);
 
-/** A record for people who like colours. */
+/** A record for people, in colour. */
 export const colored: (record: LogRecord) => string = getAnsiColorFormatter(FORMAT);
 
 function sentence({ message, properties }: LogRecord): string {
@@ -66,11 +66,11 @@ function sentence({ message, properties }: LogRecord): string {
   const { where, result, entries, bytes, seconds } = properties;
   if (event in DONE && result === "ok") {
     const count = Number(entries).toLocaleString("en-US");
-    return oneLine(`${DONE[event]} ${where}: ${count} entries, ${size(Number(bytes))} in ${seconds} s`);
+    return visible(`${DONE[event]} ${where}: ${count} entries, ${size(Number(bytes))} in ${seconds} s`);
   }
-  if (event in DONE) return oneLine(`${event} ${where}: ${result}`);
+  if (event in DONE) return visible(`${event} ${where}: ${result}`);
   const fields = Object.entries(properties).map(([name, value]) => `${name}=${toLine(value)}`);
-  return oneLine([event, ...fields].join(" "));
+  return visible([event, ...fields].join(" "));
 }
 
 /** `46137344` → `44 MB`. */

@@ -1,5 +1,5 @@
 /**
- * What the command line writes: replies to stdout, one line for each error to stderr.
+ * Output of the command line: replies go to stdout, errors to stderr, a line each.
  *
  * @module
  */
@@ -7,28 +7,38 @@
 const utf8 = new TextEncoder();
 
 /**
- * Prints a text and a line's end to stdout.
+ * Prints a text and a line feed to stdout.
  *
- * @throws {Deno.errors.BrokenPipe} if nobody reads it any more.
+ * @throws {Deno.errors.BrokenPipe} if the reader has closed it.
  */
 export function print(text: string): void {
   write(Deno.stdout, `${text}\n`);
 }
 
-/** Writes a whole text. */
+/** Writes a text as a whole. */
 export function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
   const bytes = utf8.encode(text);
   for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
 }
 
-/** A text without line ends and other orders to the terminal: it may be a host's or a client's. */
-export function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex -- these are what must not get through
-  return text.replace(/[\0-\x1f\x7f-\x9f]+/g, " ");
+/**
+ * A text that may come from a host, a client or a file, as it may go to a terminal: what could give orders to
+ * it (control characters, C1 ones like `\x9b` among them) or reorder its line (bidirectional marks) is written
+ * as JSON escapes it. The result is one line.
+ */
+export function visible(text: string): string {
+  return text.replace(
+    UNSAFE,
+    (char) => SHORT[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
-/** Tells on stderr, in one line, what went wrong. */
+// deno-lint-ignore no-control-regex -- these are what must not get through
+const UNSAFE = /[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const SHORT: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Writes what went wrong to stderr, in one line. */
 export function complain(error: unknown): void {
   const text = error instanceof Error ? error.message : String(error);
-  write(Deno.stderr, `memstore: ${oneLine(text)}\n`);
+  write(Deno.stderr, `memstore: ${visible(text)}\n`);
 }

@@ -1,7 +1,7 @@
 /**
- * Shows how far a store or a restore of the host is, to people: a line on stderr, if that is a terminal.
+ * Shows people the progress of the store or restore that they asked for: a line on stderr, if that is a terminal.
  *
- * The host does the work, so it is asked now and then (`transfers`).
+ * The host does the work, so it is asked now and then (`transfers`). It lists the transfers of all clients.
  *
  * @module
  */
@@ -9,18 +9,34 @@
 import process from "node:process";
 import type { MemStoreClient } from "../client.ts";
 import type { Transfer } from "../state/persistence.ts";
+import { visible } from "./output.ts";
 
 /** How often the host is asked, in milliseconds. */
 const INTERVAL_MS = 100;
-/** What takes less than this shows nothing. */
+/** A transfer that takes less time than this shows no progress, in milliseconds. */
 const QUICK_MS = 300;
 const FORMAT =
   "{what} {where} {bar} {percentage} % · {entries} entries · {megabytes} MB · {rate} MB/s · {left}";
 
-/** Shows the progress of a command until its reply is there. */
+/** Which transfer a command makes. */
+export type Own = Pick<Transfer, "what" | "where">;
+
+/** The transfer that a command makes, as the host lists it; undefined for other commands. */
+export function transferOf([name, ...args]: readonly [name: string, ...args: unknown[]]): Own | undefined {
+  switch (name) {
+    case "store":
+    case "restore":
+      return { what: name, where: String(args[0]) };
+    case "s3store":
+    case "s3restore":
+      return { what: name === "s3store" ? "store" : "restore", where: `s3://${args[0]}/${args[1]}` };
+  }
+}
+
+/** Shows the progress of a command's own transfer until its reply has come. */
 export async function withProgress<Reply>(
   client: MemStoreClient,
-  what: Transfer["what"],
+  own: Own,
   work: Promise<Reply>,
 ): Promise<Reply> {
   if (!Deno.stderr.isTerminal()) return await work;
@@ -42,9 +58,9 @@ export async function withProgress<Reply>(
   let shown = false;
   await pause(QUICK_MS, work);
   while (!done) {
-    // (A host that is too busy to tell shows nothing.)
+    // (While the host is too busy to answer, nothing new is shown.)
     const transfers = await client.transfers({ timeout: 1000 }).catch(() => []);
-    const transfer = transfers.findLast((each) => each.what === what);
+    const transfer = transfers.findLast(({ what, where }) => what === own.what && where === own.where);
     if (transfer && !done) {
       if (!shown) bar.start(1, transfer.done, figures(transfer));
       shown = true;
@@ -56,7 +72,7 @@ export async function withProgress<Reply>(
   return await work;
 }
 
-/** Waits so long, or until the work is done. */
+/** Waits for some time, or until the work is done. */
 async function pause(milliseconds: number, work: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, milliseconds);
@@ -69,7 +85,7 @@ function figures({ what, where, entries, bytes, done, seconds }: Transfer): Reco
   const left = done > 0 && seconds > 0 ? `${Math.ceil(seconds / done - seconds)} s left` : "";
   return {
     what,
-    where,
+    where: visible(where),
     entries: entries.toLocaleString("en"),
     megabytes: (bytes / 1e6).toFixed(1),
     rate: (seconds > 0 ? bytes / 1e6 / seconds : 0).toFixed(0),

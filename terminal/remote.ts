@@ -1,22 +1,24 @@
 /**
- * One command to a host, as the command line and the prompt send it.
+ * Sends one command to a host, for the command line and for the prompt.
  *
  * @module
  */
 
 import { MemStoreClient } from "../client.ts";
-import type { Arg } from "../commands/dispatch.ts";
+import type { Arg } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
-import type { Transfer } from "../state/persistence.ts";
-import { withProgress } from "./progress.ts";
+import { MemStoreError } from "../wire/message.ts";
+import { transferOf, withProgress } from "./progress.ts";
 import { toLine, toText } from "./json.ts";
 
-/** Options that people give with any command. */
+/** Options that every command takes. */
 export interface RemoteOptions {
   /** The host's name, path or ZeroMQ address. */
   endpoint?: string;
-  /** Seconds to wait for the reply; left out: 5, or 600 where a command reads or writes the whole state. */
+  /** Milliseconds to wait for a reply; left out: 5 s, or 10 min where a command reads or writes the whole state. */
   timeout?: number;
+  /** Milliseconds to wait for a host to start; left out: a command fails at once where none is. */
+  wait?: number;
   /** The file of the client's secret key. */
   key?: string;
   /** The host's public key, or its file. */
@@ -30,45 +32,62 @@ export interface RemoteOptions {
 /** A raw command. */
 export type RawCommand = readonly [name: string, ...args: unknown[]];
 
-const TIMEOUT_S = 5;
-const SLOW_TIMEOUT_S = 600;
+const TIMEOUT_MS = 5_000;
+const SLOW_TIMEOUT_MS = 600_000;
+
+/** Commands whose reply can be too large, and those that reply in parts. */
+const IN_PARTS: Readonly<Record<string, string>> = { all: "scan", keys: "scan", list_set: "scan_set" };
 
 /** A client for the host that the options name. */
-export function connect({ endpoint, key, serverKey, timeout = TIMEOUT_S }: RemoteOptions): MemStoreClient {
-  return new MemStoreClient(endpoint, { key, serverKey, timeout: timeout * 1000 });
+export function connect(options: RemoteOptions): MemStoreClient {
+  const { endpoint, key, serverKey, timeout = TIMEOUT_MS, wait = 0 } = options;
+  return new MemStoreClient(endpoint, { key, serverKey, timeout: wait + timeout, connectTimeout: wait });
 }
 
 /** Sends a command; resolves to the text of its reply. */
 export async function send(
   client: MemStoreClient,
   command: RawCommand,
-  { timeout = isSlow(command[0]) ? SLOW_TIMEOUT_S : TIMEOUT_S, raw }: RemoteOptions,
+  options: RemoteOptions,
   signal?: AbortSignal,
 ): Promise<string> {
-  const work = client.send(command, { timeout: timeout * 1000, signal });
-  const what = TRANSFERS[command[0]];
-  const reply = what ? await withProgress(client, what, work) : await work;
-  return raw ? toLine(reply) : toText(reply);
+  const [name] = command;
+  const { timeout = isSlow(name) ? SLOW_TIMEOUT_MS : TIMEOUT_MS, wait = 0, raw } = options;
+  try {
+    const work = client.send(command, { timeout: wait + timeout, signal });
+    const transfer = transferOf(command);
+    const reply = transfer ? await withProgress(client, transfer, work) : await work;
+    return raw ? toLine(reply) : toText(reply);
+  } catch (error) {
+    throw withAdvice(error, name, options);
+  }
 }
 
-/** Commands that show how far they are. */
-const TRANSFERS: Record<string, Transfer["what"]> = {
-  store: "store",
-  restore: "restore",
-  s3store: "store",
-  s3restore: "restore",
-};
+/** An error, and what to do about it if that is known. */
+export function withAdvice(error: unknown, name: string, { endpoint }: RemoteOptions): unknown {
+  if (!(error instanceof MemStoreError)) return error;
+  const { code, message } = error;
+  if (code === "UNAVAILABLE" && !endpoint?.startsWith("tcp://")) {
+    const start = ["memstore serve", ...endpoint === undefined ? [] : [endpoint]].join(" ");
+    return new MemStoreError(code, `${message}: start one with: ${start}`);
+  }
+  if (["TOO_LARGE", "REPLY_TOO_LARGE"].includes(code) && Object.hasOwn(IN_PARTS, name)) {
+    return new MemStoreError(code, `${message}: ${IN_PARTS[name]} replies in parts`);
+  }
+  return error;
+}
 
 function isSlow(name: string): boolean {
-  return commands.find((command) => command.name === name)?.slow ?? false;
+  // (A host that stops stores its state first.)
+  return name === "done" || (commands.find((command) => command.name === name)?.slow ?? false);
 }
 
-/** Whether a value is a command in its raw form. */
+/** Whether a value is a raw command. */
 export function isRawCommand(value: unknown): value is RawCommand {
   return Array.isArray(value) && typeof value[0] === "string";
 }
 
-/** The arguments of a command that every host has; none for others. */
+/** The arguments of a command that every host has; none for other names. */
 export function argsOf(name: string): readonly Arg[] {
   return commands.find((command) => command.name === name)?.args ?? [];
 }

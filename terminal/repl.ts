@@ -5,8 +5,8 @@
  * line ─► words ─► [name, ...values] ─► host ─► reply or error, printed ─► prompt
  * ```
  *
- * Where stdin is no terminal, lines are read without a prompt, and the first line that failed decides the
- * exit code, though those that follow it run.
+ * Where stdin is not a terminal, lines are read without a prompt. If one fails, the others still run, and the
+ * exit code is 1.
  *
  * @module
  */
@@ -18,16 +18,16 @@ import { type CommandInfo, commandInfo, commands as ownCommands } from "../comma
 import { complete } from "./complete.ts";
 import { appendHistory, historyPath, loadHistory, MAX_LINES } from "./history.ts";
 import { parseJson } from "./json.ts";
-import { complain, print } from "./output.ts";
+import { complain, print, visible } from "./output.ts";
 import { argsOf, connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./remote.ts";
 import { textOf, valueOf, words } from "./words.ts";
 
-/** How long Tab may wait for the host, in milliseconds. */
-const COMPLETION_MS = 300;
+/** How long Tab may wait for a busy host, in milliseconds. (A host that is not there is known at once.) */
+const COMPLETION_MS = 2000;
 
-/** What the prompt does itself. */
+/** The commands of the prompt itself. */
 const LOCAL_COMMANDS: readonly CommandInfo[] = [
-  { name: "help", args: ["command"], help: "Lists the commands, or tells of one." },
+  { name: "help", args: ["command"], optional: 1, help: "Lists the commands, or explains one." },
   { name: "exit", args: [], help: "Leaves the prompt, as Ctrl-D does." },
 ];
 
@@ -48,7 +48,7 @@ async function readLines(lines: Interface, session: Session, interactive: boolea
   const path = interactive ? historyPath() : undefined;
   let code = 0;
   if (interactive) {
-    print(`${session.endpoint}: help lists the commands, exit leaves.`);
+    print(`${visible(session.endpoint)}: help lists the commands, exit leaves.`);
     lines.prompt();
   }
   for await (const line of lines) {
@@ -75,7 +75,7 @@ function openPrompt(session: Session): Interface {
       complete(line, session).then((found) => done(null, found), () => done(null, [[], line]));
     },
   });
-  // Ctrl-C gives up the command that runs, else the line.
+  // Ctrl-C stops waiting for the command that runs, or else clears the line.
   prompt.on("SIGINT", () => {
     print("");
     if (session.giveUp()) return;
@@ -86,7 +86,7 @@ function openPrompt(session: Session): Interface {
   return prompt;
 }
 
-/** What a prompt knows: its host, and the command that runs. */
+/** The host that a prompt talks to, and the command that runs. */
 class Session {
   readonly #client: MemStoreClient;
   readonly #options: RemoteOptions;
@@ -101,7 +101,7 @@ class Session {
     return this.#client.endpoint;
   }
 
-  /** Runs a line, and prints what comes of it. False if it failed. */
+  /** Runs a line and prints its reply or its error. False if it failed. */
   async run(line: string): Promise<boolean> {
     this.#running = new AbortController();
     try {
@@ -126,7 +126,7 @@ class Session {
     return this.#running !== undefined;
   }
 
-  /** The commands of the host, or those that every host has if it does not answer; and the prompt's own. */
+  /** The commands of the host (if it does not answer, those that every host has), and the prompt's own. */
   async commands(): Promise<readonly CommandInfo[]> {
     const remote = await this.#client.commands({ timeout: COMPLETION_MS }).catch(() =>
       ownCommands.map(commandInfo)
@@ -157,20 +157,22 @@ function parseRawLine(line: string): RawCommand {
   try {
     const command = parseJson(line);
     if (isRawCommand(command)) return command;
-  } catch {
-    // Told below.
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    // (What is not JSON is not a raw command either.)
   }
-  throw new SyntaxError(`Cannot read the line: it must be a JSON array, ["name", …]: received ${line}`);
+  throw new SyntaxError(`Cannot read the line: a JSON array ["name", …] is needed: received ${line}`);
 }
 
 function helpText(commands: readonly CommandInfo[], name: unknown): string {
   const found = name === undefined ? commands : commands.filter((command) => command.name === name);
   if (found.length === 0) {
-    throw new Error(`Cannot help: there is no command of this name: received ${name}`);
+    throw new Error(`Cannot show help: there is no command of this name: received ${name}`);
   }
   const usages = found.map(({ name, args, optional = 0 }) =>
     [name, ...args.map((arg, i) => i < args.length - optional ? `<${arg}>` : `[${arg}]`)].join(" ")
   );
   const width = Math.max(...usages.map((usage) => usage.length));
-  return found.map(({ help }, i) => `${usages[i].padEnd(width)}  ${help}`).join("\n");
+  // (A host's own commands may have any name and help.)
+  return found.map(({ help }, i) => visible(`${usages[i].padEnd(width)}  ${help}`)).join("\n");
 }

@@ -1,29 +1,31 @@
 /**
- * The line of the prompt: `command arg arg`, with the shell's rule for arguments and JSON's quotes.
+ * The syntax of a line at the prompt: `command arg arg`. Arguments are read as on the command line, and JSON needs
+ * no quotes around it.
  *
- * | a word that begins with | ends at | stands for |
+ * | a word that begins with | ends at | its value |
  * |---|---|---|
- * | `"` | the closing quote | a JSON string, always a string |
- * | `'` | the next `'` | what is between, JSON where it parses as JSON |
- * | `{` or `[` | its closing bracket | JSON |
- * | anything else | the next space | JSON where it parses as JSON, else a string |
+ * | `"` | the closing quote | the JSON string |
+ * | `'` | the next `'` | the text between: JSON if it is valid JSON, else a string |
+ * | `{` or `[` | its closing bracket | the JSON |
+ * | anything else | the next space | JSON if it is valid JSON, else a string |
  *
  * @module
  */
 
 import { parseArgument, parseJson, toLine } from "./json.ts";
+import { visible } from "./output.ts";
 
 /** A word of a line. */
 export interface Word {
-  /** Where it begins in the line. */
+  /** Its position in the line. */
   start: number;
   /** As it was typed. */
   source: string;
-  /** What closes it is there. */
+  /** Whether its closing quote or bracket is there. */
   closed: boolean;
 }
 
-/** Takes a line apart. The last word may not be closed yet. */
+/** Splits a line into words. The last one may not be closed yet. */
 export function words(line: string): Word[] {
   const found: Word[] = [];
   for (let at = 0; at < line.length;) {
@@ -38,7 +40,7 @@ export function words(line: string): Word[] {
   return found;
 }
 
-/** Where the word at `at` ends; undefined if what closes it is missing. */
+/** Where the word at `at` ends; undefined if it is not closed. */
 function endOf(line: string, at: number): number | undefined {
   const first = line[at];
   if (first === '"') return endOfString(line, at);
@@ -67,9 +69,9 @@ function endOfBrackets(line: string, from: number): number | undefined {
 }
 
 /**
- * The text of a word, its quotes taken off.
+ * The text of a word, without its quotes.
  *
- * @throws {SyntaxError} if it is not closed or no JSON.
+ * @throws {SyntaxError} if it is not closed or not valid JSON.
  */
 export function textOf({ source, closed }: Word): string {
   if (!closed) throw new SyntaxError(`Cannot read the line: a word is not closed: received ${source}`);
@@ -80,7 +82,8 @@ export function textOf({ source, closed }: Word): string {
 /**
  * The value of a word.
  *
- * @throws {SyntaxError} if it is not closed or no JSON.
+ * @throws {SyntaxError} if it is not closed or not valid JSON.
+ * @throws {RangeError} if a number in it does not fit.
  */
 export function valueOf(word: Word): unknown {
   const text = textOf(word);
@@ -91,13 +94,28 @@ export function valueOf(word: Word): unknown {
 function jsonOf(text: string): unknown {
   try {
     return parseJson(text);
-  } catch {
-    throw new SyntaxError(`Cannot read the line: a word is no JSON: received ${text}`);
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    throw new SyntaxError(`Cannot read the line: a word is not valid JSON: received ${text}`);
   }
 }
 
-/** How a value is typed, continuing `begun`: without quotes where that reads back as the same. */
+/**
+ * How a value is typed, continuing `begun`: without quotes where that reads back as the same. The result may go
+ * to a terminal, wherever the value comes from.
+ */
 export function typed(value: unknown, begun: string): string {
-  const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && parseArgument(value) === value;
+  const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && visible(value) === value &&
+    isItself(value);
   return bare && !begun.startsWith('"') ? value : toLine(value);
+}
+
+/** Whether a text that is typed without quotes stands for itself. */
+function isItself(text: string): boolean {
+  try {
+    return parseArgument(text) === text;
+  } catch {
+    // A number that does not fit.
+    return false;
+  }
 }

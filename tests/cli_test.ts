@@ -7,10 +7,13 @@
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../client.ts";
 import { MemStore } from "../server.ts";
-import type { Arg } from "../commands/dispatch.ts";
+import type { Arg } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
 import { Extension } from "../wire/codec.ts";
-import { parseArgument, toLine, toText } from "../terminal/json.ts";
+import { parseArgument, parseJson, toLine, toText } from "../terminal/json.ts";
+import { visible } from "../terminal/output.ts";
+import { transferOf } from "../terminal/progress.ts";
+import { typed } from "../terminal/words.ts";
 import { TempDir } from "./host.ts";
 import manifest from "../deno.json" with { type: "json" };
 
@@ -28,10 +31,16 @@ interface Output {
 }
 
 /** Runs a command line to its end. */
-async function memstore(...args: string[]): Promise<Output> {
+function memstore(...args: string[]): Promise<Output> {
+  return memstoreIn({}, ...args);
+}
+
+/** The same, in an environment. */
+async function memstoreIn(env: Record<string, string>, ...args: string[]): Promise<Output> {
   const flags = ["run", "--quiet", ...permissions("compile"), `${ROOT}cli.ts`];
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [...flags, ...args],
+    env,
     stdin: "null",
   })
     .output();
@@ -53,10 +62,13 @@ class Host implements AsyncDisposable {
   readonly #lines: ReadableStreamDefaultReader<string>;
   #unread = "";
 
-  constructor(...endpoints: string[]) {
-    const args = ["run", "--quiet", ...permissions("start"), `${ROOT}cli.ts`, "serve", ...endpoints];
-    this.#child = new Deno.Command(Deno.execPath(), { args, stdin: "null", stdout: "piped", stderr: "null" })
-      .spawn();
+  /** @param endpoints What it serves; or its environment, which says what. */
+  constructor(...endpoints: string[] | [env: Record<string, string>]) {
+    const words = endpoints.filter((each) => typeof each === "string");
+    const env = endpoints.find((each) => typeof each !== "string");
+    const args = ["run", "--quiet", ...permissions("start"), `${ROOT}cli.ts`, "serve", ...words];
+    const options = { args, env, stdin: "null", stdout: "piped", stderr: "null" } as const;
+    this.#child = new Deno.Command(Deno.execPath(), options).spawn();
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
@@ -71,6 +83,10 @@ class Host implements AsyncDisposable {
     const line = this.#unread.slice(0, end);
     this.#unread = this.#unread.slice(end + 1);
     return line;
+  }
+
+  get pid(): number {
+    return this.#child.pid;
   }
 
   kill(signal: Deno.Signal): void {
@@ -122,13 +138,27 @@ Deno.test("memstore done ends the host with 0", async () => {
   assert.ok(!await exists(path));
 });
 
-Deno.test("memstore serve with an endpoint that a living host serves fails with one line", async () => {
+Deno.test("memstore serve with an endpoint that a living host serves fails with 1, and names its process", async () => {
   await using dir = new TempDir();
   await using host = new Host(`${dir.path}/a.sock`);
   await host.line();
   const { code, stdout, stderr } = await memstore("serve", `${dir.path}/a.sock`);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
-  assert.match(stderr, /^memstore: Cannot serve ipc:\S+: another host serves it\n$/);
+  assert.equal(
+    stderr,
+    `memstore: Cannot serve ipc://${dir.path}/a.sock: another host serves it, process ${host.pid}\n`,
+  );
+});
+
+Deno.test("MEMSTORE_ENDPOINT is the endpoint of memstore serve and of its clients", async () => {
+  await using dir = new TempDir();
+  const env = { MEMSTORE_ENDPOINT: `${dir.path}/a.sock` };
+  await using host = new Host(env);
+  assert.equal(await host.line(), `memstore ready on ipc://${dir.path}/a.sock`);
+  assert.deepEqual(await memstoreIn(env, "ping"), { code: 0, stdout: '"pong"\n', stderr: "" });
+  assert.equal((await memstoreIn(env, "endpoint")).stdout, `ipc://${dir.path}/a.sock\n`);
+  // A flag overrides it.
+  assert.equal((await memstoreIn(env, "endpoint", "-e", "tcp://x:1")).stdout, "tcp://x:1\n");
 });
 
 Deno.test("memstore serve with what is no endpoint is a usage error", async () => {
@@ -209,7 +239,7 @@ Deno.test("memstore send reaches commands of the host's own", () =>
     assert.deepEqual(code, 2);
     assert.match(
       stderr,
-      /^memstore: Cannot run: unknown command 'rename'.* memstore send '\["rename"\]'\nusage: memstore .*\n$/,
+      /^memstore: Cannot run: there is no command of this name: received rename \(.*: memstore send '\["rename"\]'\)\nusage: /,
     );
   }));
 
@@ -217,24 +247,93 @@ Deno.test("memstore tells an error of the host in one line on stderr, with exit 
   hosted(async (_, path) => {
     const { code, stdout, stderr } = await memstore("-e", path, "send", '["no\\u001bne"]');
     assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
-    assert.deepEqual(stderr, "memstore: Cannot find a command of this name: received no ne\n");
+    assert.deepEqual(stderr, "memstore: Cannot find a command of this name: received no\\u001bne\n");
   }));
 
-Deno.test("memstore gives up after --timeout where no host is", async () => {
+Deno.test("memstore says at once where no host is, and waits for one with --wait", async () => {
   await using dir = new TempDir();
-  const { code, stdout, stderr } = await memstore("get", "t", "k", "-t", "0.2", "-e", `${dir.path}/none`);
+  const path = `${dir.path}/a.sock`;
+  const none = `memstore: Cannot get: no host at ipc://${path}`;
+  const start = performance.now();
+  const { code, stdout, stderr } = await memstore("get", "t", "k", "-e", path);
+  // (Nearly all of it is the time that the process takes to start; the timeout is 5 s.)
+  assert.ok(performance.now() - start < 4000);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
-  assert.deepEqual(stderr, `memstore: Cannot get: no host at ipc://${dir.path}/none within 200 ms\n`);
+  assert.equal(stderr, `${none}: start one with: memstore serve ${path}\n`);
+  const waited = performance.now();
+  assert.match((await memstore("get", "t", "k", "-w", "500ms", "-e", path)).stderr, /no host at/);
+  assert.ok(performance.now() - waited > 500);
+  const waiting = memstore("ping", "--wait", "1m", "-e", path);
+  await using host = new Host(path);
+  await host.line();
+  assert.deepEqual(await waiting, { code: 0, stdout: '"pong"\n', stderr: "" });
+});
+
+Deno.test("memstore takes durations with a unit, and plain numbers as seconds", () =>
+  hosted(async (_, path, store) => {
+    store.command("sleep", {
+      args: [],
+      help: "Replies after 2 s.",
+      run: () => new Promise((resolve) => setTimeout(() => resolve("late"), 2000)),
+    });
+    for (const [timeout, text] of [["100ms", "100 ms"], ["0.1s", "100 ms"], [".1", "100 ms"]]) {
+      const { code, stderr } = await memstore("-t", timeout, "-e", path, "send", '["sleep"]');
+      if (timeout === ".1") assert.equal(code, 2);
+      else assert.ok(code === 1 && stderr.includes(`did not answer within ${text}`), stderr);
+    }
+    const { stderr } = await memstore("-t", "0.1", "-e", path, "send", '["sleep"]');
+    assert.match(stderr, /did not answer within 100 ms/);
+    assert.equal(await printed("-t", "1m", "-e", path, "send", '["sleep"]'), '"late"\n');
+  }));
+
+Deno.test("memstore says how to get in parts what is too large for a reply", async () => {
+  await using dir = new TempDir();
+  const path = `${dir.path}/a.sock`;
+  await using store = new MemStore(path, { limits: { message: 2000 } });
+  await store.start();
+  await using client = new MemStoreClient(path);
+  for (let i = 0; i < 100; i++) await client.set("t", `key ${i}`, "x".repeat(30));
+  for (let i = 0; i < 100; i++) await client.push("s", `member ${i} `.padEnd(40));
+  for (
+    const [name, scan] of [["all", "scan"], ["list_set", "scan_set"]]
+  ) {
+    const { code, stderr } = await memstore("-e", path, name, name === "all" ? "t" : "s");
+    assert.equal(code, 1);
+    assert.match(stderr, new RegExp(`^memstore: Cannot .*: ${scan} replies in parts\n$`));
+  }
 });
 
 const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
   [/^Cannot get: missing required argument 'key'$/, "memstore get [options] <table> <key>", ["get", "t"]],
   [/^Cannot get: too many arguments/, "memstore get [options] <table> <key>", ["get", "t", "k", "v"]],
   [/^Cannot get: unknown option '--jso'/, "memstore get [options] <table> <key>", ["get", "t", "k", "--jso"]],
-  [/^Cannot send: .* a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
-  [/^Cannot send: .* a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
+  [/^Cannot send: a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
+  [/^Cannot send: a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
   [/^Cannot run: .*'0' is invalid/, "memstore [options] [command]", ["-t", "0", "ping"]],
-  [/^Cannot help: .* received nope$/, "memstore help [options] [command]", ["help", "nope"]],
+  [/^Cannot run: .*'soon' is invalid/, "memstore [options] [command]", ["-t", "soon", "ping"]],
+  [/^Cannot run: .*'3x' is invalid/, "memstore [options] [command]", ["-w", "3x", "ping"]],
+  [/^Cannot run: .*the port is missing/, "memstore [options] [command]", ["-e", "tcp://foo", "ping"]],
+  [
+    /^Cannot run: there is no command of this name: received version \(/,
+    "memstore [options] [command]",
+    ["version"],
+  ],
+  [/^Cannot run: .* received gett, did you mean get\? \(/, "memstore [options] [command]", [
+    "gett",
+    "t",
+    "k",
+  ]],
+  [/^Cannot read a number: .*received 1e400$/, "memstore set [options] <table> <key> <value> [seconds]", [
+    "set",
+    "t",
+    "k",
+    "[1e400]",
+  ]],
+  [/^Cannot read a number: .*received -1e400$/, "memstore send [options] <command>", [
+    "send",
+    '["set", "t", "k", -1e400]',
+  ]],
+  [/^Cannot show help: .* received nope$/, "memstore help [options] [command]", ["help", "nope"]],
 ];
 
 for (const [why, usage, args] of USAGE_ERRORS) {
@@ -265,9 +364,9 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   }
   assert.match(
     await printed("help", "get"),
-    /^Usage: memstore get \[options\] <table> <key>\n\nThe value of a key/,
+    /^Usage: memstore get \[options\] <table> <key>\n\nReturns the value of a key/,
   );
-  assert.match(await printed("help", "store"), /The path is the host's/);
+  assert.match(await printed("help", "store"), /relative to the host's data directory/);
 });
 
 Deno.test("memstore --version prints the version of deno.json", async () => {
@@ -318,6 +417,55 @@ Deno.test("an argument is JSON where it parses as JSON, else a string", () => {
   ];
   for (const [argument, value] of cases) assert.deepEqual(parseArgument(argument), value, argument);
   assert.deepEqual(Object.hasOwn(parseArgument('{"__proto__":1}') as object, "__proto__"), true);
+});
+
+Deno.test("a number that does not fit is refused, and is not taken for infinity, 0 or a string", () => {
+  for (const text of ["1e400", "-1e400", "1e-400", "0.001e-400", '{"a":[1E+400]}', "9".repeat(400) + ".5"]) {
+    assert.throws(() => parseArgument(text), /^RangeError: Cannot read a number: .*received/, text);
+    assert.throws(() => parseJson(text), RangeError);
+  }
+  const fits: [string, unknown][] = [["0e999", 0], ["-0.000", -0], ["5e-324", 5e-324], ['"1e400"', "1e400"]];
+  for (const [text, value] of fits) assert.ok(Object.is(parseArgument(text), value), text);
+});
+
+Deno.test("an integer of more than 64 bits is refused where it is sent, with all its digits kept until then", () =>
+  hosted(async (_, path) => {
+    const { code, stderr } = await memstore("-e", path, "set", "t", "k", "1" + "0".repeat(30));
+    assert.equal(code, 1);
+    assert.match(stderr, /^memstore: Cannot encode .*10{30}.*\n$/);
+  }));
+
+Deno.test("text of others is visible on a terminal: C0, C1 and bidirectional controls", () => {
+  const orders = [
+    "\0",
+    "\x1b",
+    "\x7f",
+    "\x80",
+    "\x9b",
+    "\x9f",
+    "\u061c",
+    "\u200e",
+    "\u202e",
+    "\u2066",
+    "\u2069",
+  ];
+  for (const order of orders) {
+    const code = `\\u${order.charCodeAt(0).toString(16).padStart(4, "0")}`;
+    assert.equal(visible(`a${order}b`), `a${code}b`);
+    assert.equal(toLine({ [order]: [order] }), `{"${code}":["${code}"]}`);
+    assert.equal(toText(order), `"${code}"`);
+    assert.equal(typed(order, ""), `"${code}"`);
+    assert.equal(typed(`a${order}`, "a"), `"a${code}"`);
+  }
+  assert.equal(visible("a\r\n\tb é 😀"), "a\\r\\n\\tb é 😀");
+});
+
+Deno.test("a command's progress is that of its own transfer", () => {
+  assert.deepEqual(transferOf(["store", "a.msgpack", true]), { what: "store", where: "a.msgpack" });
+  assert.deepEqual(transferOf(["restore", "a.msgpack"]), { what: "restore", where: "a.msgpack" });
+  assert.deepEqual(transferOf(["s3store", "b", "k/l"]), { what: "store", where: "s3://b/k/l" });
+  assert.deepEqual(transferOf(["s3restore", "b", "k"]), { what: "restore", where: "s3://b/k" });
+  assert.equal(transferOf(["get", "t", "k"]), undefined);
 });
 
 Deno.test("what only looks like bytes or an extension stays an object", () => {

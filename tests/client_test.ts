@@ -73,7 +73,7 @@ Deno.test("every command has a method, and answers as the design says", async ()
   assert.deepEqual((await client.commands()).find(({ name }) => name === "in_set"), {
     name: "in_set",
     args: ["set", "value"],
-    help: "Whether a value is a member of a set.",
+    help: "Returns whether a value is a member of a set.",
   });
   assert.equal((await client.store("state"))[0], "stored");
   assert.equal((await client.restore("state"))[0], "restored");

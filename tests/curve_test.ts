@@ -81,45 +81,119 @@ Deno.test("keys are written for their owner alone, never over a file, and refuse
   await assert.rejects(writeKeys(`${directory.path}/b.key`), /b\.key\.pub: File exists/);
   assert.deepEqual(await readKeys(path), { publicKey, secretKey });
   assert.throws(() => Deno.statSync(`${directory.path}/b.key`), Deno.errors.NotFound);
-  Deno.chmodSync(path, 0o644);
-  await assert.rejects(readKeys(path), /for you alone: chmod 600/);
+  for (const mode of [0o640, 0o620, 0o610, 0o604, 0o602, 0o601]) {
+    Deno.chmodSync(path, mode);
+    await assert.rejects(readKeys(path), /for you alone \(chmod 600\): its mode is 6/, mode.toString(8));
+  }
+  Deno.chmodSync(path, 0o400);
+  assert.deepEqual(await readKeys(path), { publicKey, secretKey });
+  Deno.chmodSync(path, 0o600);
   Deno.writeTextFileSync(path, secretKey.slice(1));
   await assert.rejects(readKeys(path), (error: Error) => !error.message.includes(secretKey.slice(1)));
 });
 
-Deno.test("a list of clients is read again when it changes; one that is wrong is not taken, and names the line", async () => {
-  await using directory = new TempDir();
-  const path = `${directory.path}/clients`;
-  const [a, b] = [(await makeKeys()).publicKey, (await makeKeys()).publicKey];
-  const failures: string[] = [];
-  const open = () => new Clients(path, (why) => failures.push(why));
-  const write = (text: string) => Deno.writeTextFileSync(path, text);
-  assert.throws(open, /Cannot read the authorized clients: .*No such file/);
+/** A list of clients in a file of its own, and what it told. */
+class List implements AsyncDisposable {
+  readonly #directory = new TempDir();
+  readonly path = `${this.#directory.path}/clients`;
+  readonly failures: string[] = [];
+  readonly removed: string[] = [];
+  #clients: Clients | undefined;
+
+  write(...lines: string[]): void {
+    Deno.writeTextFileSync(this.path, lines.join("\n"));
+  }
+
+  open(): Clients {
+    this.#clients?.close();
+    return this.#clients = new Clients(this.path, {
+      failed: (why) => this.failures.push(why),
+      removed: (keys) => this.removed.push(...keys),
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#clients?.close();
+    await this.#directory[Symbol.asyncDispose]();
+  }
+}
+
+const publicKeys = async (count: number) =>
+  await Promise.all(Array.from({ length: count }, async () => (await makeKeys()).publicKey));
+
+/** Waits until something holds; fails where it never does. */
+async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = performance.now() + 20_000;
+  while (!await holds()) {
+    assert.ok(performance.now() < end, `it does not come about: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+Deno.test("a list of clients is read again when it changes; a host does not start with one that has a fault", async () => {
+  await using list = new List();
+  const [a, b] = await publicKeys(2);
+  assert.throws(() => list.open(), /Cannot read the authorized clients: .*No such file/);
   for (
     const [text, why] of [
       [`${a} owner x`, /clients:1: the right must be read, write or admin: received owner/],
       [`# fine\n\nnonsense read x`, /clients:3: it must begin with a public key/],
       [`${a}`, /clients:1: the right must be .* received none/],
       [`${a} read x\n${a} write y`, /clients:2: the key is there twice/],
+      [`x\ny\n${a} read`, /clients:1: .*; .*clients:2: /],
     ] as const
   ) {
-    write(text);
-    assert.throws(open, why);
+    list.write(text);
+    assert.throws(() => list.open(), why);
   }
-  write(`  ${a}\tread   first client # comment\n#${b} read x`);
-  const clients = open();
+  list.write(`  ${a}\tread   first client # comment\n#${b} read x`);
+  const clients = list.open();
   assert.deepEqual(clients.find(a), { right: "read", name: "first client" });
   assert.equal(clients.find(b), undefined);
-  const changed = async (text: string) => {
-    write(text);
-    await new Promise((resolve) => setTimeout(resolve, 150));
-  };
-  await changed(`${b} admin second`);
-  assert.equal(clients.find(a), undefined);
+  list.write(`${b} admin second`);
+  await until(() => clients.find(a) === undefined, "the key is removed");
   assert.deepEqual(clients.find(b), { right: "admin", name: "second" });
-  await changed(`${b} everything`);
-  assert.deepEqual(clients.find(b), { right: "admin", name: "second" });
-  assert.equal(failures.length, 1);
+  assert.deepEqual([list.removed, list.failures], [[a], []]);
+});
+
+Deno.test("a list of clients with a fault removes keys and lowers rights, but adds none and raises none", async () => {
+  await using list = new List();
+  const [kept, lowered, raised, removed, broken, twice, added] = await publicKeys(7);
+  list.write(
+    `${kept} write`,
+    `${lowered} admin`,
+    `${raised} read`,
+    `${removed} admin`,
+    `${broken} admin`,
+    `${twice} admin`,
+  );
+  const clients = list.open();
+  const rights = () =>
+    [kept, lowered, raised, removed, broken, twice, added].map((key) => clients.find(key)?.right);
+  list.write(
+    `${kept} write`,
+    `${lowered} read`,
+    `${raised} admin`,
+    `${broken} everything`,
+    `${twice} write`,
+    `${twice} read`,
+    `${added} read`,
+  );
+  await until(() => list.failures.length > 0, "the fault is told");
+  assert.deepEqual(rights(), ["write", "read", "read", undefined, undefined, "read", undefined]);
+  assert.deepEqual(list.removed, [removed, broken]);
+  assert.match(list.failures[0], /clients:4: the right must be .*; .*clients:6: the key is there twice/);
+  // Another list with a fault, too, takes away only.
+  list.write("nonsense", `${kept} admin`, `${lowered} admin`, `${removed} read`);
+  await until(() => list.failures.length > 1, "the other fault is told");
+  assert.deepEqual(rights(), ["write", "read", undefined, undefined, undefined, undefined, undefined]);
+  list.write(`${lowered} admin`, `${added} read`);
+  await until(() => clients.find(added) !== undefined, "the whole list is read");
+  assert.deepEqual(rights(), [undefined, "admin", undefined, undefined, undefined, undefined, "read"]);
+  Deno.removeSync(list.path);
+  await until(() => clients.find(added) === undefined, "a list that was deleted authorizes nobody");
+  assert.deepEqual(rights(), Array(7).fill(undefined));
+  assert.match(list.failures.at(-1)!, /No such file/);
 });
 
 Deno.test("clients with keys are served by their rights; every command has one", async () => {
@@ -189,18 +263,44 @@ Deno.test("no key, a wrong key, another host's key: no connection, an error that
   assert.throws(() => new MemStoreClient(setting.endpoint, { key: "x" }), TypeError);
 });
 
-Deno.test("a client whose key is taken from the list gets nothing more, though it is connected", async () => {
-  await using setting = await Setting.start({ friend: "write", other: "admin" });
-  const friend = setting.client("friend");
+Deno.test("a client whose key is removed is disconnected and not let in again, also where the list has a fault or is deleted", async () => {
+  await using setting = await Setting.start({
+    friend: "write",
+    first: "read",
+    second: "read",
+    other: "admin",
+  });
+  const [friend, first, second, other] = ["friend", "first", "second", "other"].map((name) =>
+    setting.client(name)
+  );
+  const cutOff = () => setting.lines.filter(({ why }) => /key is not authorized any more/.test(String(why)));
+  const denied = async (client: MemStoreClient) => {
+    // (What is pending when the connection is closed rejects with DISCONNECTED.)
+    await client.get("t", "k").catch(() => {});
+    await assert.rejects(client.get("t", "k"), { code: "DENIED" });
+  };
   await friend.set("t", "k", 1);
-  setting.authorize({ friend: "read", other: "admin" });
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  await assert.rejects(friend.set("t", "k", 2), { code: "DENIED" });
-  assert.equal(await friend.get("t", "k"), 1);
-  setting.authorize({ other: "admin" });
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  await assert.rejects(friend.get("t", "k"), { code: "DENIED", message: /not authorized any more/ });
-  assert.equal(await setting.client("other").get("t", "k"), 1);
+  for (const client of [first, second, other]) assert.equal(await client.get("t", "k"), 1);
+  const refused = () => friend.set("t", "k", 2).then(() => false, ({ code }) => code === "DENIED");
+  setting.authorize({ friend: "read", first: "read", second: "read", other: "admin" });
+  await until(refused, "the right is lowered");
+  assert.equal(await friend.get("t", "k"), 2);
+  // Nobody sends anything: the connection is closed all the same.
+  setting.authorize({ friend: "read", second: "read", other: "admin" });
+  await until(() => cutOff().length === 1, "the first is disconnected");
+  await denied(first);
+  setting.authorize({ friend: "read", other: "admin", stranger: "nonsense" });
+  await until(() => cutOff().length === 2, "the second is disconnected");
+  await denied(second);
+  assert.equal(await friend.get("t", "k"), 2);
+  assert.equal(await setting.client("other").get("t", "k"), 2);
+  assert.ok(
+    setting.lines.some(({ event, why }) => event === "authorized clients" && /:5: /.test(String(why))),
+  );
+  Deno.removeSync(`${setting.path}/clients`);
+  await until(() => cutOff().length === 5, "all are disconnected");
+  await denied(friend);
+  await denied(other);
 });
 
 Deno.test("bytes that are no ZeroMQ, or ZeroMQ without keys, get no byte of data out", async () => {

@@ -136,6 +136,8 @@ for (
     ["ipc://a\tb", "a name, a path or an address is needed"],
     ["ipc://", "nothing follows the scheme"],
     ["tcp://", "nothing follows the scheme"],
+    ["tcp://foo", "the port is missing, as in tcp://foo:5757"],
+    ["tcp://[::1]", "the port is missing, as in tcp://[::1]:5757"],
     ["ipc://*", "a path is needed, not a wildcard"],
     ["http://localhost", scheme],
     ["udp://127.0.0.1:1", scheme],
@@ -166,7 +168,7 @@ Deno.test(`a path of ${most} bytes is taken, one of ${most + 1} is refused`, () 
   // Bytes, not characters.
   assert.throws(() => address("./".padEnd(most, "é")), refused);
   // What is no path has no such bound.
-  assert.equal(address(`tcp://${path}a`), `tcp://${path}a`);
+  assert.equal(address(`tcp://${path}a:1`), `tcp://${path}a:1`);
 });
 
 Deno.test("a bare name is as long as its path can be", () => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
+import { replyShape } from "../commands/table.ts";
 import { encoded, Reader } from "../wire/codec.ts";
 import { ZMQ } from "../wire/libzmq.ts";
 import { readReply } from "../wire/message.ts";
@@ -29,13 +30,13 @@ Deno.test("a reply that is none is an error of ours, wherever its bytes end and 
     ]
   ) {
     assert.throws(
-      () => readReply("get", new Reader(new Uint8Array(bytes))),
+      () => readReply("value", new Reader(new Uint8Array(bytes))),
       MalformedError,
       String(bytes.slice(0, 50)),
     );
   }
   for (const name of ["all", "scan"]) {
-    assert.throws(() => readReply(name, new Reader(new Uint8Array([0, 1]))), MalformedError);
+    assert.throws(() => readReply(replyShape(name), new Reader(new Uint8Array([0, 1]))), MalformedError);
   }
 });
 

@@ -60,13 +60,22 @@ export class Host implements AsyncDisposable {
    * Starts a host that serves a path and perhaps other endpoints.
    *
    * @param maxOpenFiles What the system allows it.
+   * @param maxFileBytes How long it lets a file of its become: a write beyond fails.
    */
   static async startWith(
-    { endpoints = [], maxOpenFiles }: { endpoints?: string[]; maxOpenFiles?: number },
+    { endpoints = [], flags = [], maxOpenFiles, maxFileBytes }: {
+      endpoints?: string[];
+      flags?: string[];
+      maxOpenFiles?: number;
+      maxFileBytes?: number;
+    },
   ): Promise<Host> {
     const directory = new TempDir();
     const all = [`${directory.path}/host.sock`, ...endpoints];
-    const host = Host.#spawn(directory, all, maxOpenFiles);
+    const limits = (maxOpenFiles === undefined ? "" : `ulimit -n ${maxOpenFiles} && `) +
+      // (It counts blocks of 512 bytes, and its signal would end the process.)
+      (maxFileBytes === undefined ? "" : `trap "" XFSZ && ulimit -f ${maxFileBytes >> 9} && `);
+    const host = Host.#spawn(directory, [...all, ...flags], limits);
     await host.#ready(all.length);
     return host;
   }
@@ -76,11 +85,10 @@ export class Host implements AsyncDisposable {
     return Host.#spawn(new TempDir(), endpoints);
   }
 
-  static #spawn(directory: TempDir, endpoints: string[], maxOpenFiles?: number): Host {
+  static #spawn(directory: TempDir, endpoints: string[], limits = ""): Host {
     const deno = [Deno.execPath(), "run", "--quiet", ...START, new URL("cli.ts", ROOT).pathname, "serve"];
-    const limit = maxOpenFiles === undefined ? "" : `ulimit -n ${maxOpenFiles} && `;
     const process = new Deno.Command("sh", {
-      args: ["-c", `${limit}exec "$@"`, "sh", ...deno, ...endpoints],
+      args: ["-c", `${limits}exec "$@"`, "sh", ...deno, ...endpoints],
       cwd: directory.path,
       stdin: "null",
       stdout: "piped",
@@ -97,6 +105,11 @@ export class Host implements AsyncDisposable {
   async error(): Promise<string> {
     await this.#drained;
     return this.#error;
+  }
+
+  /** Sends a signal. */
+  kill(signal: Deno.Signal): void {
+    this.#process.kill(signal);
   }
 
   /** Sends a signal and waits for the end. */

@@ -7,6 +7,7 @@ import { Host, Peer } from "./host.ts";
 import { concat } from "./hostiles.ts";
 
 const HEADER = [0x4d, 1, 9, 9];
+const BATCH = [0x4d, 0x81, 9, 9];
 const ping = encoded(["ping"]);
 const set = (key: number) => encoded(["set", "t", key, 1]);
 
@@ -22,15 +23,17 @@ function replies(payload: Uint8Array): unknown[][] {
 const codes = (payload: Uint8Array) =>
   replies(payload).map(([status, value]) => status === 0 ? value : (value as string[])[0]);
 
-Deno.test("a host refuses what it cannot read, runs nothing of it, and serves on", async () => {
+Deno.test("a host runs nothing of a message that it cannot read, nor of a batch that holds a bad command", async () => {
   await using host = await Host.start();
   await using peer = await Peer.connect(host.endpoint);
   await using client = new MemStoreClient(host.endpoint);
-  const native = async (payload: Uint8Array) => {
-    const frames = await peer.request([[], HEADER, payload]);
-    assert.deepEqual(frames.slice(0, 2), [new Uint8Array(), new Uint8Array(HEADER)]);
+  const send = async (header: number[], payload: Uint8Array) => {
+    const frames = await peer.request([[], header, payload]);
+    assert.deepEqual(frames.slice(0, 2), [new Uint8Array(), new Uint8Array(header)]);
     return codes(frames[2]);
   };
+  const native = (payload: Uint8Array) => send(HEADER, payload);
+  const batch = (payload: Uint8Array) => send(BATCH, payload);
   assert.deepEqual(await native(ping), ["pong"]);
 
   const whole = set(1);
@@ -52,22 +55,30 @@ Deno.test("a host refuses what it cannot read, runs nothing of it, and serves on
   assert.deepEqual(await native(deep), ["BAD_REQUEST"]);
 
   for (const item of [1, "ping", null, {}, []]) {
-    assert.deepEqual(await native(concat(set(4), encoded(item))), ["NOT_RUN", "BAD_REQUEST"]);
+    assert.deepEqual(await batch(concat(set(4), encoded(item))), ["NOT_RUN", "BAD_REQUEST"]);
   }
-  assert.deepEqual(await native(concat(set(5), encoded(["no such command"]))), [
+  assert.deepEqual(await batch(concat(set(5), encoded(["no such command"]))), [
     "NOT_RUN",
     "UNKNOWN_COMMAND",
   ]);
-  assert.deepEqual(await native(concat(set(6), encoded([1]))), ["NOT_RUN", "UNKNOWN_COMMAND"]);
+  assert.deepEqual(await batch(concat(set(6), encoded([1]))), ["NOT_RUN", "UNKNOWN_COMMAND"]);
   assert.deepEqual(await native(encoded(["x".repeat(100_000)])), ["UNKNOWN_COMMAND"]);
   for (
     const command of [["get", "t"], ["get", "t", 1, 2], ["ping", 1], ["store"], ["store", 1], ["restore", {}]]
   ) {
-    assert.deepEqual(await native(concat(encoded(command), set(7))), ["BAD_ARGUMENT", "NOT_RUN"]);
+    assert.deepEqual(await batch(concat(encoded(command), set(7))), ["BAD_ARGUMENT", "NOT_RUN"]);
   }
   assert.equal(await client.size("t"), 0, "nothing ran");
   assert.deepEqual(await native(concat(set(8), ping)), [1, "pong"]);
   assert.equal(await client.size("t"), 1);
+
+  // Without the mark, each stands on its own.
+  for (const command of [["get", "t"], ["nope"], 1]) {
+    const [before, refused, after] = await native(concat(set(9), encoded(command), set(10)));
+    assert.deepEqual([before, after], [1, 1]);
+    assert.match(String(refused), /^(BAD_ARGUMENT|UNKNOWN_COMMAND|BAD_REQUEST)$/);
+  }
+  assert.equal(await client.size("t"), 3);
 });
 
 Deno.test("a host answers envelopes that it cannot read, and serves on", async () => {

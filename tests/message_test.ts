@@ -18,6 +18,7 @@ Deno.test("parseRequest() takes a legacy request: routing id, empty frame, paylo
   assert.deepEqual(parseRequest([id, empty, payload]), {
     envelope: [id, empty],
     legacy: true,
+    batch: false,
     payload,
     fault: undefined,
   });
@@ -29,6 +30,7 @@ Deno.test("parseRequest() takes a native request, whose header belongs to the en
     assert.deepEqual(request, {
       envelope: [id, empty, headed(length)],
       legacy: false,
+      batch: false,
       payload,
       fault: undefined,
     });
@@ -48,6 +50,7 @@ Deno.test("parseRequest() takes an empty payload for what it is: no delimiter", 
   assert.deepEqual(parseRequest([id, empty, empty]), {
     envelope: [id, empty],
     legacy: true,
+    batch: false,
     payload: empty,
     fault: undefined,
   });
@@ -75,14 +78,37 @@ Deno.test("parseRequest() finds fault with a frame that is no header, and answer
   }
 });
 
+Deno.test("parseRequest() takes the mark of a batch", () => {
+  const marked = bytes(0x4d, 0x81, 1, 2, 3, 4);
+  const request = parseRequest([id, empty, marked, payload]);
+  assert.deepEqual(request, {
+    envelope: [id, empty, marked],
+    legacy: false,
+    batch: true,
+    payload,
+    fault: undefined,
+  });
+  assert.deepEqual(header(7, true), bytes(0x4d, 0x81, 0, 0, 0, 7));
+  assert.equal(parseRequest([id, empty, header(7), payload]).batch, false);
+});
+
+Deno.test("parseRequest() finds fault with a long envelope, and repeats none of it", () => {
+  const long = bytes(...Array(600).fill(1));
+  for (const frames of [[id, long, empty, payload], [id, long, empty, headed(6), payload]]) {
+    const { envelope, fault } = parseRequest(frames);
+    assert.deepEqual(envelope, [id, empty]);
+    assert.match(fault!, /^an envelope has 512 bytes at most: received 6\d\d$/);
+  }
+});
+
 for (
   const [what, head, text] of [
     [
       "of an unknown version",
       bytes(0x4d, 2, 9),
-      "version 1 of the protocol is spoken here: received version 2",
+      "the host speaks version 1 of the protocol: received 2",
     ],
-    ["of version 0", bytes(0x4d, 0), "version 1 of the protocol is spoken here: received version 0"],
+    ["of version 0", bytes(0x4d, 0), "the host speaks version 1 of the protocol: received 0"],
     ["of 1 byte", headed(1), "a header has 2 bytes at least: received 1"],
     ["of 33 bytes", headed(33), "a header has 32 bytes at most: received 33"],
   ] as const

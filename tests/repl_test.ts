@@ -78,8 +78,8 @@ Deno.test("memstore repl goes on after errors, and its exit code tells of them",
   assert.deepEqual(stderr.split("\n"), [
     "memstore: Cannot find a command of this name: received nope",
     'memstore: Cannot read the line: a word is not closed: received {"a',
-    'memstore: Cannot read the line: it must be a JSON array, ["name", …]: received [1]',
-    "memstore: Cannot help: there is no command of this name: received nope",
+    'memstore: Cannot read the line: a JSON array ["name", …] is needed: received [1]',
+    "memstore: Cannot show help: there is no command of this name: received nope",
     "",
   ]);
 });

@@ -149,6 +149,24 @@ Deno.test("what a server refuses is named: bucket, rights, clock, and a server t
   }
 });
 
+Deno.test("a region that is not known is named, with the setting", async () => {
+  const config = ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
+  const before = config.map((name) => [name, Deno.env.get(name)] as const);
+  for (const name of config) name.endsWith("FILE") ? Deno.env.set(name, "/dev/null") : Deno.env.delete(name);
+  try {
+    const object = new S3Object("states", "state", CREDENTIALS);
+    const why = {
+      message: "the region of the bucket is not known: set s3.region (--s3-region) or AWS_REGION",
+    };
+    await assert.rejects(object.read(), why);
+    await assert.rejects(object.write(pieces(1)), why);
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+  }
+});
+
 Deno.test("an S3MemStore keeps its state in S3; s3store and s3restore reach any object", async () => {
   await using server = await S3Server.start();
   await using directory = new TempDir();

@@ -10,9 +10,10 @@ import { SettingsError } from "../settings/error.ts";
 import { parseFile } from "../settings/file.ts";
 import { example } from "../settings/init.ts";
 import { bytes, duration, type Kind } from "../settings/kinds.ts";
-import { readSettings } from "../settings/read.ts";
+import { readClientSettings, readSettings } from "../settings/read.ts";
 import { settings } from "../settings/table.ts";
 import { colored, human, json } from "../terminal/log.ts";
+import { writeKeys } from "../wire/curve.ts";
 import { TempDir } from "./host.ts";
 
 const CLI = new URL("../cli.ts", import.meta.url).pathname;
@@ -166,43 +167,43 @@ Deno.test("a settings file may have comments and trailing commas; its relative p
 
 const FAULTS: [name: string, text: string, expected: string[]][] = [
   ["an unknown key", '{\n "storeEvry": "3s"\n}', [
-    'm.json:2: Cannot take storeEvry: there is no such setting, did you mean "storeEvery"?',
+    'm.json:2: Cannot set storeEvry: there is no such setting, did you mean "storeEvery"?',
   ]],
   ["an unknown key that is like no other", '{"xyz": 1}', [
-    "m.json:1: Cannot take xyz: there is no such setting",
+    "m.json:1: Cannot set xyz: there is no such setting",
   ]],
   ["a key of every object", '{"__proto__": 1, "s3": {"constructor": 1}}', [
-    "m.json:1: Cannot take __proto__: there is no such setting",
-    "m.json:1: Cannot take s3.constructor: there is no such setting",
+    "m.json:1: Cannot set __proto__: there is no such setting",
+    "m.json:1: Cannot set s3.constructor: there is no such setting",
   ]],
   ["a key in the wrong object", '{"region": "r"}', [
-    'm.json:1: Cannot take region: there is no such setting, did you mean "region" in "s3"?',
+    'm.json:1: Cannot set region: there is no such setting, did you mean "region" in "s3"?',
   ]],
   ["wrong types", '{"allowAnyPath": "yes",\n"maxMemory": null,\n"s3": 3,\n"endpoints": [1]}', [
-    "m.json:1: Cannot take allowAnyPath: a boolean is needed: received string",
-    "m.json:2: Cannot take maxMemory: a string or a number is needed: received null",
-    "m.json:3: Cannot take s3: an object is needed: received number",
-    "m.json:4: Cannot take endpoints: a string or an array of strings is needed: received array",
+    "m.json:1: Cannot set allowAnyPath: a boolean is needed: received string",
+    "m.json:2: Cannot set maxMemory: a string or a number is needed: received null",
+    "m.json:3: Cannot set s3: an object is needed: received number",
+    "m.json:4: Cannot set endpoints: a string or an array of strings is needed: received array",
   ]],
   ["bad values", '{"storeEvery": "soon",\n"endpoints": "smtp://x",\n"logLevel": "loud"}', [
-    'm.json:1: Cannot take storeEvery: a duration such as 500ms, 30s, 5m or 1h is needed: received "soon"',
-    'm.json:2: Cannot take endpoints: Cannot parse endpoint: the scheme must be one of ipc, tcp: received "smtp://x"',
-    'm.json:3: Cannot take logLevel: it must be one of debug, info, warning, error: received "loud"',
+    'm.json:1: Cannot set storeEvery: a duration such as 500ms, 30s, 5m or 1h is needed: received "soon"',
+    'm.json:2: Cannot set endpoints: Cannot parse endpoint: the scheme must be one of ipc, tcp: received "smtp://x"',
+    'm.json:3: Cannot set logLevel: it must be one of debug, info, warning, error: received "loud"',
   ]],
   ["a key that is there twice", '{"s3": {"region": "a",\n"region": "b"}}', [
-    "m.json:2: Cannot take s3.region: it was said before, in line 1",
+    "m.json:2: Cannot set s3.region: it is set twice, first in line 1",
   ]],
   ["broken syntax", '{"s3": {"region": "a"\n"profile": "b"}}', [
-    "m.json:2: Cannot read the settings: this is no JSON, in or after s3.profile: comma expected",
+    "m.json:2: Cannot read the settings: it is not valid JSON, in or after s3.profile: comma expected",
   ]],
-  ["nothing", "", ["m.json:1: Cannot read the settings: this is no JSON: value expected"]],
+  ["nothing", "", ["m.json:1: Cannot read the settings: it is not valid JSON: value expected"]],
   ["no object", "[]", ["m.json:1: Cannot read the settings: an object is needed: received array of strings"]],
   ["a secret that cannot be one", '{"s3": {"secretAccessKey": 90210, "sessionToken": ""}}', [
-    "m.json:1: Cannot take s3.secretAccessKey: a string is needed: received number",
-    "m.json:1: Cannot take s3.sessionToken: a text that is not empty is needed",
+    "m.json:1: Cannot set s3.secretAccessKey: a string is needed: received number",
+    "m.json:1: Cannot set s3.sessionToken: it must not be empty",
   ]],
   ["a password in an address", '{"s3": {"endpoint": "https://me:hush@x"}}', [
-    "m.json:1: Cannot take s3.endpoint: it may not hold a name and a password",
+    "m.json:1: Cannot set s3.endpoint: it must not contain a name and a password",
   ]],
 ];
 
@@ -234,9 +235,80 @@ Deno.test("a flag wins over the settings file, the file over the environment, th
   }
 });
 
+Deno.test("the settings of a client: a flag overrides the settings file, the file overrides the environment", async () => {
+  await using dir = new TempDir();
+  const file = `${dir.path}/m.json`;
+  const env = {
+    MEMSTORE_ENDPOINT: "env",
+    MEMSTORE_CLIENT_KEY: "/env.key",
+    MEMSTORE_CLIENT_SERVER_KEY: "/env.pub",
+  };
+  await Deno.writeTextFile(file, '{"client": {"endpoint": "file", "key": "file.key"}}');
+  try {
+    for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
+    assert.deepEqual(await readClientSettings(file), {
+      endpoint: "file",
+      key: `${dir.path}/file.key`,
+      serverKey: "/env.pub",
+    });
+    assert.deepEqual(await readClientSettings(), {
+      endpoint: "env",
+      key: "/env.key",
+      serverKey: "/env.pub",
+    });
+    Deno.env.set("MEMSTORE_CONFIG", file);
+    assert.equal((await readClientSettings()).endpoint, "file");
+  } finally {
+    for (const name of [...Object.keys(env), "MEMSTORE_CONFIG"]) Deno.env.delete(name);
+  }
+  assert.match((await run(dir.path, ["endpoint"], env)).stdout, /env\.sock\n$/);
+  assert.match((await run(dir.path, ["endpoint", "--config", file], env)).stdout, /file\.sock\n$/);
+  assert.match(
+    (await run(dir.path, ["endpoint", "--config", file, "-e", "flag"], env)).stdout,
+    /flag\.sock\n$/,
+  );
+});
+
+Deno.test("settings that do not fit each other or the machine are refused, with the place that they come from", async () => {
+  await using dir = new TempDir();
+  const file = `${dir.path}/m.json`;
+  const cases: [text: string, flags: [string, unknown][], problem: RegExp][] = [
+    ['{"storeEvery": "1s"}', [], /^\S+m\.json: Cannot set storeEvery: it needs the setting state,/],
+    ["{}", [["storeEvery", 1000]], /^Cannot set storeEvery: it needs/],
+    ['{"key": "k"}', [], /^\S+m\.json: Cannot set key: it needs the setting authorizedClients,/],
+    [
+      '{"authorizedClients": "k"}',
+      [],
+      /^\S+m\.json: Cannot set authorizedClients: it needs the setting key,/,
+    ],
+    ['{"dataDir": "none"}', [], /^\S+m\.json: Cannot set dataDir: there is no such directory.*\/none$/],
+    ['{"dataDir": "m.json"}', [], /^\S+m\.json: Cannot set dataDir: there is no such directory/],
+    ["{}", [["dataDir", "/none"]], /^Cannot set dataDir: there is no such directory.*received \/none$/],
+  ];
+  for (const [text, flags, expected] of cases) {
+    await Deno.writeTextFile(file, text);
+    await assert.rejects(readSettings(new Map(flags), file), { name: "Error", message: expected }, text);
+  }
+});
+
+Deno.test("memstore config check reads the host's key and its list of clients", async () => {
+  await using dir = new TempDir();
+  await Deno.writeTextFile(`${dir.path}/m.json`, '{"key": "host.key", "authorizedClients": "clients"}');
+  await Deno.writeTextFile(`${dir.path}/host.key`, "no key", { mode: 0o640 });
+  await Deno.writeTextFile(`${dir.path}/clients`, "nonsense read");
+  const { code, stdout, stderr } = await run(dir.path, ["config", "check", "m.json"]);
+  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+  assert.match(
+    stderr,
+    /^memstore: m\.json: Cannot read the secret key .*chmod 600.*\nmemstore: m\.json: Cannot read .* .*clients:1: .*\n$/,
+  );
+});
+
 Deno.test("every setting has one key, one variable and one line of help; secrets have no flag, and serve takes none of a client", () => {
   const all = [...settings.values()];
-  assert.equal(new Set(all.map(({ env }) => env)).size, all.length);
+  // (A host's endpoint is the one that its clients use.)
+  assert.equal(new Set(all.map(({ env }) => env)).size, all.length - 1);
+  assert.equal(settings.get("client.endpoint")!.env, settings.get("endpoints")!.env);
   for (const [key, { env, flag, help, secret, default: standard, example }] of settings) {
     assert.match(env, /^MEMSTORE_[A-Z0-9_]+$/, key);
     assert.match(help, /^[A-Z][^\n]*\.$/, key);
@@ -252,6 +324,9 @@ Deno.test("what memstore config init prints passes config check, as it is and wi
   assert.deepEqual([...parseFile(all, "m.json").keys()], [...settings.keys()]);
   assert.deepEqual(await run(dir.path, ["config", "init"]), { code: 0, stdout: example(), stderr: "" });
   await Deno.writeTextFile(`${dir.path}/all.json`, all, { mode: 0o600 });
+  await Deno.mkdir(`${dir.path}/data`);
+  await Deno.writeTextFile(`${dir.path}/clients`, "");
+  await writeKeys(`${dir.path}/host.key`);
   assert.deepEqual(await run(dir.path, ["config", "check", "all.json"]), {
     code: 0,
     stdout: "all.json is fine\n",
@@ -268,7 +343,7 @@ Deno.test("memstore config init FILE writes a file for its owner alone, and neve
   await Deno.writeTextFile(path, "{}");
   const { code, stderr } = await run(dir.path, ["config", "init", "m.json"]);
   assert.equal(code, 1);
-  assert.match(stderr, /^memstore: Cannot write the settings file: it is there already: received m\.json\n$/);
+  assert.match(stderr, /^memstore: Cannot write the settings file: it exists already: received m\.json\n$/);
   assert.equal(await Deno.readTextFile(path), "{}");
 });
 
@@ -278,15 +353,15 @@ Deno.test("memstore config check prints every error on a line of its own, with e
   const { code, stdout, stderr } = await run(dir.path, ["config", "check", "m.json"]);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
   assert.deepEqual(stderr.split("\n").map((line) => line.slice(0, 40)), [
-    "memstore: m.json:2: Cannot take logLevel",
-    "memstore: m.json:3: Cannot take storeEvr",
+    "memstore: m.json:2: Cannot set logLevel:",
+    "memstore: m.json:3: Cannot set storeEvry",
     "",
   ]);
   const none = await run(dir.path, ["config", "check", "none.json"]);
   assert.equal(none.code, 1);
   assert.match(
     none.stderr,
-    /^memstore: Cannot read the settings file: it is not there: received none\.json\n$/,
+    /^memstore: Cannot read the settings file: it does not exist: received none\.json\n$/,
   );
 });
 
@@ -295,13 +370,13 @@ Deno.test("memstore serve refuses settings that cannot be: a flag with exit 2, a
   await Deno.writeTextFile(`${dir.path}/m.json`, '{"storeEvery": "1s"}');
   const flag = await run(dir.path, ["serve", "--store-every", "soon"]);
   assert.equal(flag.code, 2);
-  assert.match(flag.stderr, /^memstore: Cannot serve: .*Cannot take storeEvery: .*"soon".*\nusage: /);
+  assert.match(flag.stderr, /^memstore: Cannot serve: .*Cannot set storeEvery: .*"soon".*\nusage: /);
   const file = await run(dir.path, ["serve", "--config", "m.json"]);
   assert.equal(file.code, 1);
-  assert.match(file.stderr, /^memstore: m\.json: Cannot take storeEvery: it needs the setting state.*\n$/);
+  assert.match(file.stderr, /^memstore: m\.json: Cannot set storeEvery: it needs the setting state.*\n$/);
   const env = await run(dir.path, ["serve"], { MEMSTORE_ALLOW_ANY_PATH: "maybe" });
   assert.equal(env.code, 1);
-  assert.match(env.stderr, /^memstore: MEMSTORE_ALLOW_ANY_PATH: Cannot take allowAnyPath: .*"maybe"\n$/);
+  assert.match(env.stderr, /^memstore: MEMSTORE_ALLOW_ANY_PATH: Cannot set allowAnyPath: .*"maybe"\n$/);
 });
 
 Deno.test("memstore serve takes file, environment and flags, keeps the state there, and logs each store as JSON", async () => {
@@ -393,11 +468,11 @@ Deno.test("a record of the log is one line, short for people and JSON for machin
       '"where":"state.msgpack","entries":1000000,"bytes":46137344,"seconds":0.52,"result":"ok"}\n',
   );
   const failed = record("error", "restore", { ...done, where: "a\n\x1b[2Jb", result: "it is torn" });
-  assert.equal(human(failed), "12:00:01 error restore a [2Jb: it is torn\n");
+  assert.equal(human(failed), "12:00:01 error restore a\\n\\u001b[2Jb: it is torn\n");
   assert.deepEqual(["\n", "\x1b"].filter((text) => json(failed).slice(0, -1).includes(text)), []);
   assert.equal(
     human(record("warning", "settings", { why: "a b", n: 1n })),
     '12:00:01 warning settings why="a b" n=1\n',
   );
-  assert.ok(colored(failed).includes("\x1b[31merror\x1b[0m restore a [2Jb"));
+  assert.ok(colored(failed).includes("\x1b[31merror\x1b[0m restore a\\n\\u001b[2Jb"));
 });

@@ -36,9 +36,11 @@ function storeFile(store: Store, path: string): Promise<void> {
   const persistence = persistenceOf(store, dirname(path));
   return persistence.store(persistence.file(path));
 }
-function loadFile(path: string): Promise<Store> {
-  const persistence = persistenceOf(new Store(), dirname(path));
-  return persistence.load(persistence.file(path));
+async function loadFile(path: string): Promise<Store> {
+  const store = new Store();
+  const persistence = persistenceOf(store, dirname(path));
+  await persistence.restore(persistence.file(path));
+  return store;
 }
 
 type Data = { tables: [unknown, [unknown, unknown][]][]; sets: [unknown, unknown[]][] };

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { usage } from "../commands/dispatch.ts";
+import { usage } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
 import { settings } from "../settings/table.ts";
 

@@ -1,5 +1,5 @@
 /**
- * Who may connect with which rights: a file, read again when it changes.
+ * Who may connect, and with which rights: a file, which is read again when it changes.
  *
  * One client a line: its public key, its right, and its name, for the log. `#` begins a comment.
  *
@@ -8,7 +8,17 @@
  * hpoHeBST+wReB#P)/xHGVC<V{UCsvH90{zAc!<jT write  worker on the second machine
  * ```
  *
- * `read` may not change anything; `write` may not store, restore, or stop the host; `admin` may do all.
+ * `read` changes nothing; `write` does not store, restore or stop the host; `admin` does everything.
+ *
+ * **A list that cannot be read whole gives nobody more than before.** Where a line has a fault, a key is there
+ * twice, or the file is missing:
+ *
+ *  - a key that was authorized keeps its right, or the lower one that it has now, if a line that can be read grants
+ *    it one (of several lines, the lowest);
+ *  - every other key that was authorized is removed;
+ *  - no key is added and no right raised until the list can be read whole.
+ *
+ * A host does not start with such a list.
  *
  * @module
  */
@@ -27,78 +37,142 @@ export interface Client {
   readonly name: string;
 }
 
-/** How often the file is looked at, in milliseconds. */
-const LOOK_MS = 100;
+/** What a list tells of its changes. */
+export interface ClientsEvents {
+  /** The list cannot be read whole. The text names each line that has a fault. */
+  failed(why: string): void;
+  /** These public keys are not authorized any more: their connections must be closed. */
+  removed(publicKeys: readonly string[]): void;
+}
 
-/** The clients of a file. */
+/** How often it is checked whether the file has changed, in milliseconds. */
+const POLL_MS = 100;
+/** A text names no more faults of a list than this. */
+const MAX_FAULTS = 5;
+/** A file may change twice without another timestamp: one that is younger than this is read again. In milliseconds. */
+const SETTLE_MS = 1000;
+
+/**
+ * Reads a list of clients whole.
+ *
+ * @throws {Error} that names each line that has a fault.
+ */
+export function checkClients(path: string): ReadonlyMap<string, Client> {
+  const { clients, faults } = read(path);
+  if (faults.length > 0) throw new Error(`Cannot read the authorized clients: ${textOf(faults)}`);
+  return clients;
+}
+
+/** The clients of a file, until {@linkcode Clients.close}. */
 export class Clients {
   readonly #path: string;
-  readonly #failed: (why: string) => void;
-  #clients: Map<string, Client>;
+  readonly #events: ClientsEvents;
+  #clients: ReadonlyMap<string, Client>;
+  /** What the file was when it was read last. */
   #version: string;
-  #looked = 0;
+  /** What was wrong with it then. */
+  #why: string | undefined;
+  readonly #timer: ReturnType<typeof setInterval>;
 
   /**
-   * @param failed Told when the file has changed and cannot be read: until it can be, what it said holds.
-   * @throws {Error} that names the line that is wrong.
+   * @throws {Error} that names each line that has a fault.
    */
-  constructor(path: string, failed: (why: string) => void) {
+  constructor(path: string, events: ClientsEvents) {
     this.#path = path;
-    this.#failed = failed;
-    this.#version = this.#stamp();
-    this.#clients = this.#read();
+    this.#events = events;
+    this.#version = version(path);
+    this.#clients = checkClients(path);
+    // (Also while nobody sends anything: the connections of removed keys are closed.)
+    this.#timer = setInterval(() => this.#poll(), POLL_MS);
+    Deno.unrefTimer(this.#timer);
   }
 
   /** The client of a public key; undefined if it may not connect. */
   find(publicKey: string): Client | undefined {
-    const now = performance.now();
-    if (now - this.#looked > LOOK_MS) {
-      this.#looked = now;
-      const version = this.#stamp();
-      if (version !== this.#version) {
-        this.#version = version;
-        try {
-          this.#clients = this.#read();
-        } catch (error) {
-          this.#failed(error instanceof Error ? error.message : String(error));
-        }
-      }
-    }
     return this.#clients.get(publicKey);
   }
 
-  /** Differs when the file does. */
-  #stamp(): string {
-    try {
-      const { mtime, ino, size } = Deno.statSync(this.#path);
-      return `${Number(mtime)} ${ino} ${size}`;
-    } catch {
-      return "none";
-    }
+  /** Reads the file no more. */
+  close(): void {
+    clearInterval(this.#timer);
   }
 
-  #read(): Map<string, Client> {
-    const wrong = (why: string, line?: number): never => {
-      const where = line === undefined ? this.#path : `${this.#path}:${line}`;
-      throw new Error(`Cannot read the authorized clients: ${where}: ${why}`);
-    };
-    let text = "";
-    try {
-      text = Deno.readTextFileSync(this.#path);
-    } catch (error) {
-      wrong((error as Error).message);
+  #poll(): void {
+    const found = version(this.#path);
+    if (found === this.#version) return;
+    this.#version = found;
+    const before = this.#clients;
+    const { clients, faults } = read(this.#path);
+    this.#clients = faults.length === 0 ? clients : lowered(before, clients);
+    const why = faults.length === 0 ? undefined : textOf(faults);
+    if (why !== undefined && why !== this.#why) {
+      this.#events.failed(`${why}: until the list can be read whole, no key is added and no right is raised`);
     }
-    const clients = new Map<string, Client>();
-    for (const [i, line] of text.split("\n").entries()) {
-      const [key, right, ...name] = line.trim().split(/\s+/);
-      // (A key may hold a #, and begin with one: a comment stands alone, or after a space.)
-      if (key === "" || (key.startsWith("#") && !isKey(key))) continue;
-      if (!isKey(key)) wrong("it must begin with a public key, 40 characters of Z85", i + 1);
-      const found = RIGHTS.find((each) => each === right);
-      if (!found) return wrong(`the right must be read, write or admin: received ${right ?? "none"}`, i + 1);
-      if (clients.has(key)) wrong("the key is there twice", i + 1);
-      clients.set(key, { right: found, name: name.join(" ").replace(/\s*#.*$/, "") || key });
-    }
-    return clients;
+    this.#why = why;
+    const removed = [...before.keys()].filter((key) => !this.#clients.has(key));
+    if (removed.length > 0) this.#events.removed(removed);
   }
+}
+
+function textOf(faults: readonly string[]): string {
+  const more = faults.length - MAX_FAULTS;
+  return faults.slice(0, MAX_FAULTS).join("; ") + (more > 0 ? `; and ${more} more` : "");
+}
+
+/** Differs when the file does. */
+function version(path: string): string {
+  try {
+    const { ctime, mtime, ino, size } = Deno.statSync(path);
+    const changed = Number(ctime ?? mtime);
+    return `${changed} ${ino} ${size} ${Date.now() - changed < SETTLE_MS ? "unsettled" : "settled"}`;
+  } catch {
+    return "none";
+  }
+}
+
+/** The clients that a file lists, on the lines that can be read, and what is wrong with it. */
+function read(path: string): { clients: Map<string, Client>; faults: string[] } {
+  const clients = new Map<string, Client>();
+  const faults: string[] = [];
+  let text = "";
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    faults.push(`${path}: ${(error as Error).message}`);
+  }
+  for (const [i, line] of text.split("\n").entries()) {
+    const fault = (why: string) => faults.push(`${path}:${i + 1}: ${why}`);
+    const [key, written, ...name] = line.trim().split(/\s+/);
+    // (A key may hold a #, and begin with one: a comment stands alone, or after a space.)
+    if (key === "" || (key.startsWith("#") && !isKey(key))) continue;
+    const right = RIGHTS.find((each) => each === written);
+    if (!isKey(key)) {
+      fault("it must begin with a public key, 40 characters of Z85");
+    } else if (right === undefined) {
+      fault(`the right must be read, write or admin: received ${written ?? "none"}`);
+    } else {
+      const before = clients.get(key);
+      if (before) fault("the key is there twice");
+      const client = { right, name: name.join(" ").replace(/\s*#.*$/, "") || key };
+      clients.set(key, before ? withLower(before, client) : client);
+    }
+  }
+  return { clients, faults };
+}
+
+/** Those of some clients that others have too, with the lower of their rights. */
+function lowered(
+  clients: ReadonlyMap<string, Client>,
+  others: ReadonlyMap<string, Client>,
+): Map<string, Client> {
+  const both = new Map<string, Client>();
+  for (const [key, client] of clients) {
+    const other = others.get(key);
+    if (other) both.set(key, withLower(client, other));
+  }
+  return both;
+}
+
+function withLower(a: Client, b: Client): Client {
+  return RIGHTS.indexOf(a.right) <= RIGHTS.indexOf(b.right) ? a : b;
 }

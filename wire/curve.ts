@@ -39,14 +39,11 @@ export async function makeKeys(): Promise<KeyPair> {
 /**
  * The pair whose secret key is in a file.
  *
- * @throws {Error} if it cannot be read, others can read it too, or it holds no key.
+ * @throws {Error} if it cannot be read, is not the user's own, others than its owner may do anything with it, or it
+ * holds no key.
  */
 export async function readKeys(path: string): Promise<KeyPair> {
-  const secretKey = await readKey(path);
-  const { uid, mode } = await Deno.stat(path);
-  if (uid !== Deno.uid() || ((mode ?? 0) & 0o077) !== 0) {
-    throw new Error(`Cannot use the key in ${path}: it must be yours, and for you alone: chmod 600`);
-  }
+  const secretKey = await readKey(path, "secret");
   const { zmq_curve_public } = await libzmq();
   const publicKey = buffer(), secret = buffer();
   secret.set(new TextEncoder().encode(secretKey));
@@ -56,16 +53,27 @@ export async function readKeys(path: string): Promise<KeyPair> {
 
 /** A public key, given as it is or by its file. */
 export async function readPublicKey(keyOrPath: string): Promise<string> {
-  return isKey(keyOrPath) ? keyOrPath : await readKey(keyOrPath);
+  return isKey(keyOrPath) ? keyOrPath : await readKey(keyOrPath, "public");
 }
 
-async function readKey(path: string): Promise<string> {
-  const line = (await Deno.readTextFile(path).catch((error) => {
-    throw new Error(`Cannot read the key in ${path}: ${error.message}`);
-  })).trim();
+async function readKey(path: string, kind: "secret" | "public"): Promise<string> {
+  let line: string;
+  try {
+    using file = await Deno.open(path);
+    const { uid, mode } = await file.stat();
+    if (kind === "secret" && (uid !== Deno.uid() || ((mode ?? 0) & 0o077) !== 0)) {
+      const bits = ((mode ?? 0) & 0o777).toString(8);
+      throw new Error(
+        `it must be yours, and for you alone (chmod 600): its mode is ${bits}, its owner ${uid}`,
+      );
+    }
+    line = (await new Response(file.readable).text()).trim();
+  } catch (error) {
+    throw new Error(`Cannot read the ${kind} key in ${path}: ${(error as Error).message}`);
+  }
   // (What it holds may be a secret all the same.)
   if (!isKey(line)) {
-    throw new Error(`Cannot use the key in ${path}: it must be one line of 40 characters of Z85`);
+    throw new Error(`Cannot read the ${kind} key in ${path}: it must be one line of 40 characters of Z85`);
   }
   return line;
 }
@@ -73,7 +81,7 @@ async function readKey(path: string): Promise<string> {
 /**
  * Makes a pair: the secret key goes to a new file for its owner alone, the public one to `<path>.pub`.
  *
- * @throws {Error} if one of the files is there.
+ * @throws {Error} if one of the files exists already.
  */
 export async function writeKeys(path: string): Promise<KeyPair> {
   const keys = await makeKeys();

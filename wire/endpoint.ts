@@ -43,6 +43,9 @@ export function address(endpoint: string): string {
   const scheme = /^([a-z]+):\/\/(.*)$/s.exec(endpoint);
   if (scheme && !SCHEMES.includes(scheme[1])) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);
   if (scheme && scheme[2] === "") refuse("nothing follows the scheme");
+  if (scheme?.[1] === "tcp" && !/:(\d{1,5}|\*)$/.test(endpoint)) {
+    refuse(`the port is missing, as in ${endpoint}:5757`);
+  }
   if (endpoint === "ipc://*") refuse("a path is needed, not a wildcard");
   if (!scheme && endpoint.includes("://")) refuse(`the scheme must be one of ${SCHEMES.join(", ")}`);
 

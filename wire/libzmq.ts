@@ -117,12 +117,16 @@ let loaded: Libzmq | undefined;
 
 /** Loads the binary at the first call. */
 export async function libzmq(): Promise<Libzmq> {
-  if (loaded) return loaded;
+  return loaded ??= Deno.dlopen(await binaryPath(), symbols).symbols;
+}
+
+/** Where the binary is. Whoever opens it reaches the system's own C functions too, on Linux and macOS alike. */
+export async function binaryPath(): Promise<string> {
   await import("zeromq");
   const addon = Object.keys(createRequire(import.meta.url).cache)
     .find((path) => path.endsWith(".node") && path.includes("zeromq"));
   if (!addon) throw new Error("Cannot load libzmq: npm:zeromq has no binary for this platform");
-  return loaded = Deno.dlopen(addon, symbols).symbols;
+  return addon;
 }
 
 /** How many files, connections among them, this process may have open: getrlimit(2). */

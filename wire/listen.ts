@@ -12,15 +12,20 @@
 import { socketPath } from "./endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
 import { removeFile, takeLock } from "./lock.ts";
+import { MemStoreError } from "./message.ts";
 import type { Context, Socket } from "./socket.ts";
 
 /** How long whoever lives behind a socket file may take to answer, in milliseconds. */
 const PROBE_MS = 250;
+/** What the system says of an address that another socket has. */
+const ADDRESS_IN_USE = "Address already in use";
 
 /** An address that is served. */
 export interface Listening {
   /** The address bound, which differs from the one asked for where that has a wildcard. */
   readonly address: string;
+  /** Whether the host that served it before did not stop: it crashed, or was killed. */
+  readonly abandoned: boolean;
   /** Removes the socket file, so that no more clients find it. */
   hide(): void;
   /** Lets others serve the address, once the socket is closed. */
@@ -31,7 +36,8 @@ export interface Listening {
  * Binds a socket to an address. Its file, if it has one, is for its owner alone.
  *
  * @param mode Of that file.
- * @throws {Error} if a living host serves the address, or it cannot be served.
+ * @throws {MemStoreError} `IN_USE` if a living host serves the address.
+ * @throws {Error} if it cannot be served.
  */
 export async function listen(
   context: Context,
@@ -40,11 +46,13 @@ export async function listen(
   mode = 0o600,
 ): Promise<Listening> {
   const path = socketPath(address);
-  if (path === undefined) return { address: socket.bind(address), hide() {}, release() {} };
+  if (path === undefined) {
+    return { address: bindUnlessInUse(socket, address), abandoned: false, hide() {}, release() {} };
+  }
   const lock = await takeLock(`${path}.lock`).catch((error) => {
     throw new Error(`Cannot serve ${address}: ${error.message}`);
   });
-  if (!lock) throw new Error(`Cannot serve ${address}: another host serves it`);
+  if (!lock) throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it`);
   try {
     const found = await Deno.lstat(path).catch(() => undefined);
     if (found && !found.isSocket) {
@@ -52,18 +60,28 @@ export async function listen(
     }
     // libzmq would take the file from whoever listens there, a program that knows no locks, say.
     if (found && await answers(address, context)) {
-      throw new Error(`Cannot serve ${address}: another process serves it`);
+      throw new MemStoreError("IN_USE", `Cannot serve ${address}: another process serves it`);
     }
     socket.bind(address, mode);
   } catch (error) {
     lock.release();
     throw error;
   }
-  return { address, hide: () => removeFile(path), release: lock.release };
+  return { address, abandoned: lock.abandoned, hide: () => removeFile(path), release: lock.release };
+}
+
+/** Binds a socket to an address that has no file. */
+function bindUnlessInUse(socket: Socket, address: string): string {
+  try {
+    return socket.bind(address);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.endsWith(ADDRESS_IN_USE)) throw error;
+    throw new MemStoreError("IN_USE", error.message);
+  }
 }
 
 /** Whether a ZeroMQ socket of a living process is behind a socket file, which a crash may have left. */
-async function answers(address: string, context: Context): Promise<boolean> {
+export async function answers(address: string, context: Context): Promise<boolean> {
   const probe = context.socket(ZMQ.DEALER, { linger: 0, watchPeer: true });
   const end = performance.now() + PROBE_MS;
   const timer = setTimeout(() => probe.wake(), PROBE_MS);

@@ -2,35 +2,91 @@
  * Locks between processes: a file that whoever holds the lock keeps locked. The system lets go of the lock
  * when the process ends, however it ends.
  *
+ * The file holds the text `memstore <process>`. It is removed when the lock is released; one that is there and that
+ * nobody has locked was left by a process that crashed or was killed.
+ *
  * @module
  */
 
 /** A lock that is held. */
 export interface Lock {
+  /** Whether the process that held it before did not release it: it crashed, or was killed. */
+  readonly abandoned: boolean;
   /** Lets go of it and removes its file. */
   release(): void;
 }
 
-/** Takes the lock of a file, which is made if it is not there; undefined if another process holds it. */
+/** What a lock's file may hold: nothing, between two calls of the process that makes it. */
+const CONTENT = /^(memstore \d+\n)?$/;
+const MAX_CONTENT = 64;
+
+/**
+ * Takes the lock of a file, which is made if it is not there; undefined if another process holds it.
+ *
+ * @throws {Error} if the file is none of ours, or cannot be made.
+ */
 export async function takeLock(path: string): Promise<Lock | undefined> {
   for (;;) {
-    const file = await Deno.open(path, { write: true, create: true, mode: 0o600 });
-    if (!await file.tryLock(true)) {
+    const file = await openLock(path);
+    try {
+      if (!await file.tryLock(true)) {
+        file.close();
+        return undefined;
+      }
+      // Whoever had the lock may have removed its file since it was opened: a lock on that keeps nobody out.
+      const [found, held] = [await Deno.lstat(path).catch(() => undefined), await file.stat()];
+      if (found?.ino === held.ino && found.dev === held.dev) return await own(file, path);
+    } catch (error) {
       file.close();
-      return undefined;
-    }
-    // Whoever had the lock may have removed its file since it was opened: a lock on that keeps nobody out.
-    const found = await Deno.stat(path).catch(() => undefined);
-    if (found?.ino === (await file.stat()).ino) {
-      return {
-        release() {
-          removeFile(path);
-          file.close();
-        },
-      };
+      throw error;
     }
     file.close();
   }
+}
+
+/** Opens the file of a lock, or makes it. A link, a FIFO or a device is not opened. */
+async function openLock(path: string): Promise<Deno.FsFile> {
+  for (;;) {
+    try {
+      return await Deno.open(path, { read: true, write: true, createNew: true, mode: 0o600 });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    }
+    try {
+      if (!(await Deno.lstat(path)).isFile) throw notOurs(path);
+      return await Deno.open(path, { read: true, write: true });
+    } catch (error) {
+      // (Its owner has just removed it.)
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+async function own(file: Deno.FsFile, path: string): Promise<Lock> {
+  const content = new Uint8Array(MAX_CONTENT);
+  const length = await file.read(content) ?? 0;
+  if (!CONTENT.test(new TextDecoder().decode(content.subarray(0, length)))) throw notOurs(path);
+  try {
+    await file.truncate(0);
+    await file.seek(0, Deno.SeekMode.Start);
+    await file.write(new TextEncoder().encode(`memstore ${Deno.pid}\n`));
+  } catch {
+    // (The disk is full, say: it is a lock all the same.)
+  }
+  return {
+    abandoned: length > 0,
+    release() {
+      try {
+        removeFile(path);
+      } finally {
+        file.close();
+      }
+    },
+  };
+}
+
+function notOurs(path: string): Error {
+  return new Error(`a file is there that is no lock of a host's: ${path}`);
 }
 
 /** Removes a file if it is there. */

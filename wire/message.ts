@@ -5,7 +5,7 @@
  * request (at the host)                    reply
  *   routing id   ┐                           the same envelope
  *   …            │ envelope                  reply payload
- *   empty frame  │ (≤ 256 bytes)
+ *   empty frame  │ (≤ 512 bytes)
  *   header       ┘ native clients only
  *   payload: command, command, …
  *
@@ -34,7 +34,6 @@
  * @module
  */
 
-
 import { type Frames, MAX_FRAMES } from "./socket.ts";
 import type { Reader } from "./codec.ts";
 import { MalformedError } from "./msgpack.ts";
@@ -56,6 +55,7 @@ import type { Writer } from "./msgpack.ts";
  * | `FAILED` | it was tried: the text says what went wrong |
  * | `NOT_RUN` | nothing is wrong with it, but another command of its batch was refused or failed |
  * | `IN_USE` | a host serves the endpoint already |
+ * | `STOPPING` | the host has stored its state and stops: it takes no more writes |
  */
 export type Code =
   | "BAD_REQUEST"
@@ -68,7 +68,8 @@ export type Code =
   | "NOT_IN_BATCH"
   | "FAILED"
   | "NOT_RUN"
-  | "IN_USE";
+  | "IN_USE"
+  | "STOPPING";
 
 /**
  * A command that was not done, or of which it is unknown whether it was.
@@ -113,11 +114,11 @@ export type ClientCode = "UNAVAILABLE" | "TIMEOUT" | "DISCONNECTED" | "CLOSED";
 /** The first byte of a header. */
 const MAGIC = 0x4d;
 /** The version that this host and client speak. */
-const VERSION = 1;
+export const VERSION = 1;
 /** The bit of the second byte that marks a batch. */
 const BATCH = 0x80;
 /** Bytes of an envelope at most: each reply repeats it. */
-const MAX_ENVELOPE = 256;
+const MAX_ENVELOPE = 512;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 
@@ -172,9 +173,12 @@ function headerFault(header: Uint8Array): string | undefined {
   }
 }
 
+/** Why a command is refused: as much of a {@linkcode MemStoreError} as a reply tells. */
+export type Refusal = Pick<MemStoreError, "code" | "message">;
+
 /** Writes the reply to a command that was not done. */
 export function writeRefusal(
-  { code, message }: Pick<MemStoreError, "code" | "message">,
+  { code, message }: Refusal,
   legacy: boolean,
   to: Writer,
 ): void {
@@ -207,11 +211,17 @@ export function parseReply(frames: Frames): { request: number; payload: Uint8Arr
 }
 
 /**
+ * What a reply is: a value; the entries of a table, whose keys may be of any type; or a page of them with the
+ * cursor of the next.
+ */
+export type ReplyShape = "value" | "map" | "page";
+
+/**
  * The value of the native reply that a reader is at, or the error that it tells of.
  *
  * @throws {MalformedError} if it is none.
  */
-export function readReply(name: string, reply: Reader): unknown {
+export function readReply(shape: ReplyShape, reply: Reader): unknown {
   const { at } = reply;
   const status = reply.value();
   if (status !== 0) {
@@ -221,6 +231,6 @@ export function readReply(name: string, reply: Reader): unknown {
     throw new MalformedError("a reply is needed", at);
   }
   // A table's keys may be of any type: it is a Map whatever they are.
-  if (name === "all") return reply.map();
-  return name === "scan" ? reply.pair() : reply.value();
+  if (shape === "map") return reply.map();
+  return shape === "page" ? reply.pair() : reply.value();
 }

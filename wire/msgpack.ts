@@ -37,6 +37,13 @@ export class MalformedError extends Error {
   }
 }
 
+/** Items that are nested too deep. */
+export class TooDeepError extends MalformedError {
+  constructor(maxDepth: number, at: number) {
+    super(`items are nested deeper than ${maxDepth}`, at);
+  }
+}
+
 /** Bytes that end within an item: with those that follow they may be fine. */
 export class TruncatedError extends MalformedError {
   constructor(at: number) {
@@ -133,7 +140,7 @@ function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
     if (at > end) truncated(end);
     left -= 1;
     if (inside > 0) {
-      if (depth === maxDepth) malformed(`items are nested deeper than ${maxDepth}`, at);
+      if (depth === maxDepth) throw new TooDeepError(maxDepth, at);
       following[depth++] = left;
       left = inside;
     }

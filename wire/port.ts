@@ -61,6 +61,8 @@ export interface Arrived {
 export class Peer {
   /** Its connection's descriptor. */
   readonly fd: number;
+  /** A message of it is paused: its next ones are held back, so that they do not overtake it. */
+  paused = false;
   /** Its messages that are being answered over some time. */
   late = 0;
   /** Its messages that were none. */
@@ -71,6 +73,8 @@ export class Peer {
   goneAt = 0;
   /** The routing id of its messages; undefined until one has come. */
   id: Uint8Array | undefined;
+  /** Whom the doorman let in; undefined until a message has come, and where there is no doorman. */
+  user: string | undefined;
   /** Its messages that wait until it has read something, … */
   readonly held: Arrived[] = [];
   /** … their bytes, … */
@@ -191,8 +195,9 @@ export class Port {
       const from = this.#peerOf(this.socket.source, frames[0]);
       if (from.cut) continue;
       const user = this.encrypted ? this.socket.user : undefined;
+      from.user = user;
       const arrived = { from, frames, user };
-      if (from.held.length === 0 && !this.#isFull(from)) return arrived;
+      if (from.held.length === 0 && !from.paused && !this.#isFull(from)) return arrived;
       this.#hold(arrived);
     }
   }
@@ -211,6 +216,13 @@ export class Port {
     if (to.replies >= MANY_REPLIES) this.#settle(to);
   }
 
+  /** Disconnects a user, who is not authorized any more. */
+  disconnect(user: string): void {
+    for (const peer of [...this.#peers.values()]) {
+      if (peer.user === user) this.#drop(peer, "its key is not authorized any more");
+    }
+  }
+
   /** A client sent something that is no message. */
   fault(from: Peer): void {
     if (++from.faults >= MAX_FAULTS) this.#drop(from, "it sends what is no message");
@@ -222,10 +234,20 @@ export class Port {
     if (from.late > this.#limits.requests) this.#drop(from, "it has too many requests under way");
   }
 
-  /** Sends the reply to a message that was begun. */
-  end(to: Peer, frames: Frames): void {
+  /** A message that was begun is about to be answered. */
+  end(to: Peer): void {
     to.late--;
-    this.reply(to, frames);
+  }
+
+  /** Holds back the next messages of a client. */
+  pause(from: Peer): void {
+    from.paused = true;
+  }
+
+  /** Ends {@linkcode Port.pause}. */
+  resume(from: Peer): void {
+    from.paused = false;
+    from.heldSince = performance.now();
   }
 
   /** Resolves when something may be there to answer. */
@@ -364,6 +386,7 @@ export class Port {
   #nextHeld(): Arrived | undefined {
     const now = performance.now();
     for (const peer of this.#held) {
+      if (peer.paused) continue;
       if (this.#settle(peer)) peer.heldSince = now;
       if (!this.#isFull(peer)) {
         const arrived = peer.held.shift()!;

@@ -1,0 +1,99 @@
+/**
+ * What a command is, as data: its name, arguments, help, and what a client needs to run it. The dispatcher
+ * checks calls by it; the client, the command line and the reference in the docs need nothing else.
+ *
+ * @module
+ */
+
+import type { Right } from "../wire/clients.ts";
+import type { ReplyShape } from "../wire/message.ts";
+
+/**
+ * What an argument must be.
+ *
+ * | type | |
+ * |---|---|
+ * | `string`, `bool` | a string; true or false |
+ * | `key` | a value that can be a key, a name or a member |
+ * | `keys` | an array of such values |
+ * | `entries` | a map whose keys are such values |
+ * | `number` | an integer, or a float that is finite |
+ * | `seconds` | a number of at most {@linkcode MAX_SECONDS} |
+ * | `uint32` | an integer of 0 to 2³² - 1 |
+ */
+export type ArgType = "string" | "bool" | "key" | "keys" | "entries" | "number" | "seconds" | "uint32";
+
+/** Seconds until an entry expires, at most: some thirty thousand years. */
+export const MAX_SECONDS = 1e12;
+
+/** An argument of a command. */
+export interface Arg {
+  /** Its name, for people. */
+  name: string;
+  /** What it must be; left out: any value. */
+  type?: ArgType;
+  /** What its name does not say, for people. */
+  help?: string;
+  /** It may be left out, as may those that follow it. */
+  optional?: true;
+  /** It is for native clients alone. (pymemstore ignored surplus arguments, and so do hosts for its clients.) */
+  native?: true;
+}
+
+/** A command without its name, under which it is listed. */
+export interface Description {
+  /** Its arguments, in their order. */
+  args: readonly Arg[];
+  /** One line, for people. */
+  help: string;
+  /** The right that a client must have. */
+  needs: Right;
+  /** What it replies. */
+  reply: ReplyShape;
+  /** It may take long: the client does not let other calls wait for it. */
+  slow: boolean;
+  /** Whether a batch may hold it: it can be rolled back, or changes nothing. */
+  batch: boolean;
+  /** Its first argument names a table or a set, in which its second is looked up. */
+  finds?: "tables" | "sets";
+}
+
+/** A command as it is listed. */
+export interface Command extends Description {
+  /** Its name. */
+  name: string;
+}
+
+/** Describes a command. What is left out of the options is: a quick one that replies a value and may be in a batch. */
+export function describe(
+  needs: Right,
+  args: readonly Arg[],
+  help: string,
+  { reply = "value", slow = false, batch = true, finds }: Partial<Description> = {},
+): Description {
+  return { needs, args, help, reply, slow, batch, ...(finds && { finds }) };
+}
+
+const of = (type: ArgType) => (name: string): Arg => ({ name, type });
+
+export const string: (name: string) => Arg = of("string");
+export const key: (name: string) => Arg = of("key");
+export const keys: (name: string) => Arg = of("keys");
+export const entries: (name: string) => Arg = of("entries");
+export const number: (name: string) => Arg = of("number");
+export const seconds: (name: string) => Arg = of("seconds");
+export const uint32: (name: string) => Arg = of("uint32");
+
+/** What is on or off: its help says what it does when it is on. */
+export const bool = (name: string, help: string): Arg => ({ name, type: "bool", help });
+
+/** Any value. */
+export const any = (name: string): Arg => ({ name });
+
+/** One that may be left out, as may those that follow it. */
+export const optional = (arg: Arg): Arg => ({ ...arg, optional: true });
+
+/** A command and its arguments, as people write it. */
+export function usage({ name, args }: Pick<Command, "name" | "args">): string {
+  return [name, ...args.map((arg) => arg.optional ? `[${arg.name}]` : arg.name)].join(" ");
+}

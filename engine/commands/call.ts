@@ -1,0 +1,110 @@
+/**
+ * What a command's handler gets: its arguments as bytes, the data, and the reply to write.
+ *
+ * @module
+ */
+
+import { Reader } from "../../wire/codec.ts";
+import type { Right } from "../../wire/clients.ts";
+import { MemStoreError } from "../../wire/message.ts";
+import { Writer } from "../../wire/msgpack.ts";
+import { Key } from "../key.ts";
+import type { Store } from "../store.ts";
+
+/**
+ * A command that takes long, in steps. Each step ends with about how many entries it has visited; in between,
+ * others may be served.
+ */
+export type Steps = Generator<number, void>;
+
+/** Writes a reply that took its time. */
+export type WriteReply = (reply: Writer) => void;
+
+/**
+ * Carries out a command. It writes one item to `call.reply` and returns; or returns the steps that will; or, if
+ * it waits for something else, a promise of a function that writes the item. A {@linkcode MemStoreError} that is
+ * thrown becomes the reply.
+ */
+export type Handler = (call: Call) => void | Steps | Promise<WriteReply>;
+
+/** One command of a message, while it runs. Each message that runs has a call of its own. */
+export class Call {
+  readonly store: Store;
+  /** Where the reply goes: it belongs to this message until it is sent. */
+  readonly reply: Writer = new Writer(1 << 10);
+  /** Whether the client expects pymemstore's replies. */
+  legacy = false;
+  /** Whether the command is part of a batch. */
+  inBatch = false;
+  /** What the client may do. */
+  right: Right = "admin";
+  /** The hash of the second argument as a key, if it is known. */
+  hash: number | undefined;
+  /** How many arguments there are. */
+  count = 0;
+  /** Entries that the message has visited, more or less: handlers that visit many add to it. */
+  work = 0;
+  #payload!: Uint8Array;
+  #offsets!: Int32Array;
+  readonly #keys: Key[] = [];
+  #first = 0;
+  readonly #maxReply: number;
+
+  /**
+   * @param maxReply Bytes that the replies of a message may have together.
+   */
+  constructor(store: Store, maxReply: number) {
+    this.store = store;
+    this.#maxReply = maxReply;
+  }
+
+  /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
+  aim(payload: Uint8Array, offsets: Int32Array, first: number, count: number): this {
+    this.#payload = payload;
+    this.#offsets = offsets;
+    this.#first = first;
+    this.count = count;
+    this.hash = undefined;
+    return this;
+  }
+
+  /** The payload, of which an argument is `payload[from(i)..to(i))`. */
+  get payload(): Uint8Array {
+    return this.#payload;
+  }
+
+  /** Where an argument begins. */
+  from(i: number): number {
+    return this.#offsets[this.#first + i];
+  }
+
+  /** Where an argument ends. */
+  to(i: number): number {
+    return this.#offsets[this.#first + i + 1];
+  }
+
+  /** An argument as a key: its canonical form, good until the next command. */
+  key(i: number): Key {
+    const at = this.#first + i;
+    const key = (this.#keys[i] ??= new Key()).aim(this.#payload, this.#offsets[at], this.#offsets[at + 1]);
+    if (i === 1) key.hash = this.hash;
+    return key;
+  }
+
+  /** An argument as a JavaScript value. */
+  decode(i: number): unknown {
+    return new Reader(this.#payload, this.#offsets[this.#first + i]).value();
+  }
+
+  /**
+   * Makes sure that the reply may grow by so many bytes. Call it before they are written.
+   *
+   * @param hint What to do instead, for the error's text.
+   * @throws {MemStoreError} `TOO_LARGE` if the replies of the message would be too long.
+   */
+  checkRoom(bytes: number, hint?: string): void {
+    if (this.reply.length + bytes <= this.#maxReply) return;
+    const why = `the replies to a message have ${this.#maxReply} bytes at most`;
+    throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}${hint ? `: ${hint}` : ""}`);
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * Checks the arguments of a command against its description.
+ *
+ * @module
+ */
+
+import { type Arg, type Command, MAX_SECONDS, usage } from "../commands/describe.ts";
+import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../engine/key.ts";
+import { numberAt } from "../engine/commands/number.ts";
+import { head, skip } from "../wire/msgpack.ts";
+
+/** Items that a command takes at most in one argument (`set_many`, `get_many`, `union` …). */
+export const MAX_ITEMS: number = 2 ** 16;
+
+/**
+ * Why the arguments of a command cannot be taken; undefined if they can. Argument `i` is
+ * `payload[offsets[first + i]..offsets[first + i + 1])`.
+ *
+ * @param count How many were sent.
+ */
+export function argumentsError(
+  command: Command,
+  payload: Uint8Array,
+  offsets: Int32Array,
+  first: number,
+  count: number,
+): string | undefined {
+  const { name, args } = command;
+  if (count < args.length ? !args[count].optional : count > args.length) {
+    const received = count === 1 ? "1 argument" : `${count} arguments`;
+    return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
+  }
+  for (let i = 0; i < args.length && i < count; i++) {
+    const { type } = args[i];
+    if (type === undefined) continue;
+    const at = offsets[first + i], end = offsets[first + i + 1];
+    // A short string or a small number is a key, as it stands: nearly all keys are.
+    const byte = payload[at];
+    if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
+    const why = argumentError(type, payload, at, end);
+    if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
+  }
+}
+
+/** Why an item cannot be an argument; undefined if it can. */
+function argumentError(
+  type: NonNullable<Arg["type"]>,
+  payload: Uint8Array,
+  at: number,
+  end: number,
+): string | undefined {
+  switch (type) {
+    case "key":
+      return keyError(payload, at, end);
+    case "keys":
+      return itemsError(payload, at, "array");
+    case "entries":
+      return itemsError(payload, at, "map");
+    case "string":
+      return head(payload, at).type === "str" ? undefined : "must be a string";
+    case "bool":
+      return payload[at] === 0xc2 || payload[at] === 0xc3 ? undefined : "must be true or false";
+    default:
+      return numberError(type, payload, at);
+  }
+}
+
+function keyError(payload: Uint8Array, at: number, end: number): string | undefined {
+  if (end - at > MAX_KEY_BYTES) {
+    return `is too long: a key, a name or a member has ${MAX_KEY_BYTES} bytes at most: received ${end - at}`;
+  }
+  return isKey(payload, at) ? undefined : TOO_DEEP;
+}
+
+const TOO_DEEP = `is nested too deep: a key, a name or a member has ${MAX_KEY_DEPTH} levels at most`;
+
+function isKey(payload: Uint8Array, at: number): boolean {
+  try {
+    skip(payload, at, MAX_KEY_DEPTH);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The same for an array of keys, or a map of them. */
+function itemsError(payload: Uint8Array, at: number, wanted: "array" | "map"): string | undefined {
+  const { type, length, body } = head(payload, at);
+  if (type !== wanted) return `must be ${wanted === "array" ? "an array" : "a map"}`;
+  if (length > MAX_ITEMS) return `has too many items: ${MAX_ITEMS} at most: received ${length}`;
+  let next = body;
+  for (let i = 0; i < length; i++) {
+    const end = skip(payload, next);
+    const why = keyError(payload, next, end);
+    if (why) return `has an item that ${why}`;
+    next = wanted === "map" ? skip(payload, end) : end;
+  }
+}
+
+function numberError(
+  type: "number" | "seconds" | "uint32",
+  payload: Uint8Array,
+  at: number,
+): string | undefined {
+  const value = numberAt(payload, at);
+  if (type === "uint32") {
+    if (typeof value === "number" && value >>> 0 === value) return undefined;
+    return "must be an integer of 0 to 4294967295";
+  }
+  if (value === undefined || typeof value === "number" && !Number.isFinite(value)) return "must be a number";
+  if (type === "seconds" && value > MAX_SECONDS) return `must be ${MAX_SECONDS} or less: received ${value}`;
+}

@@ -1,0 +1,100 @@
+/**
+ * The commands of a host: those on tables and sets, which its engine carries out, and those about the host
+ * itself (its state, its figures, its end), which are carried out here.
+ *
+ * @module
+ */
+
+import type { Command } from "../commands/describe.ts";
+import { commandInfo, commands, type Hello } from "../commands/table.ts";
+import type { Call, Handler, WriteReply } from "../engine/commands/call.ts";
+import { setHandlers } from "../engine/commands/sets.ts";
+import { tableHandlers } from "../engine/commands/tables.ts";
+import type { Persistence } from "../state/persistence.ts";
+import { encode } from "../wire/codec.ts";
+import type { Right } from "../wire/clients.ts";
+import type { Writer } from "../wire/msgpack.ts";
+import type { HostCommand } from "./execution.ts";
+
+/** What these commands need of the host. */
+export interface HostServices {
+  readonly persistence: Persistence;
+  /** Every command that the host has. */
+  commands(): readonly Command[];
+  /** What `hello` tells a client with this right. */
+  hello(right: Right): Hello;
+  /** What `stats` tells of the process. */
+  stats(): Record<string, unknown>;
+  /**
+   * Stops the host. Resolves when that is certain: the state is stored, and the replies that are due will leave.
+   *
+   * @throws {Error} if the state cannot be stored: then the host goes on.
+   */
+  stop(): Promise<void>;
+}
+
+/** The commands of a host, each with what carries it out. */
+export function hostCommands(host: HostServices): HostCommand[] {
+  const handlers = { ...tableHandlers, ...setHandlers, ...hostHandlers(host) };
+  return commands.map((command) => ({ ...command, run: handlers[command.name] }));
+}
+
+/** The handlers of commands about a host, by the commands' names. */
+function hostHandlers(host: HostServices) {
+  const { persistence } = host;
+  const file = (call: Call) => persistence.file(call.decode(0) as string);
+  const object = (call: Call) => persistence.object(call.decode(0) as string, call.decode(1) as string);
+  return {
+    store(call) {
+      return timed("stored", persistence.store(file(call), call.count > 1 && call.decode(1) === true));
+    },
+    restore(call) {
+      return timed("restored", persistence.restore(file(call)));
+    },
+    s3store(call) {
+      return timed("stored", persistence.store(object(call)));
+    },
+    s3restore(call) {
+      return timed("restored", persistence.restore(object(call)));
+    },
+    transfers(call) {
+      encode(persistence.transfers, call.reply);
+    },
+    hello(call) {
+      encode(host.hello(call.right), call.reply);
+    },
+    ping(call) {
+      call.reply.str("pong");
+    },
+    info(call) {
+      call.reply.arrayHead(2);
+      call.reply.float(Deno.memoryUsage().rss / 2 ** 20);
+      call.reply.str("mb");
+    },
+    stats(call) {
+      encode(host.stats(), call.reply);
+    },
+    commands(call) {
+      encode(host.commands().map(commandInfo), call.reply);
+    },
+    async done() {
+      await host.stop();
+      return (reply: Writer) => {
+        reply.arrayHead(1);
+        reply.str("ok");
+      };
+    },
+  } satisfies Record<string, Handler>;
+}
+
+/** Replies to a store or restore: `[word, seconds]`, the seconds always as a float, as pymemstore's were. */
+async function timed(word: string, work: Promise<void>): Promise<WriteReply> {
+  const start = performance.now();
+  await work;
+  const seconds = (performance.now() - start) / 1000;
+  return (reply) => {
+    reply.arrayHead(2);
+    reply.str(word);
+    reply.float(seconds);
+  };
+}

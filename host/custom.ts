@@ -1,0 +1,105 @@
+/**
+ * Commands of an application's own, and the door through which they reach the data.
+ *
+ * @module
+ */
+
+import { type Commands, replyShape } from "../commands/table.ts";
+import type { Call } from "../engine/commands/call.ts";
+import type { Right } from "../wire/clients.ts";
+import { encode, encoded, Reader } from "../wire/codec.ts";
+import { MemStoreError, readReply } from "../wire/message.ts";
+import type { Dispatcher } from "./dispatch.ts";
+import type { HostCommand } from "./execution.ts";
+
+/** A command of an application's own, see {@linkcode MemStore.command}. */
+export interface CustomCommand {
+  /** The names of its arguments, in their order. */
+  args: readonly string[];
+  /** One line that says what it does, for `commands` and the command line. */
+  help: string;
+  /**
+   * The right that a client with a key must have to run it. (What it does itself is not held to that.)
+   * @default {"admin"}
+   */
+  needs?: Right;
+  /**
+   * Carries it out. The arguments come decoded; what is returned (or resolved to) is the reply, and what is
+   * thrown is the error that the client gets. Until the first `await` nothing else runs on the host. A function
+   * that returns a promise cannot be part of a batch.
+   */
+  run(host: CommandHost, ...args: unknown[]): unknown;
+}
+
+/** What a {@linkcode CustomCommand} reaches of the host. */
+export interface CommandHost {
+  /**
+   * Runs a command at once and returns its reply (a promise of it for `store` and `restore`).
+   *
+   * @throws {MemStoreError} if it is refused or fails.
+   */
+  send<Name extends keyof Commands>(
+    name: Name,
+    ...args: Parameters<Commands[Name]>
+  ): ReturnType<Commands[Name]>;
+}
+
+/** Has a promise end when the host stops. */
+export type UntilStop = (result: PromiseLike<unknown>) => Promise<unknown>;
+
+/** A custom command, for the dispatcher. */
+export function customCommand(
+  name: string,
+  { args, help, needs = "admin", run }: CustomCommand,
+  dispatcher: Dispatcher,
+  untilStop: UntilStop,
+): HostCommand {
+  return {
+    name,
+    args: args.map((name) => ({ name })),
+    help,
+    needs,
+    reply: "value",
+    slow: true,
+    // (An asynchronous function would go on after its batch.)
+    batch: run.constructor.name !== "AsyncFunction",
+    run(call: Call) {
+      const { inBatch } = call;
+      let open = true;
+      const host: CommandHost = {
+        send(name, ...args) {
+          if (open) return send(dispatcher, name, args) as never;
+          throw new MemStoreError("NOT_IN_BATCH", `Cannot ${name}: the batch of this command has ended`);
+        },
+      };
+      const result = run(host, ...args.map((_, i) => call.decode(i)));
+      if (inBatch) open = false;
+      if (!isThenable(result)) return encode(result ?? null, call.reply);
+      return untilStop(result).then((value) => (reply) => encode(value ?? null, reply));
+    },
+  };
+}
+
+/** Runs a command of the host's own, through the same door as everybody's. */
+export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
+  const payload = encoded([name, ...args]);
+  let reply: unknown;
+  const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {
+    reply = readReply(replyShape(name), new Reader(bytes));
+  }, Infinity);
+  const result = () => {
+    if (reply instanceof MemStoreError) throw reply;
+    return reply;
+  };
+  if (!execution) return result();
+  const resume = (): unknown =>
+    dispatcher.resume(execution, Infinity) ? result() : execution.waiting!.then(resume);
+  const later = execution.waiting!.then(resume);
+  // A command that does not look at how its store ended must not end the host.
+  later.catch(() => {});
+  return later;
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
+}

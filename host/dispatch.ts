@@ -1,0 +1,146 @@
+/**
+ * The commands of a host, and the messages that run them.
+ *
+ * @module
+ */
+
+import type { Command } from "../commands/describe.ts";
+import type { Store } from "../engine/store.ts";
+import { Gate } from "../state/gate.ts";
+import { RIGHTS } from "../wire/clients.ts";
+import type { Limits } from "../wire/limits.ts";
+import { type MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
+import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
+import { type Deliver, Execution, type HostCommand, type Request, type Shared } from "./execution.ts";
+
+/** A message runs for this long until others are served, in milliseconds. */
+export const SLICE_MS = 4;
+/** Executions that are kept to be used again. */
+const SPARE = 4;
+const MAX_NAME = 64;
+const NAME = /^[\x21-\x7e]{1,64}$/;
+
+/** A command, and how messages name it: the bytes of its name under the shortest head. */
+interface Known {
+  command: HostCommand;
+  bytes: Uint8Array;
+}
+
+/** Told when a client may not run a command. */
+export type Denied = (client: string | undefined, command: string) => void;
+
+/** Runs messages against the commands of a host. */
+export class Dispatcher {
+  readonly #known = new Map<string, Known>();
+  /** The command that was found last: mostly the one that comes next. */
+  #last: Known | undefined;
+  readonly #spare: Execution[] = [];
+  readonly #denied: Denied;
+  readonly #shared: Shared;
+
+  constructor(store: Store, limits: Limits, gate: Gate = new Gate(), denied: Denied = () => {}) {
+    this.#denied = denied;
+    this.#shared = {
+      store,
+      limits,
+      gate,
+      find: (payload, at, request) => this.#find(payload, at, request),
+      stepping: undefined,
+      inBatch: false,
+    };
+  }
+
+  /** Every command, in the order in which they were added. */
+  get commands(): Command[] {
+    return Array.from(this.#known.values(), ({ command }) => command);
+  }
+
+  /** Whether a batch runs. */
+  get inBatch(): boolean {
+    return this.#shared.inBatch;
+  }
+
+  /** @throws {TypeError} if there is a command of this name, or it cannot be a name. */
+  add(command: HostCommand): void {
+    const { name } = command;
+    if (!NAME.test(name)) {
+      const why = `a name has 1 to ${MAX_NAME} characters of ASCII and no spaces`;
+      throw new TypeError(`Cannot add a command: ${why}: received ${name}`);
+    }
+    if (this.#known.has(name)) {
+      throw new TypeError(`Cannot add a command: there is one of this name: received ${name}`);
+    }
+    const bytes = new Writer(16);
+    bytes.str(name);
+    this.#known.set(name, { command, bytes: bytes.written.slice() });
+  }
+
+  /**
+   * Runs a message for a slice. Its reply goes to `deliver` when it is complete.
+   *
+   * @param slice How long it may run, in milliseconds; Infinity for a message that may not pause.
+   * @returns The message, to {@linkcode Dispatcher.resume}, if it pauses or waits; else undefined.
+   */
+  run(request: Request, deliver: Deliver, slice: number = SLICE_MS): Execution | undefined {
+    const execution = this.#spare.pop() ?? new Execution(this.#shared);
+    execution.take(request, deliver);
+    return this.resume(execution, slice) ? undefined : execution;
+  }
+
+  /** Goes on with a message; whether its reply was delivered. */
+  resume(execution: Execution, slice: number = SLICE_MS): boolean {
+    const done = execution.run(performance.now() + slice);
+    if (done) this.#release(execution);
+    return done;
+  }
+
+  /** Ends a message: what has not run yet is answered with an error. */
+  abandon(execution: Execution, why: MemStoreError): void {
+    execution.abandon(why);
+    // (What it waited for may still come: it is not used again.)
+    if (!execution.waiting) this.#release(execution);
+  }
+
+  #release(execution: Execution): void {
+    if (this.#spare.length < SPARE) this.#spare.push(execution);
+  }
+
+  #find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal {
+    const { right, client } = request;
+    const known = this.#lookUp(payload, at);
+    if ("code" in known || right === "admin") return known;
+    if (RIGHTS.indexOf(known.needs) <= RIGHTS.indexOf(right)) return known;
+    this.#denied(client, known.name);
+    const why = `it takes the right ${known.needs}, and this client has ${right}`;
+    return { code: "DENIED", message: `Cannot run ${known.name}: ${why}` };
+  }
+
+  #lookUp(payload: Uint8Array, at: number): HostCommand | Refusal {
+    const last = this.#last;
+    if (last) {
+      const { bytes } = last;
+      let i = 0;
+      while (i < bytes.length && bytes[i] === payload[at + i]) i++;
+      if (i === bytes.length) return last.command;
+    }
+    const end = skip(payload, at);
+    const { type, length, body } = head(payload, at);
+    if (type !== "str" && type !== "bin") {
+      return { code: "UNKNOWN_COMMAND", message: "Cannot find a command: its name must be a string" };
+    }
+    const name = latin1(payload, body, Math.min(end, body + MAX_NAME));
+    const known = length > MAX_NAME ? undefined : this.#known.get(name);
+    if (!known) {
+      return { code: "UNKNOWN_COMMAND", message: `Cannot find a command of this name: received ${name}` };
+    }
+    this.#last = known;
+    return known.command;
+  }
+}
+
+/** The reply to a message that is refused whole. */
+export function refusal(why: MemStoreError, legacy: boolean): Uint8Array {
+  const reply = new Writer(128);
+  writeRefusal(why, legacy, reply);
+  return reply.written;
+}

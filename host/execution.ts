@@ -1,0 +1,396 @@
+/**
+ * One message while it runs: from its payload to its reply.
+ *
+ * ```text
+ * payload ─► plan: walked, looked up, checked ─► command, command, … ─► reply ─► deliver
+ *                                                   │        │
+ *                                  its slice is over: pause  └── waits for a file: wait
+ * ```
+ *
+ * An execution owns all that its message needs: the plan, the call, and the buffer of the reply, which is given
+ * to `deliver` and to nobody else. It is used again for another message only after that. So no reply can share
+ * its bytes with another, however many messages run at once.
+ *
+ * Commands of a message run one after another. After a **slice** of some milliseconds the message pauses, so that
+ * others are served. A **batch** never pauses: it is a transaction, and bounded instead.
+ *
+ * @module
+ */
+
+import type { Command } from "../commands/describe.ts";
+import { Call, type Handler, type Steps, type WriteReply } from "../engine/commands/call.ts";
+import { hash } from "../engine/hash.ts";
+import { OutOfMemory } from "../engine/heap.ts";
+import type { Store } from "../engine/store.ts";
+import type { Table } from "../engine/table.ts";
+import type { Gate } from "../state/gate.ts";
+import type { Right } from "../wire/clients.ts";
+import type { Limits } from "../wire/limits.ts";
+import { MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
+import { type FindCommand, Plan } from "./plan.ts";
+
+/** A command that a host has: what it is, and what carries it out. */
+export interface HostCommand extends Command {
+  run: Handler;
+}
+
+/** A message to run. */
+export interface Request {
+  readonly payload: Uint8Array;
+  /** Whether the client expects pymemstore's replies. */
+  readonly legacy: boolean;
+  /** Whether the commands are one transaction. */
+  readonly batch: boolean;
+  readonly right: Right;
+  /** Who sent it, for the log. */
+  readonly client?: string;
+}
+
+/**
+ * Takes a reply, which is good until it returns.
+ *
+ * @param readable Whether the message could be read at all.
+ */
+export type Deliver = (reply: Uint8Array, readable: boolean) => void;
+
+/** What the messages of a host share. */
+export interface Shared {
+  readonly store: Store;
+  readonly limits: Limits;
+  /** Closed when the host stops. */
+  readonly gate: Gate;
+  /** Finds the command by the name at `at`, and checks that the client may run it. */
+  find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal;
+  /** The message that goes through the data in steps: one at a time, so that the heap does not stay frozen. */
+  stepping: Execution | undefined;
+  /** A batch runs. */
+  inBatch: boolean;
+}
+
+/** Commands that a batch may hold. */
+export const MAX_BATCH_COMMANDS: number = 2 ** 14;
+/** Entries that the commands of a batch may visit. */
+const MAX_BATCH_WORK = 2 ** 17;
+/** How many entries are visited until the clock is looked at. */
+const CLOCK_WORK = 256;
+/** An error costs as much as visiting this many entries. */
+const THROW_WORK = 16;
+/** How many commands' keys are prefetched together. */
+const PREFETCH_COMMANDS = 256;
+/** Prefetching pays from this many keys in a message on, … */
+const PREFETCH_MIN_KEYS = 4;
+/** … if the data has more bytes than the processor's caches hold. */
+const CACHE_BYTES = 1 << 20;
+/** A command that replies more than this checks itself that there is room for its reply. */
+const SHORT_REPLY = 64;
+
+const NOT_RUN: Refusal = {
+  code: "NOT_RUN",
+  message: "Cannot run: another command of the batch was refused or failed",
+};
+
+/** One message while it runs. */
+export class Execution {
+  readonly #shared: Shared;
+  readonly #plan = new Plan<HostCommand>();
+  readonly #call: Call;
+  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#request);
+  readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
+  #request!: Request;
+  /** The payload was walked and checked. */
+  #planned = false;
+  #deliver!: Deliver;
+  /** The command that runs, or runs next. */
+  #index = 0;
+  /** Where its reply begins. */
+  #start = 0;
+  /** What is left of it. */
+  #steps: Steps | undefined;
+  /** A long command has ended: other messages have a turn before the next command. */
+  #turn = false;
+  /** What it waited for. */
+  #result: WriteReply | MemStoreError | undefined;
+  /** The keys of the commands from … to … are prefetched, and their hashes known. */
+  #hashedFrom = 0;
+  #hashedTo = 0;
+  /** The command before which the next keys are prefetched. */
+  #prefetchAt = 0;
+  /** See {@linkcode Table.prefetch}. */
+  #prefetched = 0;
+  /** Resolves when what the command waits for is there; undefined if it does not wait. */
+  waiting: Promise<void> | undefined;
+
+  constructor(shared: Shared) {
+    this.#shared = shared;
+    this.#call = new Call(shared.store, shared.limits.message);
+  }
+
+  /** Takes a message to run. */
+  take(request: Request, deliver: Deliver): void {
+    const call = this.#call;
+    this.#request = request;
+    this.#deliver = deliver;
+    this.#index = this.#hashedFrom = this.#hashedTo = 0;
+    this.#prefetchAt = Infinity;
+    this.#steps = this.#result = this.waiting = undefined;
+    this.#planned = this.#turn = false;
+    this.#plan.reset();
+    call.reply.reset();
+    call.legacy = request.legacy;
+    call.right = request.right;
+    call.work = 0;
+  }
+
+  /**
+   * Runs on.
+   *
+   * @param until When to pause, in the time of `performance.now()`.
+   * @returns Whether the reply was delivered. If not, the message waits for {@linkcode Execution.waiting}, or else
+   * for its next slice.
+   */
+  run(until: number): boolean {
+    const { payload, legacy, batch } = this.#request;
+    const { limits } = this.#shared;
+    const plan = this.#plan, { reply } = this.#call;
+    if (!this.#planned) {
+      // Where in our code a refusal was made does not matter, and costs more than the rest of the answer.
+      const { stackTraceLimit } = Error;
+      Error.stackTraceLimit = 0;
+      try {
+        const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
+        if (!plan.read(payload, this.#find, legacy, most, limits.depth, until)) return false;
+      } catch (error) {
+        writeRefusal(unreadable(error), legacy, reply);
+        this.#deliver(reply.written, false);
+        return true;
+      } finally {
+        Error.stackTraceLimit = stackTraceLimit;
+      }
+      this.#planned = true;
+      if (plan.finds >= PREFETCH_MIN_KEYS) this.#prefetchAt = 0;
+    }
+    // (A command of a batch may send itself one: it is part of the same transaction.)
+    if (batch && !this.#shared.inBatch) this.#runBatch();
+    else if (!this.#runCommands(until)) return false;
+    this.#deliver(reply.written, plan.refusals.get(0)?.code !== "BAD_REQUEST");
+    return true;
+  }
+
+  /** Gives up: what has not run is answered with an error. */
+  abandon(why: MemStoreError): void {
+    const { reply, legacy } = this.#call;
+    if (this.#steps || this.waiting) reply.length = this.#start;
+    this.#endSteps();
+    if (this.#shared.stepping === this) this.#shared.stepping = undefined;
+    if (!this.#planned) writeRefusal(why, legacy, reply);
+    else for (; this.#index < this.#plan.length; this.#index++) writeRefusal(why, legacy, reply);
+    this.#deliver(reply.written, true);
+  }
+
+  /** Runs the commands, each on its own. False if the message pauses or waits. */
+  #runCommands(until: number): boolean {
+    const call = this.#call, { length } = this.#plan;
+    let look = call.work + CLOCK_WORK;
+    for (; this.#index < length; this.#index++) {
+      if (call.work >= look) {
+        look = call.work + CLOCK_WORK;
+        if (performance.now() >= until) return false;
+      }
+      if (this.#turn) {
+        this.#turn = false;
+        if (until < Infinity) return false;
+      }
+      try {
+        if (!this.#advance(until)) return false;
+      } catch (error) {
+        this.#refuse(error);
+      }
+    }
+    return true;
+  }
+
+  /** Runs the commands as a transaction. */
+  #runBatch(): void {
+    const shared = this.#shared, plan = this.#plan, { store } = shared;
+    const [refused] = plan.refusals;
+    if (refused) return this.#refuseBatch(...refused);
+    store.begin();
+    shared.inBatch = true;
+    try {
+      for (; this.#index < plan.length; this.#index++) {
+        if (!this.#advance(Infinity)) throw notInBatch(plan.commands[this.#index]!);
+      }
+      store.commit();
+    } catch (error) {
+      store.rollback();
+      this.#refuseBatch(this.#index, refusalOf(error));
+    } finally {
+      shared.inBatch = false;
+    }
+  }
+
+  /** Refuses all commands of a batch, since one cannot be done. */
+  #refuseBatch(index: number, why: Refusal): void {
+    const { reply, legacy } = this.#call;
+    reply.length = 0;
+    for (let i = 0; i < this.#plan.length; i++) writeRefusal(i === index ? why : NOT_RUN, legacy, reply);
+  }
+
+  /** Refuses the command at the index. */
+  #refuse(error: unknown): void {
+    const { reply, legacy } = this.#call;
+    reply.length = this.#start;
+    writeRefusal(refusalOf(error), legacy, reply);
+    this.#call.work += THROW_WORK;
+  }
+
+  /** Runs the command at the index to its end. False if it pauses, or waits. */
+  #advance(until: number): boolean {
+    if (this.waiting) this.#takeResult();
+    else if (!this.#steps) this.#steps = this.#begin();
+    if (this.waiting || this.#steps && !this.#step(until)) return false;
+    const { reply } = this.#call, { message } = this.#shared.limits;
+    // (What may be long was checked before it was written, but for the replies of custom commands.)
+    if (reply.length > message && reply.length - this.#start > SHORT_REPLY) {
+      throw replyTooLarge(message, this.#shared.inBatch);
+    }
+    return true;
+  }
+
+  /** Begins the command at the index. */
+  #begin(): Steps | undefined {
+    const plan = this.#plan, call = this.#call, i = this.#index, { inBatch } = this.#shared;
+    this.#start = call.reply.length;
+    const command = plan.commands[i];
+    if (!command) {
+      writeRefusal(plan.refusals.get(i)!, call.legacy, call.reply);
+      call.work++;
+      return undefined;
+    }
+    if (inBatch && !command.batch) throw notInBatch(command);
+    if (command.needs === "write") this.#shared.gate.check(command.name);
+    if (i >= this.#prefetchAt) this.#prefetch();
+    call.work++;
+    call.inBatch = inBatch;
+    call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+    if (i < this.#hashedTo && command.finds) call.hash = this.#hashes[i - this.#hashedFrom];
+    call.checkRoom(SHORT_REPLY);
+    if (!call.legacy) call.reply.byte(0);
+    const result = command.run(call);
+    if (!(result instanceof Promise)) return result ?? undefined;
+    const waiting = result.then(
+      (write) => void (this.#result = write),
+      (error) => void (this.#result = refusalOf(error)),
+    );
+    if (inBatch) throw notInBatch(command);
+    this.waiting = waiting;
+  }
+
+  /** Goes on with the steps of a command. False if it pauses. */
+  #step(until: number): boolean {
+    const shared = this.#shared, call = this.#call, outer = shared.stepping;
+    // (A message that may not pause does not wait for others either.)
+    if (outer && outer !== this && until < Infinity) return false;
+    shared.stepping = this;
+    try {
+      for (let step; !(step = this.#steps!.next()).done;) {
+        call.work += step.value;
+        if (shared.inBatch && call.work > MAX_BATCH_WORK) throw tooMuchWork();
+        if (performance.now() >= until) return false;
+      }
+      this.#endSteps();
+      this.#turn = true;
+      return true;
+    } catch (error) {
+      this.#endSteps();
+      throw error;
+    } finally {
+      if (!this.#steps) shared.stepping = outer === this ? undefined : outer;
+    }
+  }
+
+  /** Lets go of what the steps hold. */
+  #endSteps(): void {
+    const steps = this.#steps;
+    this.#steps = undefined;
+    steps?.return();
+  }
+
+  /** Writes the reply of a command that waited. */
+  #takeResult(): void {
+    const result = this.#result!, { reply, legacy } = this.#call;
+    this.waiting = this.#result = undefined;
+    if (result instanceof MemStoreError) throw result;
+    reply.length = this.#start;
+    if (!legacy) reply.byte(0);
+    result(reply);
+  }
+
+  /**
+   * Has the keys of the next commands brought into the processor's caches together: see
+   * {@linkcode Table.touch}.
+   */
+  #prefetch(): void {
+    const plan = this.#plan, call = this.#call, { store } = this.#shared, hashes = this.#hashes;
+    const from = this.#index, to = Math.min(from + PREFETCH_COMMANDS, plan.length);
+    this.#prefetchAt = to;
+    if (store.heap.live <= CACHE_BYTES) return;
+    this.#hashedFrom = from;
+    this.#hashedTo = to;
+    // The hashes of one table stand together: what is in between finds nothing.
+    let table: Table | undefined, count = 0;
+    for (let i = from; i < to; i++) {
+      const finds = plan.commands[i]?.finds;
+      if (!finds) continue;
+      call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      const next = store[finds].get(call.key(0));
+      if (next !== table) {
+        this.#prefetched ^= table?.touch(together, count) ?? 0;
+        table = next;
+        count = 0;
+      }
+      const { bytes, from: start, to: end } = call.key(1);
+      together[count++] = hashes[i - from] = hash(bytes, start, end);
+    }
+    this.#prefetched ^= table?.touch(together, count) ?? 0;
+  }
+}
+
+const together = new Int32Array(PREFETCH_COMMANDS);
+
+function notInBatch({ name }: Command): MemStoreError {
+  const why = "it cannot be rolled back: send it on its own";
+  return new MemStoreError("NOT_IN_BATCH", `Cannot run ${name} in a batch: ${why}`);
+}
+
+function tooMuchWork(): MemStoreError {
+  const why = `its commands go through more than ${MAX_BATCH_WORK} entries`;
+  return new MemStoreError("TOO_LARGE", `Cannot run the batch: ${why}: send those that do on their own`);
+}
+
+function replyTooLarge(most: number, inBatch: boolean): MemStoreError {
+  const why = `the replies to a message have ${most} bytes at most`;
+  if (inBatch) return new MemStoreError("TOO_LARGE", `Cannot reply: ${why}`);
+  return new MemStoreError("REPLY_TOO_LARGE", `Cannot send the reply, though the command was done: ${why}`);
+}
+
+/** The refusal of a message that cannot be read. */
+export function unreadable(error: unknown): MemStoreError {
+  if (error instanceof MemStoreError) return error;
+  return new MemStoreError("BAD_REQUEST", `Cannot read the message: ${messageOf(error)}`);
+}
+
+/** The refusal that tells a client of an error. */
+function refusalOf(error: unknown): MemStoreError {
+  if (error instanceof MemStoreError) return error;
+  return new MemStoreError(error instanceof OutOfMemory ? "OUT_OF_MEMORY" : "FAILED", messageOf(error));
+}
+
+/** What an error says. Commands of an application may throw anything. */
+function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "a value was thrown that says nothing";
+  }
+}

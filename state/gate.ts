@@ -1,0 +1,34 @@
+/**
+ * What keeps writes out once the state was stored for the last time: a write that was acknowledged after that would
+ * be lost.
+ *
+ * @module
+ */
+
+import { MemStoreError } from "../wire/message.ts";
+
+/** Open, until the host is certain to stop. */
+export class Gate {
+  #closed = false;
+
+  /** Lets writes pass again: the host does not stop. */
+  open(): void {
+    this.#closed = false;
+  }
+
+  /** Refuses writes from now on. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /**
+   * Call it before a write.
+   *
+   * @param what What is refused: the name of a command.
+   * @throws {MemStoreError} `STOPPING` if the gate is closed.
+   */
+  check(what: string): void {
+    if (!this.#closed) return;
+    throw new MemStoreError("STOPPING", `Cannot run ${what}: the host is stopping, and has stored its state`);
+  }
+}

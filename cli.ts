@@ -5,16 +5,15 @@
  * commander parses the line and prints the help. Modules are imported when a command needs them: `memstore get`
  * loads no host and no prompt.
  *
- * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood; 3 an endpoint that another host serves.
+ * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood.
  *
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command, CommanderError } from "commander";
 import { commands } from "./commands/table.ts";
 import type { Command as StoreCommand } from "./commands/describe.ts";
 import { address } from "./wire/endpoint.ts";
-import { MemStoreError } from "./wire/message.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";
 import { duration } from "./settings/kinds.ts";
@@ -33,7 +32,7 @@ const ARGUMENTS_HELP = `
 Arguments that are valid JSON are read as JSON, all others as strings: 31 is a number,
 '"31"' and alice are strings. Arguments after -- are never options.`;
 
-const WAIT_HELP = `
+const DURATION_HELP = `
 A duration is written 500ms, 30s, 5m or 1h; after -t and -w a plain number is in seconds.`;
 
 const PATH_HELP = `
@@ -48,10 +47,9 @@ Every option can also be set in the settings file or by an environment variable;
 can be set only there. "memstore config init" explains all of them. A flag overrides the
 file, and the file overrides the environment.
 
-Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood; 3 another
-host serves one of the endpoints.`;
+Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood.`;
 
-const CONFIG_HELP = `the settings file (default: $${CONFIG_ENV})`;
+const CONFIG_HELP = `The settings file. (default: $${CONFIG_ENV})`;
 const ENDPOINT_DEFAULT = `default: $MEMSTORE_ENDPOINT, or ${DEFAULT_ENDPOINT}`;
 
 /** A line that cannot be understood. */
@@ -92,29 +90,32 @@ function exitCode(error: unknown): number {
 }
 
 function makeProgram(): Command {
-  const program = new Command("memstore")
+  const program = new Command("memstore");
+  const endpoint = (text: string) => parseOption(text, program, checkEndpoint);
+  const milliseconds = (text: string) => parseOption(text, program, parseDuration);
+  program
     .description("Tables and sets in memory that many processes share.")
-    .version(manifest.version, "-V, --version", "print the version")
+    .version(manifest.version, "-V, --version", "Prints the version.")
     .option(
       "-e, --endpoint <endpoint>",
-      `the host: a name, a path or an address (${ENDPOINT_DEFAULT})`,
+      `The host: a name, a path or an address. (${ENDPOINT_DEFAULT})`,
       endpoint,
     )
     .option(
       "-t, --timeout <duration>",
-      "how long to wait for a reply (default: 5s; store, restore, done: 10m)",
+      "How long to wait for a reply. (default: 5s; store, restore, done: 10m)",
       milliseconds,
     )
     .option(
       "-w, --wait <duration>",
-      "how long to wait for a host to start (default: fail at once)",
+      "How long to wait for a host to start. (default: fails at once)",
       milliseconds,
     )
-    .option("--key <file>", "the file of your secret key, for a host that uses keys")
-    .option("--server-key <key>", "the host's public key, or the file that holds it")
+    .option("--key <file>", "The file of your secret key, for a host that uses keys.")
+    .option("--server-key <key>", "The host's public key, or the file that holds it.")
     .option("--config <file>", CONFIG_HELP)
-    .option("--raw", "print replies on one line")
-    .helpOption("-h, --help", "print this help")
+    .option("--raw", "Prints replies on one line.")
+    .helpOption("-h, --help", "Prints this help.")
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
@@ -126,27 +127,34 @@ function makeProgram(): Command {
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     })
-    .addHelpText("after", ARGUMENTS_HELP + WAIT_HELP);
+    .addHelpText("after", ARGUMENTS_HELP + DURATION_HELP);
   return withUsageErrors(program);
 }
 
-/** The milliseconds of a duration; a plain number is in seconds. */
-function milliseconds(text: string): number {
+/** The value of an option or an argument. One that cannot be used is a usage error. */
+function parseOption<Value>(text: string, command: Command, parse: (text: string) => Value): Value {
   try {
-    return duration.parse(/^[\d.]+$/.test(text) ? `${text}s` : text, "");
+    return parse(text);
   } catch (error) {
-    throw error instanceof TypeError ? new InvalidArgumentError(`${error.message}.`) : error;
+    throw error instanceof TypeError || error instanceof RangeError
+      ? new UsageError(error.message, command)
+      : error;
+  }
+}
+
+/** The milliseconds of a duration; a plain number is in seconds. */
+function parseDuration(text: string): number {
+  try {
+    return duration.parse(/^\d+(\.\d+)?$/.test(text) ? `${text}s` : text, "");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new TypeError(`Cannot wait: ${error.message}: received ${text}`);
   }
 }
 
 /** Checks an endpoint, and leaves it as it was written. */
-function endpoint(text: string): string {
-  try {
-    address(text);
-  } catch (error) {
-    if (error instanceof TypeError) throw new InvalidArgumentError(`${error.message}.`);
-    throw error;
-  }
+function checkEndpoint(text: string): string {
+  address(text);
   return text;
 }
 
@@ -190,7 +198,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       if (key !== undefined) flags.set("key", key);
       await serve(await readSettings(flags, config));
     });
-  addFlags(host);
+  addFlags(host, (why) => new UsageError(why, host));
   const config = withUsageErrors(program.command("config").description("Checks or writes a settings file."))
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: false });
@@ -200,7 +208,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
   withUsageErrors(
     config.command("init").description("Prints a settings file that explains all settings, or writes it."),
   )
-    .argument("[file]", "a new file")
+    .argument("[file]", "A new file.")
     .action(async (file?: string) => (await import("./terminal/config.ts")).init(file));
   add("repl", "Opens a prompt. Reads commands from stdin, one a line, if that is not a terminal.")
     .action(async () => {
@@ -220,13 +228,14 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       print((await writeKeys(file)).publicKey);
     });
   const raw = add("send", "Sends a command as JSON: one that the host adds itself, for example.")
-    .argument("<command>", `a JSON array: '["get","users","alice"]'`)
+    .argument("<command>", `A JSON array: '["get","users","alice"]'`)
     .action((text: string) => run(parseRawCommand(text, raw), program));
   add("endpoint", "Prints the ZeroMQ address of an endpoint.")
-    .argument("[name]", `a name, a path or an address (${ENDPOINT_DEFAULT})`, endpoint)
+    .argument("[name]", `A name, a path or an address. (${ENDPOINT_DEFAULT})`)
     .configureHelp({ showGlobalOptions: false })
     .action(async (name?: string) => {
-      print(visible(address(name ?? (await remoteOptions(program)).endpoint ?? DEFAULT_ENDPOINT)));
+      const given = name ?? (await remoteOptions(program)).endpoint ?? DEFAULT_ENDPOINT;
+      print(visible(parseOption(given, program, address)));
     });
   const help = add("help", "Prints the help of a command.")
     .argument("[command]")
@@ -253,20 +262,11 @@ function addStoreCommand(program: Command, { name, args, help }: StoreCommand): 
   else if (args.length > 0) command.addHelpText("after", ARGUMENTS_HELP);
   command.action(() => {
     const values = command.args.map((text, i) =>
-      operands[i].type === "string" ? text : parseAs(parseArgument, text, command)
+      operands[i].type === "string" ? text : parseOption(text, command, parseArgument)
     );
     const chosen = switches.filter(({ name }) => command.opts()[name]).map(() => true);
     return run([name, ...values, ...chosen], program);
   });
-}
-
-/** A value that was typed. A number that does not fit is a usage error. */
-function parseAs<Value>(parse: (text: string) => Value, text: string, command: Command): Value {
-  try {
-    return parse(text);
-  } catch (error) {
-    throw error instanceof RangeError ? new UsageError(error.message, command) : error;
-  }
 }
 
 /** The heading under which help lists a command. */
@@ -279,7 +279,7 @@ function group(name: string, firstArgument: string | undefined): string {
 function parseRawCommand(text: string, command: Command): RawCommand {
   let value: unknown;
   try {
-    value = parseAs(parseJson, text, command);
+    value = parseOption(text, command, parseJson);
   } catch (error) {
     // (What is not JSON is not a raw command either.)
     if (!(error instanceof SyntaxError)) throw error;

@@ -22,8 +22,12 @@
 
 export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
 export { type ClientOptions, MemStoreClient } from "./client.ts";
-export { RemoteSet, RemoteTable } from "./views.ts";
-export { type CallOptions, CommandMethods, type StoreOptions } from "./commands/methods.ts";
+export { RemoteSet, RemoteTable } from "./client/views.ts";
+export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions } from "./client/methods.ts";
+export { Lock, type LockOptions } from "./client/lock.ts";
+export type { Update } from "./client/update.ts";
+export type { RawCommand } from "./client/batch.ts";
+export type { StateStatus } from "./state/autosave.ts";
 export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Stats } from "./commands/table.ts";
 export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";

@@ -27,13 +27,13 @@ import type { S3Options } from "./state/s3.ts";
 import { address, isLocal } from "./wire/endpoint.ts";
 import { Clients, type Right } from "./wire/clients.ts";
 import { type KeyPair, readKeys } from "./wire/curve.ts";
-import { libzmq, maxOpenFiles } from "./wire/libzmq.ts";
+import { canOpenFiles, libzmq, maxOpenFiles } from "./wire/libzmq.ts";
 import type { Listening } from "./wire/listen.ts";
 import { MemStoreError, VERSION } from "./wire/message.ts";
 import { Context } from "./wire/socket.ts";
 import { completeLimits, type Limits } from "./wire/limits.ts";
 import { Port } from "./wire/port.ts";
-import { Doorman } from "./wire/zap.ts";
+import { ZapHandler } from "./wire/zap.ts";
 import manifest from "./deno.json" with { type: "json" };
 
 /** Threads that move bytes for libzmq: one for ipc://, one for tcp://. */
@@ -53,6 +53,10 @@ const CLIENT_FILES = 1 / 4;
 const JOIN_MS = 10_000;
 /** How often it looks, in milliseconds. */
 const JOIN_RETRY_MS = 50;
+
+/** Files that a host has open without clients, and each of its endpoints has, beside those that come and go. */
+const HOST_FILES = 32;
+const PORT_FILES = 8;
 
 /** The least that tables and sets can be held to: memory is taken in pieces of 1 MiB. */
 const MIN_MEMORY = 2 ** 23;
@@ -139,7 +143,7 @@ export class MemStore implements AsyncDisposable {
   readonly #limits: Limits;
   /** Who may come to endpoints that are served with CURVE. */
   #clients: Clients | undefined;
-  #doorman: Doorman | undefined;
+  #zapHandler: ZapHandler | undefined;
   #warned = { second: 0, lines: 0 };
   readonly #log: Log;
   /** Keeps writes out when the state was stored for the last time. */
@@ -292,20 +296,20 @@ export class MemStore implements AsyncDisposable {
         const why = "the directory of bare names is for its user alone: give a path";
         throw new Error(`Cannot serve ${name} to the group: ${why}`);
       }
+      const limits = await this.#fitLimits(addresses.length);
       this.#context = await Context.open(IO_THREADS);
       const curve = await this.#readKeys(this.#context);
       const { allowGroup } = this.#options;
-      const limits = await this.#fitLimits(addresses.length);
       for (const wanted of addresses) {
         const port = new Port(this.#context, wanted, {
           linger: LINGER_MS,
           curve: wanted.startsWith("tcp://") ? curve : undefined,
           limits,
-          told: (event, fields) => this.#warn(event, fields),
+          onEvent: (event, fields) => this.#warn(event, fields),
         });
         this.#ports.push(port);
-        const mode = allowGroup ? 0o660 : 0o600;
-        this.#listening.push(await listenWhenFree(this.#context, port.socket, wanted, mode));
+        const access = { mode: allowGroup ? 0o660 : 0o600, anyUser: this.#options.insecure };
+        this.#listening.push(await listenWhenFree(this.#context, port.socket, wanted, access));
       }
       const { state, storeEvery } = this.#options;
       if (state !== undefined) {
@@ -329,10 +333,20 @@ export class MemStore implements AsyncDisposable {
     return "serving";
   }
 
-  /** The limits, so that connections leave files to open for others: libzmq ends the process where there is none. */
+  /**
+   * The limits, so that connections leave files to open for others: libzmq ends the process where there is none.
+   *
+   * @throws {Error} if there are too few for a host.
+   */
   async #fitLimits(ports: number): Promise<Limits> {
-    const files = maxOpenFiles(await libzmq());
+    const zmq = await libzmq();
+    const files = maxOpenFiles(zmq);
     const clients = Math.min(this.#limits.clients, Math.max(1, Math.floor(files * CLIENT_FILES / ports)));
+    const needed = HOST_FILES + ports * (PORT_FILES + clients);
+    if (!canOpenFiles(zmq, needed)) {
+      const why = `it needs ${needed} open files more than the process has, and the system allows ${files}`;
+      throw new Error(`Cannot start the host: ${why}: raise the limit (ulimit -n)`);
+    }
     if (clients < this.#limits.clients) {
       this.#warn("limits", { clients, why: `the system allows ${files} open files (ulimit -n)` });
     }
@@ -352,7 +366,7 @@ export class MemStore implements AsyncDisposable {
       removed: (keys) => this.#ports.forEach((port) => keys.forEach((key) => port.disconnect(key))),
     });
     this.#clients = clients;
-    this.#doorman = new Doorman(context, await libzmq(), (publicKey, address) => {
+    this.#zapHandler = new ZapHandler(context, await libzmq(), (publicKey, address) => {
       const client = clients.find(publicKey);
       if (!client) this.#warn("refused", { address, key: publicKey });
       return client !== undefined;
@@ -461,17 +475,20 @@ export class MemStore implements AsyncDisposable {
    * await using store = new MemStore(endpoint);
    * store.command("rename", {
    *   args: ["table", "from", "to"],
-   *   help: "Gives an entry another key.",
+   *   help: "Gives an entry another key that is free; whether it did.",
    *   run(host, table, from, to) {
-   *     host.send("set", table, to, host.send("get", table, from));
-   *     return host.send("del", table, from);
+   *     const moved = host.send("exists", table, from) &&
+   *       host.send("set_new", table, to, host.send("get", table, from)) === 1;
+   *     if (moved) host.send("del", table, from);
+   *     return moved;
    *   },
    * });
    * await store.start();
    *
    * await using client = new MemStoreClient(endpoint);
    * await client.set("users", "alice", 31);
-   * console.assert((await client.send(["rename", "users", "alice", "bob"])) === 1);
+   * console.assert((await client.send(["rename", "users", "alice", "bob"])) === true);
+   * console.assert((await client.send(["rename", "users", "nobody", "carol"])) === false);
    * console.assert((await client.get("users", "bob")) === 31);
    * ```
    *
@@ -512,7 +529,7 @@ export class MemStore implements AsyncDisposable {
     await step(() => this.#sweeper?.close());
     for (const port of this.#ports) await step(() => port.close());
     await step(() => this.#clients?.close());
-    await step(() => this.#doorman?.close());
+    await step(() => this.#zapHandler?.close());
     await step(() => this.#context?.close());
     for (const each of this.#listening) await step(() => each.release());
     this.#ports = [];

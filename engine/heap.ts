@@ -185,8 +185,6 @@ export class Heap {
   #beyond = false;
   /** How often what the heap holds was changed by its owners. */
   changes = 0;
-  /** Changes whenever blocks were moved: addresses from before must be looked up again. */
-  moves = 0;
   /** Units of the heap at most. */
   #most = SEGMENTS * SEGMENT_UNITS;
   /** Frees something that is not in use any more, where the memory is full; whether there was something. */
@@ -296,7 +294,7 @@ export class Heap {
     const from = (address & UNIT_MASK) << 1, target = (to & UNIT_MASK) << 1;
     const source = this.words[address >>> UNIT_BITS], words = this.words[to >>> UNIT_BITS];
     const count = (bytes + 7) >>> 3 << 1;
-    if (count > 64) words.set(source.subarray(from, from + count), target);
+    if (count > 256) words.set(source.subarray(from, from + count), target);
     else for (let i = 0; i < count; i++) words[target + i] = source[from + i];
     this.free(address, bytes);
     return to;
@@ -329,7 +327,7 @@ export class Heap {
    * blocks.
    */
   tend(bytes: number): void {
-    if (this.#dead <= this.#tolerated) return;
+    if (this.#dead <= this.#tolerated || this.#frozen > 0) return;
     const pace = this.#isFull(0) ? FULL_PACE : PACE;
     this.#credit = Math.min(MAX_WORK, this.#credit + (BLOCK_WORK + ((bytes + 7) >>> 3)) * pace);
     if (this.#credit >= MIN_WORK && !this.#releaseGone(1)) this.#credit -= this.#clean(this.#credit);
@@ -347,10 +345,28 @@ export class Heap {
 
   /** Gives everything back. Nobody may use the heap any more. */
   close(): void {
-    for (let extent = 1; extent < this.words.length; extent++) {
-      if (this.#extents[extent] === extent) this.#allocator.release(this.words[extent].buffer as ArrayBuffer);
+    while (this.closeNext());
+  }
+
+  /**
+   * Gives back a few extents of a heap that nobody uses any more; false after the last. (To give back 1 GiB
+   * takes the system 100 ms: who must not wait so long calls this again and again.)
+   */
+  closeNext(): boolean {
+    let left = RELEASES;
+    while (this.words.length > 1) {
+      const extent = this.#extents[this.words.length - 1];
+      if (extent === 0) {
+        this.words.length--;
+      } else {
+        if (left-- === 0) return true;
+        const { buffer } = this.words[extent];
+        this.words.length = extent;
+        this.#allocator.release(buffer as ArrayBuffer);
+      }
     }
-    this.words.length = this.bytes.length = 0;
+    this.bytes.length = 0;
+    return false;
   }
 
   /**
@@ -488,12 +504,16 @@ export class Heap {
     if (this.#frozen > 0 || this.#cleaning === 0 && !this.#choose()) return 0;
     const extent = this.#cleaning, end = this.#written[extent];
     let done = 0;
-    this.moves++;
     while (done < work && this.#cleaned < end) {
       const address = (extent << UNIT_BITS) + this.#cleaned | 0;
       const live = this.#live[extent];
       this.#cleaned += (this.blockSize(address) + 7) >>> 3;
-      this.owner?.move(address);
+      try {
+        this.owner?.move(address);
+      } catch (error) {
+        // (The block stays where it is.)
+        if (!(error instanceof OutOfMemory)) throw error;
+      }
       done += BLOCK_WORK + live - this.#live[extent];
       // Its last block was moved, and it was given back.
       if (this.#cleaning !== extent) return done;
@@ -554,7 +574,7 @@ export class Heap {
         else if (units <= this.#room() + this.#dead) done = this.#clean(work);
       }
       if (done === 0) {
-        this.#wanted = Math.max(this.#wanted, units);
+        if (units <= this.#room() + this.#dead) this.#wanted = Math.max(this.#wanted, units);
         throw new OutOfMemory(`${cannot(units)}: the memory is full: it may have ${this.#most * 8} bytes`);
       }
       work -= done;

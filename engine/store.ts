@@ -34,6 +34,11 @@ export class Names {
     return this.#catalog.size;
   }
 
+  /** The names, as the keys of a table. */
+  get catalog(): Table {
+    return this.#catalog;
+  }
+
   /** What all tables have together. */
   get totals(): Readonly<Totals> {
     return this.#space.totals[this.#kind];

@@ -27,6 +27,7 @@ import type { Gate } from "../state/gate.ts";
 import type { Right } from "../wire/clients.ts";
 import type { Limits } from "../wire/limits.ts";
 import { MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
+import { skip } from "../wire/msgpack.ts";
 import { type FindCommand, Plan } from "./plan.ts";
 
 /** A command that a host has: what it is, and what carries it out. */
@@ -41,6 +42,8 @@ export interface Request {
   readonly legacy: boolean;
   /** Whether the commands are one transaction. */
   readonly batch: boolean;
+  /** Whether the replies may come in parts. */
+  readonly parts?: boolean;
   readonly right: Right;
   /** Who sent it, for the log. */
   readonly client?: string;
@@ -50,8 +53,9 @@ export interface Request {
  * Takes a reply, which is good until it returns.
  *
  * @param readable Whether the message could be read at all.
+ * @param rest The commands that have not run, since there was no room for their replies: another message.
  */
-export type Deliver = (reply: Uint8Array, readable: boolean) => void;
+export type Deliver = (reply: Uint8Array, readable: boolean, rest?: Uint8Array) => void;
 
 /** What the messages of a host share. */
 export interface Shared {
@@ -172,7 +176,9 @@ export class Execution {
     // (A command of a batch may send itself one: it is part of the same transaction.)
     if (batch && !this.#shared.inBatch) this.#runBatch();
     else if (!this.#runCommands(until)) return false;
-    this.#deliver(reply.written, plan.refusals.get(0)?.code !== "BAD_REQUEST");
+    const readable = plan.refusals.get(0)?.code !== "BAD_REQUEST";
+    if (batch || this.#index === plan.length) this.#deliver(reply.written, readable);
+    else this.#deliver(reply.bytes.subarray(0, this.#start), readable, this.#rest());
     return true;
   }
 
@@ -203,10 +209,20 @@ export class Execution {
       try {
         if (!this.#advance(until)) return false;
       } catch (error) {
+        // (With a message of its own there may be room.)
+        if (call.lacksRoom && this.#start > 0 && this.#request.parts) break;
         this.#refuse(error);
       }
     }
     return true;
+  }
+
+  /** The commands from the index on, as a payload. */
+  #rest(): Uint8Array {
+    const { payload } = this.#request;
+    let at = 0;
+    for (let i = 0; i < this.#index; i++) at = skip(payload, at);
+    return payload.subarray(at);
   }
 
   /** Runs the commands as a transaction. */
@@ -261,6 +277,7 @@ export class Execution {
   #begin(): Steps | undefined {
     const plan = this.#plan, call = this.#call, i = this.#index, { inBatch } = this.#shared;
     this.#start = call.reply.length;
+    call.lacksRoom = false;
     const command = plan.commands[i];
     if (!command) {
       writeRefusal(plan.refusals.get(i)!, call.legacy, call.reply);

@@ -8,7 +8,7 @@
  */
 
 import { socketPath } from "../wire/endpoint.ts";
-import { answers, listen, type Listening } from "../wire/listen.ts";
+import { answers, listen, type Listening, type ListenOptions } from "../wire/listen.ts";
 import { MemStoreError } from "../wire/message.ts";
 import type { Context, Socket } from "../wire/socket.ts";
 
@@ -29,13 +29,13 @@ export async function listenWhenFree(
   context: Context,
   socket: Socket,
   address: string,
-  mode: number,
+  options: ListenOptions,
 ): Promise<Listening> {
   const path = socketPath(address);
   const end = performance.now() + (path === undefined ? STOPPING_TCP_MS : STOPPING_MS);
   for (;;) {
     try {
-      return await listen(context, socket, address, mode);
+      return await listen(context, socket, address, options);
     } catch (error) {
       // Where the lock is taken and no socket file is there, its host stops, or starts and makes one soon.
       const stopping = path === undefined || !await isThere(path);

@@ -19,7 +19,8 @@
 
 import type { Client } from "../wire/clients.ts";
 import { MemStoreError, parseRequest } from "../wire/message.ts";
-import type { Arrived, Peer, Port } from "../wire/port.ts";
+import type { Arrived, Connection } from "../wire/connection.ts";
+import type { Port } from "../wire/port.ts";
 import { turn } from "../wire/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
 import type { Deliver, Execution } from "./execution.ts";
@@ -50,7 +51,7 @@ export interface Served {
 interface Paused {
   readonly execution: Execution;
   readonly port: Port;
-  readonly from: Peer;
+  readonly from: Connection;
 }
 
 /** Serves the ports of one host. */
@@ -141,7 +142,7 @@ export class ServingLoop {
       port.disconnect(arrived.user ?? "");
       return 1;
     }
-    const { envelope, legacy, batch, payload, fault } = parseRequest(frames);
+    const { envelope, legacy, batch, parts, payload, fault } = parseRequest(frames);
     if (fault !== undefined) {
       const why = new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`);
       port.fault(from);
@@ -149,12 +150,14 @@ export class ServingLoop {
       return 1;
     }
     const { right, name } = client;
-    const deliver: Deliver = (reply, readable) => {
+    const deliver: Deliver = (reply, readable, rest) => {
       if (!readable) port.fault(from);
       else if (from.faults > 0) from.faults--;
       port.reply(from, [...envelope, reply]);
+      // (Its turn comes when the client has read enough.)
+      if (rest) port.putBack({ ...arrived, frames: [...envelope, rest] });
     };
-    const request = { payload, legacy, batch, right, client: name };
+    const request = { payload, legacy, batch, parts, right, client: name };
     const execution = this.#host.dispatcher.run(request, deliver, FIRST_SLICE_MS);
     if (!execution) return 1;
     if (execution.waiting) {
@@ -176,7 +179,7 @@ export class ServingLoop {
     const next = this.#paused.shift();
     if (!next) return;
     const { execution, port, from } = next;
-    if (from.cut) {
+    if (from.disconnected) {
       this.#host.dispatcher.abandon(execution, GONE);
     } else if (!this.#host.dispatcher.resume(execution)) {
       if (!execution.waiting) return void this.#paused.push(next);
@@ -186,7 +189,7 @@ export class ServingLoop {
   }
 
   /** Goes on with a message when what it waits for is there. */
-  #wait(execution: Execution, port: Port, from: Peer): void {
+  #wait(execution: Execution, port: Port, from: Connection): void {
     port.begin(from);
     const done = execution.waiting!.then(() => {
       port.end(from);

@@ -4,15 +4,27 @@
  * @module
  */
 
-import { Argument, type Command, InvalidArgumentError, Option } from "commander";
+import { Argument, type Command, Option } from "commander";
 import { parse, SettingsError } from "./error.ts";
 import { type Setting, settings } from "./table.ts";
 
-/** Adds a flag for each setting that has one. */
-export function addFlags(command: Command): void {
+/**
+ * Adds a flag for each setting that has one.
+ *
+ * @param refuse Makes the error for a flag whose value cannot be used.
+ */
+export function addFlags(command: Command, refuse: (why: string) => Error): void {
   for (const [key, setting] of settings) {
-    if (setting.flag?.startsWith("[")) command.addArgument(argument(key, setting));
-    else if (setting.flag !== undefined) options(key, setting).forEach((each) => command.addOption(each));
+    if (setting.flag === undefined) continue;
+    const parseFlag = (text: string): unknown => {
+      try {
+        return parse(key, setting, text, Deno.cwd());
+      } catch (error) {
+        throw error instanceof SettingsError ? refuse(error.message) : error;
+      }
+    };
+    if (setting.flag.startsWith("[")) command.addArgument(argument(setting, parseFlag));
+    else options(setting, parseFlag).forEach((each) => command.addOption(each));
   }
 }
 
@@ -29,26 +41,18 @@ export function givenFlags(command: Command): Map<string, unknown> {
   return given;
 }
 
-function argument(key: string, setting: Setting<unknown>): Argument {
+function argument(setting: Setting<unknown>, parseFlag: (text: string) => unknown): Argument {
   return new Argument(setting.flag!, helpOf(setting))
-    .argParser((text, before: unknown[] = []) => [...before, ...parseFlag(key, setting, text) as unknown[]]);
+    .argParser((text, before: unknown[] = []) => [...before, ...parseFlag(text) as unknown[]]);
 }
 
-function options(key: string, setting: Setting<unknown>): Option[] {
+function options(setting: Setting<unknown>, parseFlag: (text: string) => unknown): Option[] {
   const option = new Option(setting.flag!, helpOf(setting));
-  if (option.required) return [option.argParser((text) => parseFlag(key, setting, text))];
+  if (option.required) return [option.argParser(parseFlag)];
   // (A flag can switch off what the file switches on.)
   return [option, new Option(`--no-${option.name()}`).hideHelp()];
 }
 
 function helpOf({ help, default: standard }: Setting<unknown>): string {
-  return standard === undefined ? help : `${help} (default: ${standard})`;
-}
-
-function parseFlag(key: string, setting: Setting<unknown>, text: string): unknown {
-  try {
-    return parse(key, setting, text, Deno.cwd());
-  } catch (error) {
-    throw error instanceof SettingsError ? new InvalidArgumentError(`${error.message}.`) : error;
-  }
+  return standard === undefined || standard === false ? help : `${help} (default: ${standard})`;
 }

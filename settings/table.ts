@@ -58,12 +58,13 @@ function optional<Value>(
 
 /** A limit on what clients may do. Its range and its default are the host's. */
 function limit(name: keyof Limits, help: string): Setting<number> {
-  const inBytes = name === "message" || name === "waiting";
+  const inBytes = name === "message" || name === "outputBuffer";
+  const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).split(" ");
   return setting(within(inBytes ? bytes : count, LIMIT_RANGES[name]), {
     default: inBytes ? `${LIMITS[name] / 2 ** 20}MB` : LIMITS[name],
     help,
-    flag: `--max-${name} <${inBytes ? "size" : "number"}>`,
-    env: `MEMSTORE_MAX_${name.toUpperCase()}`,
+    flag: `--max-${words.join("-")} <${inBytes ? "size" : "number"}>`,
+    env: `MEMSTORE_MAX_${words.join("_").toUpperCase()}`,
   });
 }
 
@@ -142,8 +143,8 @@ export const table = {
     ),
     commands: limit("commands", "The most commands in one message."),
     depth: limit("depth", "How deeply values may be nested, at most 512."),
-    waiting: limit(
-      "waiting",
+    outputBuffer: limit(
+      "outputBuffer",
       "The most unread replies that are kept for a client. Beyond it, its requests wait; after 10 s it is disconnected.",
     ),
     requests: limit(
@@ -152,7 +153,7 @@ export const table = {
     ),
     clients: limit(
       "clients",
-      "The most connections to one endpoint. Beyond it, connections that have not sent anything are closed.",
+      "The most connections to one endpoint. Beyond it, silent and idle connections are closed.",
     ),
   },
   logLevel: setting(oneOf("debug", "info", "warning", "error"), {

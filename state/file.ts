@@ -101,11 +101,11 @@ function resolvePath(path: string, { directory, anyPath }: Bounds): Resolved {
   if (path === "" || path.includes("\0")) throw new Error("it is no path");
   if (path.endsWith("/")) throw new Error("it is the path of a directory");
   const whole = resolve(directory, path);
-  const realDirectory = Deno.realPathSync(directory);
+  const realDirectory = realPathOf(directory);
   if (!anyPath && !within(whole, directory) && !within(whole, realDirectory)) {
     throw new Error("it leads out of the host's data directory");
   }
-  let real = join(Deno.realPathSync(dirname(whole)), basename(whole));
+  let real = join(realPathOf(dirname(whole)), basename(whole));
   const found = ifThere(() => Deno.lstatSync(real));
   if (found?.isSymlink) {
     const target = ifThere(() => Deno.realPathSync(real));
@@ -120,6 +120,13 @@ function resolvePath(path: string, { directory, anyPath }: Bounds): Resolved {
   }
   if (found && !Deno.statSync(real).isFile) throw new Error("it is no regular file");
   return { path: real, root: anyPath ? "/" : realDirectory };
+}
+
+/** The path of a directory without links. */
+function realPathOf(directory: string): string {
+  const real = ifThere(() => Deno.realPathSync(directory));
+  if (real === undefined) throw new Error(`there is no directory ${directory}`);
+  return real;
 }
 
 /** What is found, or undefined where nothing is. */

@@ -42,12 +42,13 @@ async function candidates(before: Word[], source: Source): Promise<unknown[]> {
   const name = textOf(first);
   if (name === "help") return rest.length === 0 ? commands.map(({ name }) => name) : [];
   const args = commands.find((command) => command.name === name)?.args ?? [];
-  const ask = async (command: RawCommand) => await source.send(command) as unknown[];
+  // (The host keeps them in no order.)
+  const ask = async (command: RawCommand) =>
+    (await source.send(command) as unknown[]).sort((a, b) => typed(a, "") < typed(b, "") ? -1 : 1);
   const askIfCheap = async (count: string, list: string) => {
     const of = valueOf(rest[0]);
     if ((await source.send([count, of]) as number) > CHEAP) return [];
-    // (The host keeps them in no order.)
-    return (await ask([list, of])).sort((a, b) => typed(a, "") < typed(b, "") ? -1 : 1);
+    return await ask([list, of]);
   };
   switch (args[rest.length]) {
     case "table":

@@ -69,10 +69,8 @@ function numberOf(value: number, source: string): number | bigint {
   if (!Number.isSafeInteger(value) && /^-?\d+$/.test(source)) return BigInt(source);
   const lost = !Number.isFinite(value) || value === 0 && /^[^e]*[1-9]/i.test(source);
   if (!lost) return value;
-  const why = "a number with a fraction or an exponent must be 0, or from 4.9e-324 to 1.8e308 in size";
-  throw new RangeError(
-    `Cannot read a number: ${why} (in quotes it is a string: '"${source}"'): received ${source}`,
-  );
+  const why = `it does not fit into a 64-bit float (as a string it is '"${source}"')`;
+  throw new RangeError(`Cannot read a number: ${why}: received ${source}`);
 }
 
 /** The value of a `$bytes` or `$ext` object; undefined if it is not a valid one. */

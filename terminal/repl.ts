@@ -19,11 +19,19 @@ import { complete } from "./complete.ts";
 import { appendHistory, historyPath, loadHistory, MAX_LINES } from "./history.ts";
 import { parseJson } from "./json.ts";
 import { complain, print, visible } from "./output.ts";
-import { argsOf, connect, isRawCommand, type RawCommand, type RemoteOptions, send } from "./remote.ts";
+import {
+  argsOf,
+  connect,
+  isRawCommand,
+  type RawCommand,
+  type RemoteOptions,
+  send,
+  withAdvice,
+} from "./remote.ts";
 import { textOf, valueOf, words } from "./words.ts";
 
-/** How long Tab may wait for a busy host, in milliseconds. (A host that is not there is known at once.) */
-const COMPLETION_MS = 2000;
+/** How long the prompt and Tab may wait for a busy host, in milliseconds. (That no host is there is known at once.) */
+const PATIENCE_MS = 2000;
 
 /** The commands of the prompt itself. */
 const LOCAL_COMMANDS: readonly CommandInfo[] = [
@@ -36,6 +44,7 @@ export async function repl(options: RemoteOptions): Promise<number> {
   await using client = connect(options);
   const interactive = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
   const session = new Session(client, options);
+  if (interactive) await session.greet();
   const lines = interactive ? openPrompt(session) : createInterface({ input: process.stdin });
   try {
     return await readLines(lines, session, interactive);
@@ -47,10 +56,7 @@ export async function repl(options: RemoteOptions): Promise<number> {
 async function readLines(lines: Interface, session: Session, interactive: boolean): Promise<number> {
   const path = interactive ? historyPath() : undefined;
   let code = 0;
-  if (interactive) {
-    print(`${visible(session.endpoint)}: help lists the commands, exit leaves.`);
-    lines.prompt();
-  }
+  if (interactive) lines.prompt();
   for await (const line of lines) {
     if (line.trim() === "exit") return code;
     if (line.trim() !== "" && !await session.run(line) && !interactive) code = 1;
@@ -97,8 +103,10 @@ class Session {
     this.#options = options;
   }
 
-  get endpoint(): string {
-    return this.#client.endpoint;
+  /** Says where the host is, or that there is none: one may still be started. */
+  async greet(): Promise<void> {
+    print(`${visible(this.#client.endpoint)}: help lists the commands, exit leaves.`);
+    await this.send(["ping"]).catch((error) => complain(withAdvice(error, "ping", this.#options)));
   }
 
   /** Runs a line and prints its reply or its error. False if it failed. */
@@ -128,15 +136,15 @@ class Session {
 
   /** The commands of the host (if it does not answer, those that every host has), and the prompt's own. */
   async commands(): Promise<readonly CommandInfo[]> {
-    const remote = await this.#client.commands({ timeout: COMPLETION_MS }).catch(() =>
+    const remote = await this.#client.commands({ timeout: PATIENCE_MS }).catch(() =>
       ownCommands.map(commandInfo)
     );
     return [...remote, ...LOCAL_COMMANDS];
   }
 
-  /** Sends a command for completion. */
+  /** Sends a command that is not worth a long wait. */
   send(command: RawCommand): Promise<unknown> {
-    return this.#client.send(command, { timeout: COMPLETION_MS });
+    return this.#client.send(command, { timeout: PATIENCE_MS });
   }
 }
 

@@ -138,6 +138,26 @@ Deno.test("memstore done ends the host with 0", async () => {
   assert.ok(!await exists(path));
 });
 
+Deno.test("memstore done fails with 1 and says why where the state cannot be stored; after it the endpoint is free at once", async () => {
+  await using dir = new TempDir();
+  const path = `${dir.path}/a.sock`, data = `${dir.path}/data`;
+  await Deno.mkdir(data);
+  const line = [path, "--data-dir", data, "--state", "s.msgpack"];
+  await using host = new Host(...line);
+  await host.line();
+  await printed("-e", path, "set", "t", "k", "1");
+  await Deno.remove(data, { recursive: true });
+  const { code, stdout, stderr } = await memstore("-e", path, "done");
+  assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
+  assert.match(stderr, /^memstore: Cannot .*s\.msgpack.*\n$/);
+  assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
+  await Deno.mkdir(data);
+  assert.equal(await printed("-e", path, "done"), '["ok"]\n');
+  await using next = new Host(...line);
+  assert.equal(await next.line(), `memstore ready on ipc://${path}`);
+  assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
+});
+
 Deno.test("memstore serve with an endpoint that a living host serves fails with 1, and names its process", async () => {
   await using dir = new TempDir();
   await using host = new Host(`${dir.path}/a.sock`);
@@ -230,6 +250,8 @@ Deno.test("memstore store takes its path as a string, whatever it looks like", (
     const { code, stderr } = await memstore("-e", path, "restore", "5.5");
     assert.deepEqual(code, 1);
     assert.match(stderr, /^memstore: Cannot restore .*5\.5/);
+    const none = await memstore("-e", path, "store", "none/x");
+    assert.match(none.stderr, /^memstore: Cannot store to none\/x: there is no directory \/.*\/none\n$/);
   }));
 
 Deno.test("memstore send reaches commands of the host's own", () =>
@@ -253,13 +275,13 @@ Deno.test("memstore tells an error of the host in one line on stderr, with exit 
 Deno.test("memstore says at once where no host is, and waits for one with --wait", async () => {
   await using dir = new TempDir();
   const path = `${dir.path}/a.sock`;
-  const none = `memstore: Cannot get: no host at ipc://${path}`;
   const start = performance.now();
   const { code, stdout, stderr } = await memstore("get", "t", "k", "-e", path);
   // (Nearly all of it is the time that the process takes to start; the timeout is 5 s.)
   assert.ok(performance.now() - start < 4000);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
-  assert.equal(stderr, `${none}: start one with: memstore serve ${path}\n`);
+  assert.ok(stderr.startsWith(`memstore: Cannot get: no host at ipc://${path}`), stderr);
+  assert.ok(stderr.endsWith(`: start one with: memstore serve ${path}\n`), stderr);
   const waited = performance.now();
   assert.match((await memstore("get", "t", "k", "-w", "500ms", "-e", path)).stderr, /no host at/);
   assert.ok(performance.now() - waited > 500);
@@ -309,10 +331,22 @@ const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
   [/^Cannot get: unknown option '--jso'/, "memstore get [options] <table> <key>", ["get", "t", "k", "--jso"]],
   [/^Cannot send: a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
   [/^Cannot send: a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
-  [/^Cannot run: .*'0' is invalid/, "memstore [options] [command]", ["-t", "0", "ping"]],
-  [/^Cannot run: .*'soon' is invalid/, "memstore [options] [command]", ["-t", "soon", "ping"]],
-  [/^Cannot run: .*'3x' is invalid/, "memstore [options] [command]", ["-w", "3x", "ping"]],
-  [/^Cannot run: .*the port is missing/, "memstore [options] [command]", ["-e", "tcp://foo", "ping"]],
+  [/^Cannot wait: it must be at least 1ms: received 0$/, "memstore [options] [command]", ["-t", "0", "ping"]],
+  [/^Cannot wait: a duration such as .* is needed: received soon$/, "memstore [options] [command]", [
+    "-t",
+    "soon",
+    "ping",
+  ]],
+  [/^Cannot wait: a duration such as .* is needed: received 3x$/, "memstore [options] [command]", [
+    "-w",
+    "3x",
+    "ping",
+  ]],
+  [/^Cannot parse endpoint: the port is missing/, "memstore [options] [command]", [
+    "-e",
+    "tcp://foo",
+    "ping",
+  ]],
   [
     /^Cannot run: there is no command of this name: received version \(/,
     "memstore [options] [command]",

@@ -307,3 +307,73 @@ Deno.test("Extension takes types of -128 to 127", () => {
   }
   for (const type of [-129, 128, 1.5, NaN]) assert.throws(() => new Extension(type, bytes()), RangeError);
 });
+
+Deno.test("encoded() counts what it writes, whatever a Map, a Set or an array says of its size", () => {
+  class Liar extends Map<unknown, unknown> {
+    override get size(): number {
+      return this.claims;
+    }
+    claims = 0;
+  }
+  class LyingSet extends Set<unknown> {
+    override get size(): number {
+      return 1;
+    }
+  }
+  const lying = (size: unknown, values: unknown[]) =>
+    new Proxy(new Set(values), {
+      get: (target, name) =>
+        name === "size"
+          ? size
+          : Reflect.get(target, name, target) instanceof Function
+          ? Reflect.get(target, name, target).bind(target)
+          : Reflect.get(target, name, target),
+    });
+  const array = (length: unknown) =>
+    new Proxy([1, 2], { get: (target, name) => name === "length" ? length : Reflect.get(target, name) });
+  const grows = [{
+    get x() {
+      grows.push({ x: 0 } as never);
+      return 1;
+    },
+  }];
+  for (const claims of [0, 1, 3, 100_000]) {
+    const map = new Liar([["a", 1], ["b", 2]]);
+    map.claims = claims;
+    assert.deepEqual(decoded(encoded([map, "next"])), [{ a: 1, b: 2 }, "next"]);
+  }
+  assert.deepEqual(decoded(encoded([new LyingSet([1, 2, 3]), "next"])), [[1, 2, 3], "next"]);
+  for (const size of [0, 5, 20, 1.5, NaN, "x", undefined]) {
+    assert.deepEqual(decoded(encoded([lying(size, [1, 2]), "next"])), [[1, 2], "next"]);
+  }
+  for (const length of [0, 1, 1.5, 3, 20, "2", NaN, -1]) {
+    const [items, next] = decoded(encoded([array(length), "next"])) as [unknown[], string];
+    assert.equal(next, "next");
+    assert.deepEqual(items.filter((item) => item !== null), [1, 2].slice(0, items.length));
+  }
+  assert.deepEqual(decoded(encoded([grows, 7])), [[{ x: 1 }], 7]);
+});
+
+Deno.test("encoded() refuses an array that no message can hold at once", () => {
+  const start = performance.now();
+  assert.throws(() => encoded(new Array(2 ** 32 - 1)), {
+    name: "RangeError",
+    message: /received 4294967295/,
+  });
+  const to = new Writer();
+  to.limit = 1000;
+  assert.throws(() => encode(new Array(2 ** 31 - 1), to), { name: "LimitError" });
+  assert.ok(performance.now() - start < 5000);
+});
+
+Deno.test("Extension takes bytes and nothing that would be truncated to bytes", () => {
+  for (const data of [[300], [1], new Uint16Array([300]), new ArrayBuffer(1), "a", undefined]) {
+    assert.throws(() => new Extension(5, data as never), {
+      name: "TypeError",
+      message: /must be a Uint8Array/,
+    });
+    const fake = Object.assign(Object.create(Extension.prototype), { type: 5, data });
+    assert.throws(() => encoded(fake), { name: "TypeError" });
+  }
+  assert.deepEqual(decoded(encoded(new Extension(5, Buffer.from([1])))), new Extension(5, bytes(1)));
+});

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { MemStore, type MemStoreOptions } from "../mod.ts";
 import { address } from "../wire/endpoint.ts";
 import { ZMQ } from "../wire/libzmq.ts";
 import { Context, type Frames, type Socket } from "../wire/socket.ts";
@@ -12,6 +13,7 @@ import { Context, type Frames, type Socket } from "../wire/socket.ts";
 /** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
 const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command
   .split(" ").filter((word: string) => word.startsWith("--")) as string[];
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const ROOT = new URL("..", import.meta.url);
 
 /** A temporary directory, removed at the end of the block. */
@@ -151,6 +153,43 @@ export class Host implements AsyncDisposable {
   }
 }
 
+/** A host in this process, whose log is kept. */
+export class LocalHost implements AsyncDisposable {
+  readonly directory = new TempDir();
+  endpoint: string = `${this.directory.path}/host.sock`;
+  readonly lines: Record<string, unknown>[] = [];
+  readonly store: MemStore;
+
+  constructor(options: MemStoreOptions, endpoint?: string) {
+    this.endpoint = endpoint ?? this.endpoint;
+    const log = (level: string, event: string, fields: Record<string, unknown>) =>
+      this.lines.push({ level, event, ...fields });
+    this.store = new MemStore(this.endpoint, { ...options, log });
+  }
+
+  static async start(limits: MemStoreOptions["limits"], endpoint?: string): Promise<LocalHost> {
+    const host = new LocalHost({ limits }, endpoint);
+    await host.store.start();
+    host.endpoint = host.store.endpoints[0];
+    return host;
+  }
+
+  /** Resolves when a client was cut off for a reason; fails after some seconds. */
+  async cutOff(why: RegExp, seconds = 5): Promise<void> {
+    const said = () =>
+      this.lines.some(({ event, why: each }) => event === "cut off" && why.test(String(each)));
+    for (const end = performance.now() + seconds * 1000; !said(); await sleep(20)) {
+      if (performance.now() < end) continue;
+      throw new Error(`Nobody was cut off since ${why}: ${JSON.stringify(this.lines)}`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.store[Symbol.asyncDispose]();
+    await this.directory[Symbol.asyncDispose]();
+  }
+}
+
 /** A DEALER that sends any frames it likes: the client that a host must survive. */
 export class Peer implements AsyncDisposable {
   readonly #context: Context;
@@ -198,4 +237,27 @@ export class Peer implements AsyncDisposable {
     this.#socket.close();
     await this.#context.close();
   }
+}
+
+/** Hostile clients in a process of their own, which ends with the block. */
+export function hostiles(endpoint: string, kinds: string[]): AsyncDisposable {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--allow-net",
+      "--allow-read",
+      "--allow-write",
+      new URL("hostiles.ts", import.meta.url).pathname,
+      endpoint,
+      ...kinds,
+    ],
+    stdout: "null",
+  }).spawn();
+  return {
+    async [Symbol.asyncDispose]() {
+      process.kill("SIGKILL");
+      await process.status;
+    },
+  };
 }

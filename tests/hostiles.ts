@@ -9,6 +9,7 @@
  * | `babble` | sends messages of random bytes, and reads the replies |
  * | `silent` | connects and says nothing |
  * | `huge` | sends a message of 100 MB |
+ * | `pings` | sends more messages and heartbeats than are read, and is gone |
  *
  * Whoever is cut off comes back after 100 ms, as libzmq does. Once a second, a line tells how many connections of
  * each kind were made.
@@ -43,8 +44,8 @@ function frame(flags: number, body: Uint8Array, claimed = body.length): Uint8Arr
   return concat(head, body);
 }
 
-/** What a DEALER without keys says first, as bytes. */
-export function handshake(): Uint8Array<ArrayBuffer> {
+/** What a DEALER without keys says first, as bytes; with a routing id that it chose, or none. */
+export function handshake(id = new Uint8Array(0)): Uint8Array<ArrayBuffer> {
   const greeting = new Uint8Array(64);
   greeting.set([0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0]);
   greeting.set(text("NULL"), 12);
@@ -52,16 +53,23 @@ export function handshake(): Uint8Array<ArrayBuffer> {
     text("\x05READY\x0bSocket-Type"),
     new Uint8Array([0, 0, 0, 6]),
     text("DEALER"),
+    text("\x08Identity"),
+    new Uint8Array([0, 0, 0, id.length]),
+    id,
   );
   return concat(greeting, frame(COMMAND, ready));
 }
 
+/** A heartbeat. */
+const PING = frame(COMMAND, text("\x04PING\0\0"));
 const EMPTY = frame(MORE, new Uint8Array(0));
 /** A native request, as bytes. */
 export const message = (payload: Uint8Array, claimed?: number): Uint8Array<ArrayBuffer> =>
   concat(EMPTY, frame(MORE, new Uint8Array([0x4d, 1, 0, 0, 0, 0])), frame(0, payload, claimed));
 /** `["all", "t"]` */
 const ALL = message(new Uint8Array([0x92, 0xa3, 0x61, 0x6c, 0x6c, 0xa1, 0x74]));
+/** `["ping"]` */
+const ASK = message(new Uint8Array([0x91, 0xa4, 0x70, 0x69, 0x6e, 0x67]));
 const random = (bytes: number) => crypto.getRandomValues(new Uint8Array(bytes));
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -95,6 +103,12 @@ const KINDS: Record<string, (connection: Connection) => Promise<void>> = {
     await writeAll(connection, message(new Uint8Array(0), HUGE_BYTES));
     const chunk = random(CHUNK);
     for (let sent = 0; sent < HUGE_BYTES; sent += CHUNK) await writeAll(connection, chunk);
+  },
+  async pings(connection) {
+    await writeAll(connection, handshake());
+    // (It is closed while there are replies to read: the connection is reset.)
+    const many = concat(...Array.from({ length: 300 }, () => concat(ASK, PING)));
+    for (let i = 0; i < 20; i++) await writeAll(connection, many);
   },
 };
 

@@ -19,6 +19,7 @@ Deno.test("parseRequest() takes a legacy request: routing id, empty frame, paylo
     envelope: [id, empty],
     legacy: true,
     batch: false,
+    parts: false,
     payload,
     fault: undefined,
   });
@@ -31,6 +32,7 @@ Deno.test("parseRequest() takes a native request, whose header belongs to the en
       envelope: [id, empty, headed(length)],
       legacy: false,
       batch: false,
+      parts: false,
       payload,
       fault: undefined,
     });
@@ -51,6 +53,7 @@ Deno.test("parseRequest() takes an empty payload for what it is: no delimiter", 
     envelope: [id, empty],
     legacy: true,
     batch: false,
+    parts: false,
     payload: empty,
     fault: undefined,
   });
@@ -85,11 +88,15 @@ Deno.test("parseRequest() takes the mark of a batch", () => {
     envelope: [id, empty, marked],
     legacy: false,
     batch: true,
+    parts: false,
     payload,
     fault: undefined,
   });
   assert.deepEqual(header(7, true), bytes(0x4d, 0x81, 0, 0, 0, 7));
   assert.equal(parseRequest([id, empty, header(7), payload]).batch, false);
+  const inParts = parseRequest([id, empty, header(7, false, true), payload]);
+  assert.deepEqual([inParts.batch, inParts.parts, inParts.fault], [false, true, undefined]);
+  assert.equal(parseRequest([id, empty, header(7, true, true), payload]).parts, false);
 });
 
 Deno.test("parseRequest() finds fault with a long envelope, and repeats none of it", () => {

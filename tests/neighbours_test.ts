@@ -4,10 +4,10 @@
  */
 
 import assert from "node:assert/strict";
-import { MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
+import { MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../wire/codec.ts";
 import { MAX_FRAMES } from "../wire/socket.ts";
-import { Host, Peer, TempDir } from "./host.ts";
+import { Host, hostiles, LocalHost, Peer } from "./host.ts";
 
 const HEADER = [0x4d, 1, 9, 9];
 const MIB = 2 ** 20;
@@ -23,49 +23,13 @@ function outcome(payload: Uint8Array): unknown {
 
 const ask = (...command: unknown[]) => [[], HEADER, encoded(command)];
 
-/** A host in this process, whose log is kept. */
-class Own implements AsyncDisposable {
-  readonly directory = new TempDir();
-  endpoint: string = `${this.directory.path}/host.sock`;
-  readonly lines: Record<string, unknown>[] = [];
-  readonly store: MemStore;
-
-  constructor(options: MemStoreOptions, endpoint?: string) {
-    this.endpoint = endpoint ?? this.endpoint;
-    const log = (level: string, event: string, fields: Record<string, unknown>) =>
-      this.lines.push({ level, event, ...fields });
-    this.store = new MemStore(this.endpoint, { ...options, log });
-  }
-
-  static async start(limits: MemStoreOptions["limits"], endpoint?: string): Promise<Own> {
-    const own = new Own({ limits }, endpoint);
-    await own.store.start();
-    own.endpoint = own.store.endpoints[0];
-    return own;
-  }
-
-  /** Resolves when a client was cut off for a reason; fails after some seconds. */
-  async cutOff(why: RegExp, seconds = 5): Promise<void> {
-    const said = () =>
-      this.lines.some(({ event, why: each }) => event === "cut off" && why.test(String(each)));
-    for (const end = performance.now() + seconds * 1000; !said(); await sleep(20)) {
-      assert.ok(performance.now() < end, `nobody was cut off since ${why}: ${JSON.stringify(this.lines)}`);
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.store[Symbol.asyncDispose]();
-    await this.directory[Symbol.asyncDispose]();
-  }
-}
-
 /** Megabytes of memory that a host has. */
 async function megabytes(client: MemStoreClient): Promise<number> {
   return Number((await client.stats()).memory) / MIB;
 }
 
 Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", async () => {
-  await using own = await Own.start({ message: 100_000, commands: 10, depth: 20 });
+  await using own = await LocalHost.start({ message: 100_000, commands: 10, depth: 20 });
   await using client = new MemStoreClient(own.endpoint, { timeout: 2000 });
   await using peer = await Peer.connect(own.endpoint);
   const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
@@ -102,7 +66,9 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
 });
 
 Deno.test("limits that are none are refused", () => {
-  for (const limits of [{ depth: 513 }, { depth: 0 }, { clients: 1.5 }, { message: -1 }, { waiting: NaN }]) {
+  for (
+    const limits of [{ depth: 513 }, { depth: 0 }, { clients: 1.5 }, { message: -1 }, { outputBuffer: NaN }]
+  ) {
     const [name] = Object.keys(limits);
     assert.throws(() => new MemStore("x", { limits }), {
       name: "RangeError",
@@ -112,7 +78,7 @@ Deno.test("limits that are none are refused", () => {
 });
 
 Deno.test("a client that asks for more than it reads is held back, and gets everything in its order", async () => {
-  await using own = await Own.start({ waiting: MIB });
+  await using own = await LocalHost.start({ outputBuffer: MIB });
   await using peer = await Peer.connect(own.endpoint);
   await using client = new MemStoreClient(own.endpoint);
   await client.set("t", "k", "x".repeat(MIB / 2));
@@ -134,7 +100,7 @@ Deno.test("a client that asks for more than it reads is held back, and gets ever
 });
 
 Deno.test("a client that never reads is cut off, whether it goes on asking or not", async () => {
-  await using own = await Own.start({ waiting: MIB, requests: 100 });
+  await using own = await LocalHost.start({ outputBuffer: MIB, requests: 100 });
   await using client = new MemStoreClient(own.endpoint);
   await client.set("t", "k", "x".repeat(MIB / 2));
   {
@@ -159,7 +125,7 @@ Deno.test("a client that never reads is cut off, whether it goes on asking or no
 });
 
 Deno.test("a client with too many requests under way is cut off", async () => {
-  await using own = new Own({ limits: { requests: 8 } });
+  await using own = new LocalHost({ limits: { requests: 8 } });
   own.store.command("sleep", { args: [], help: "", run: () => sleep(1000) });
   await own.store.start();
   await using peer = await Peer.connect(own.endpoint);
@@ -170,7 +136,7 @@ Deno.test("a client with too many requests under way is cut off", async () => {
 });
 
 Deno.test("a client that sends nothing but garbage is cut off; one that errs now and then is not", async () => {
-  await using own = await Own.start({});
+  await using own = await LocalHost.start({});
   await using peer = await Peer.connect(own.endpoint);
   for (let i = 0; i < 300; i++) {
     const reply = await peer.request(i % 2 ? [[], HEADER, [0xc1]] : ask("ping"));
@@ -185,7 +151,7 @@ Deno.test("a client that sends nothing but garbage is cut off; one that errs now
 });
 
 Deno.test("those who connect and say nothing make room for those who do", async () => {
-  await using own = await Own.start({ clients: 20 }, "tcp://127.0.0.1:*");
+  await using own = await LocalHost.start({ clients: 20 }, "tcp://127.0.0.1:*");
   const { port } = new URL(own.endpoint.replace("tcp:", "http:"));
   await using first = new MemStoreClient(own.endpoint);
   await first.set("t", "k", 1);
@@ -279,26 +245,3 @@ Deno.test({
     assert.ok(grown < 200, `${grown} MB`);
   },
 });
-
-/** Hostile clients in a process of their own, which ends with the block. */
-function hostiles(endpoint: string, kinds: string[]): AsyncDisposable {
-  const process = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--quiet",
-      "--allow-net",
-      "--allow-read",
-      "--allow-write",
-      new URL("hostiles.ts", import.meta.url).pathname,
-      endpoint,
-      ...kinds,
-    ],
-    stdout: "null",
-  }).spawn();
-  return {
-    async [Symbol.asyncDispose]() {
-      process.kill("SIGKILL");
-      await process.status;
-    },
-  };
-}

@@ -30,6 +30,7 @@ class Hosted implements AsyncDisposable {
 
   static async start(): Promise<Hosted> {
     const hosted = new Hosted();
+    hosted.store.command("evil", { args: ["a\x9bb"], help: "Clears\x1b[2J it.", run: () => null });
     hosted.store.command("grow", { args: ["table", "key"], help: "Grows it.", run: () => "grown" });
     await hosted.store.start();
     return hosted;
@@ -96,7 +97,7 @@ Deno.test("help at the prompt lists the commands, those of the host's own too, o
   const { stdout } = await piped(hosted.path, "help");
   for (
     const line of [
-      /^get <table> <key> +The value of a key/m,
+      /^get <table> <key> +Returns the value of a key/m,
       /^grow <table> <key> +Grows it\.$/m,
       /^exit +Leaves/m,
     ]
@@ -104,6 +105,9 @@ Deno.test("help at the prompt lists the commands, those of the host's own too, o
     assert.match(stdout, line);
   }
   assert.equal((await piped(hosted.path, "help grow")).stdout, "grow <table> <key>  Grows it.\n");
+  // What the host says of its own commands gives no orders to the terminal.
+  const evil = (await piped(hosted.path, "help evil")).stdout;
+  assert.equal(evil, "evil <a\\u009bb>  Clears\\u001b[2J it.\n");
 });
 
 const hasScript = Deno.build.os === "linux" &&
@@ -135,14 +139,24 @@ class Terminal implements AsyncDisposable {
     await this.#writer.write(new TextEncoder().encode(keys));
   }
 
-  /** Waits until a text is on the screen, after what was waited for before. */
+  /** Waits until a text is on the screen, after what was waited for before. Fails after a minute. */
   async shows(text: string): Promise<void> {
-    while (!this.#screen.includes(text)) {
-      const { value, done } = await this.#reader.read();
-      if (done) {
-        throw new Error(`The prompt ended before ${JSON.stringify(text)}: ${JSON.stringify(this.#screen)}`);
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#reader.cancel();
+    }, 60_000);
+    try {
+      while (!this.#screen.includes(text)) {
+        const { value, done } = await this.#reader.read();
+        if (done) {
+          const what = late ? "The screen does not show" : "The prompt ended before";
+          throw new Error(`${what} ${JSON.stringify(text)}: ${JSON.stringify(this.#screen)}`);
+        }
+        this.#screen += value;
       }
-      this.#screen += value;
+    } finally {
+      clearTimeout(timer);
     }
     this.#screen = this.#screen.slice(this.#screen.indexOf(text) + text.length);
   }
@@ -165,6 +179,42 @@ class Terminal implements AsyncDisposable {
   }
 }
 
+Deno.test({
+  name: "memstore store on a terminal shows the progress of its own store, not that of another client" +
+    (hasScript ? "" : " (NOT RUN: it needs util-linux's script)"),
+  ignore: !hasScript,
+  fn: async () => {
+    await using directory = new TempDir();
+    const path = `${directory.path}/a.sock`;
+    await using store = new MemStore(path, { dataDirectory: directory.path });
+    await store.start();
+    await using client = new MemStoreClient(path);
+    // Takes a while: gzip does not see what repeats after 64 KB.
+    const block = crypto.getRandomValues(new Uint8Array(1 << 16));
+    const value = new Uint8Array(1 << 23);
+    for (let at = 0; at < value.length; at += block.length) value.set(block, at);
+    for (let i = 0; i < 5; i++) await client.set("t", i, value);
+    const command = [Deno.execPath(), ...DENO_RUN, "store", "mine.gz", "-e", path].join(" ");
+    const child = new Deno.Command("script", {
+      args: ["--quiet", "--return", "--command", command, "/dev/null"],
+      env: { TERM: "xterm" },
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    const output = child.stdout.text();
+    let ended = false;
+    const status = child.status.finally(() => ended = true);
+    while (!ended && (await client.transfers()).length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await client.store("other\x1b[2J.gz", { timeout: 60_000 });
+    assert.equal((await status).code, 0);
+    const screen = await output;
+    assert.match(screen, /store mine\.gz .* %/);
+    assert.doesNotMatch(screen, /other/);
+  },
+});
+
 const [UP, CTRL_C, CTRL_D] = ["\x1b[A", "\x03", "\x04"];
 
 Deno.test({
@@ -180,6 +230,8 @@ Deno.test({
     await terminal.type("get us");
     await terminal.shows("get us");
     await terminal.type("\t");
+    // (The host, which is in this process, is busy: the prompt waits for it.)
+    for (const end = performance.now() + 800; performance.now() < end;);
     await terminal.shows("ers ");
     await terminal.type("\t");
     await terminal.shows("alice ");
@@ -199,7 +251,8 @@ Deno.test({
     await terminal.shows("get users alice");
     await hosted.store.stop();
     await terminal.type("\r");
-    await terminal.shows("memstore: Cannot get: no host at");
+    // (Whether it is known already that the host has gone, or is found out now.)
+    await terminal.shows("memstore: Cannot get: ");
     await terminal.shows("memstore> ");
     await terminal.type(CTRL_D);
     assert.equal(await terminal.end(), 0);
@@ -219,13 +272,17 @@ Deno.test("Tab proposes commands, tables, sets, keys and members where they belo
   const { client } = hosted;
   await client.batch([["set", "users", "alice", 1], ["set", "users", "bob b", 1], ["set", "users", 7, 1]]);
   await client.batch([["set", "ulcers", 1, 1], ["push", "online", "alice"]]);
+  await client.batch([["set", "evil\x1b[2J", "k\x9b", 1], ["set", "evil\u202e", "k", 1]]);
   const source = { commands: () => client.commands(), send: (command: [string]) => client.send(command) };
   const cases: [line: string, candidates: string[], begun: string][] = [
     ["gr", ["grow "], "gr"],
     ["set_s", ["set_size "], "set_s"],
-    ["get u", ["users", "ulcers"], "u"],
+    ["get u", ["ulcers", "users"], "u"],
     ["get us", ["users "], "us"],
     ['get "us', ['"users" '], '"us'],
+    ['get "ev', ['"evil\\u001b[2J"', '"evil\\u202e"'], '"ev'],
+    ['get "evil\\u001b[2J" ', ['"k\\u009b" '], ""],
+    ["get ev", [], "ev"],
     ["grow users ", ['"bob b"', "7", "alice"], ""],
     ["get users al", ["alice "], "al"],
     ["get  'users' al", ["alice "], "al"],

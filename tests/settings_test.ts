@@ -370,7 +370,7 @@ Deno.test("memstore serve refuses settings that cannot be: a flag with exit 2, a
   await Deno.writeTextFile(`${dir.path}/m.json`, '{"storeEvery": "1s"}');
   const flag = await run(dir.path, ["serve", "--store-every", "soon"]);
   assert.equal(flag.code, 2);
-  assert.match(flag.stderr, /^memstore: Cannot serve: .*Cannot set storeEvery: .*"soon".*\nusage: /);
+  assert.match(flag.stderr, /^memstore: Cannot set storeEvery: .*"soon"\nusage: memstore serve /);
   const file = await run(dir.path, ["serve", "--config", "m.json"]);
   assert.equal(file.code, 1);
   assert.match(file.stderr, /^memstore: m\.json: Cannot set storeEvery: it needs the setting state.*\n$/);

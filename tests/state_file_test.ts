@@ -326,7 +326,10 @@ Deno.test("storeFile() says so where the directory is missing, and makes nothing
   await inDirectory(async (directory) => {
     const path = `${directory}/missing/state`;
     await assert.rejects(storeFile(small, path), (error: Error) => {
-      assert(error.message.startsWith(`Cannot store to ${path}: No such file or directory`), error.message);
+      assert(
+        error.message.startsWith(`Cannot store to ${path}: there is no directory ${directory}/missing`),
+        error.message,
+      );
       return true;
     });
     assert.deepEqual(list(directory), []);

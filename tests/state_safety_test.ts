@@ -7,6 +7,7 @@ import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from ".
 import { Heap, SEGMENT } from "../engine/heap.ts";
 import { Store } from "../engine/store.ts";
 import { AutoSave } from "../state/autosave.ts";
+import { Directory } from "../state/directory.ts";
 import { Persistence } from "../state/persistence.ts";
 import { takeLock } from "../wire/lock.ts";
 import { Host, TempDir } from "./host.ts";
@@ -83,6 +84,10 @@ Deno.test("a FIFO in the place of a temporary file, of the state or of a lock ho
   await assert.rejects(client.store("fifo"), { code: "FAILED", message: /no regular file/ });
   await assert.rejects(client.restore("fifo"), { code: "FAILED", message: /no regular file/ });
   await assert.rejects(takeLock(`${directory.path}/fifo.lock`), /a file is there that is no lock/);
+  // (It may come to be after the path was looked at.)
+  using opened = await Directory.open(directory.path);
+  using fifo = opened.open("fifo");
+  assert.equal(fifo!.stat().isFile(), false);
   await store.stop();
   assert.ok(Deno.statSync(`${directory.path}/state`).isFile);
 });
@@ -136,7 +141,7 @@ Deno.test("a lock whose file is removed between open and lock keeps others out",
   assert.deepEqual([...Deno.readDirSync(directory.path)], []);
 });
 
-Deno.test("a directory that is swapped for a link during a store or restore leads nowhere", async () => {
+Deno.test("a directory or a file that is swapped for a link during a store or restore leads nowhere", async () => {
   await using directory = new TempDir();
   await using outside = new TempDir();
   const { store, client } = await start(directory);
@@ -144,6 +149,7 @@ Deno.test("a directory that is swapped for a link during a store or restore lead
   await using __ = store;
   Deno.mkdirSync(`${directory.path}/sub`);
   Deno.writeTextFileSync(`${outside.path}/secret`, "secret");
+  await client.store("file");
   await client.set("t", "k", 1);
   const swapping = new Deno.Command(Deno.execPath(), {
     args: [
@@ -163,10 +169,12 @@ Deno.test("a directory that is swapped for a link during a store or restore lead
     let stored = 0, read = 0;
     for (let i = 0; i < 1500; i++) {
       await client.store(`sub/state${i % 10}`).then(() => stored++, () => {});
-      await client.restore("sub/secret").catch(({ message }) => {
-        // (What the file holds is no state; that it was read is what must not be.)
-        if (/at byte/.test(message)) read++;
-      });
+      for (const path of ["sub/secret", "file"]) {
+        await client.restore(path).catch(({ message }) => {
+          // (What the secret holds is no state: if it is read, the error names a byte.)
+          if (/at byte/.test(message)) read++;
+        });
+      }
     }
     assert.deepEqual(Array.from(Deno.readDirSync(outside.path), ({ name }) => name), ["secret"]);
     assert.equal(read, 0);
@@ -343,7 +351,8 @@ Deno.test("of many stores and restores a few run at a time, the others wait, and
       assert.match(reason.message, /too many stores and restores are pending/);
     }
     assert.ok(most > 0 && most <= 2, `${most} ${name}s at once`);
-    assert.equal(refused.length, 300 - 66);
+    // (Some have ended when the last ones arrive.)
+    assert.ok(refused.length > 0 && refused.length <= 300 - 66, `${refused.length} were refused`);
     assert.ok(grown < 150e6, `${name}s took ${grown} bytes`);
   }
   assert.equal(await client.size("large"), 4);

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { usage } from "../commands/describe.ts";
+import { type Arg, usage } from "../commands/describe.ts";
 import { commands } from "../commands/table.ts";
 import { settings } from "../settings/table.ts";
 
@@ -35,8 +35,9 @@ function insert(readme: string, name: string, reference: string): string {
 function commandReference(tableSource: string): string {
   const rows = commands.map((command) => {
     const { name, args, help } = command;
-    // (What is on or off is an option of the method.)
-    const names = args.map((arg) => arg.type === "bool" ? `{ ${arg.name} }` : arg.name);
+    // (What is on or off, and an expiry that may be left out, are options of the method.)
+    const isOption = ({ type, optional }: Arg) => type === "bool" || type === "seconds" && optional;
+    const names = args.map((arg) => isOption(arg) ? `{ ${arg.name} }` : arg.name);
     const method = `${camelCase(name)}(${names.join(", ")})`;
     return [code(usage(command)), help, code(method), code(replyType(name, tableSource))];
   });

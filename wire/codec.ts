@@ -1,8 +1,8 @@
 /**
  * JavaScript values as MessagePack, for those who decode: the client, and custom commands on the host.
  *
- * Nothing is lost without a word. What has no exact counterpart is refused when it is encoded, and decoded
- * to something that encodes back to the same value:
+ * What has no exact counterpart is refused when it is encoded, and decoded to something that encodes back to the same
+ * value:
  *
  * | MessagePack | JavaScript |
  * |---|---|
@@ -16,8 +16,10 @@
  * | ext -1, timestamp | `Date` where milliseconds are exact, else an {@linkcode Extension} |
  * | ext | {@linkcode Extension} |
  *
- * Also encoded: `Map`, `Set` (an array), any `ArrayBufferView` and `ArrayBuffer` (bin), `bigint`, and as
- * `JSON.stringify` has it, `undefined` in an array (nil) and in an object (left out).
+ * Also encoded: `Map`, `Set` (an array), any `ArrayBufferView` and `ArrayBuffer` (bin: its bytes as they are in memory),
+ * and `bigint`. `undefined` is treated as `JSON.stringify` does: in an array it becomes nil, and a property of an object
+ * whose value is `undefined` is left out, `{ x: undefined }` is `{}`. (As the value of a `Map` it becomes nil.)
+ * `undefined` by itself is refused.
  *
  * It is our own because npm's codecs turn keys that are not strings into strings, a `Map` into `{}`, and
  * 64-bit integers into floats, or every one of them into a bigint.
@@ -28,6 +30,7 @@
 import {
   type Head,
   head,
+  LimitError,
   MalformedError,
   MAX_DEPTH,
   MAX_REPLY_DEPTH,
@@ -58,10 +61,15 @@ export class Extension {
    * Makes an extension of a type and its bytes.
    *
    * @throws {RangeError} if the type is not an integer of -128 to 127.
+   * @throws {TypeError} if the data is not a `Uint8Array`.
    */
   constructor(type: number, data: Uint8Array) {
     if (!Number.isInteger(type) || type < -128 || type > 127) {
       throw new RangeError(`Cannot make an extension: the type must be -128 to 127: received ${type}`);
+    }
+    if (!(data instanceof Uint8Array)) {
+      const received = Object.prototype.toString.call(data);
+      throw new TypeError(`Cannot make an extension: the data must be a Uint8Array: received ${received}`);
     }
     this.type = type;
     this.data = data;
@@ -69,6 +77,8 @@ export class Extension {
 }
 
 const TIMESTAMP = -1;
+/** No message can have more bytes, and so no array or map can have more items. */
+const MAX_ITEMS = 2 ** 31 - 1;
 const NO_BYTES = new Uint8Array(0);
 
 /**
@@ -108,21 +118,29 @@ function refuse(what: string, received: string): never {
 
 function encodeObject(value: object, to: Writer, depth: number): void {
   if (Array.isArray(value)) {
-    to.arrayHead(value.length);
-    for (let i = 0; i < value.length; i++) encode(value[i] ?? null, to, depth);
+    const start = to.length, size = value.length, body = writeHead("arrayHead", size, to);
+    let count = 0;
+    while (count < size) encode(value[count++] ?? null, to, depth);
+    if (count !== size) correctHead("arrayHead", count, to, start, body);
   } else if (value instanceof Uint8Array) {
     encodeBytes(value, to);
   } else if (value instanceof Map) {
-    to.mapHead(value.size);
-    for (const [key, item] of value) encode(key, to, depth), encode(item ?? null, to, depth);
+    const start = to.length, size = value.size, body = writeHead("mapHead", size, to);
+    let count = 0;
+    for (const [key, item] of value) encode(key, to, depth), encode(item ?? null, to, depth), count++;
+    if (count !== size) correctHead("mapHead", count, to, start, body);
   } else if (value instanceof Set) {
-    to.arrayHead(value.size);
-    for (const item of value) encode(item ?? null, to, depth);
+    const start = to.length, size = value.size, body = writeHead("arrayHead", size, to);
+    let count = 0;
+    for (const item of value) encode(item ?? null, to, depth), count++;
+    if (count !== size) correctHead("arrayHead", count, to, start, body);
   } else if (value instanceof Date) {
     encodeDate(value, to);
   } else if (value instanceof Extension) {
-    to.extHead(value.data.length, value.type);
-    to.raw(value.data);
+    const { type, data } = value;
+    if (!(data instanceof Uint8Array)) refuse("an extension whose data is no Uint8Array", typeof data);
+    to.extHead(data.length, type);
+    to.raw(data);
   } else if (ArrayBuffer.isView(value)) {
     encodeBytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength), to);
   } else if (value instanceof ArrayBuffer) {
@@ -134,6 +152,31 @@ function encodeObject(value: object, to: Writer, depth: number): void {
     to.mapHead(pairs.length);
     for (const [key, item] of pairs) encode(key, to, depth), encode(item, to, depth);
   }
+}
+
+/** Writes the head of an array or a map; returns where its items begin. */
+function writeHead(head: "arrayHead" | "mapHead", size: number, to: Writer): number {
+  if (size > MAX_ITEMS) {
+    throw new RangeError(`Cannot encode more than ${MAX_ITEMS} items in one array or map: received ${size}`);
+  }
+  // (Each item has a byte at least.)
+  if (size > to.limit) throw new LimitError(to.limit);
+  to[head](size);
+  return to.length;
+}
+
+/** Writes a head anew: a subclass, a proxy or a getter can make an array or a map iterate other than it says. */
+function correctHead(
+  head: "arrayHead" | "mapHead",
+  count: number,
+  to: Writer,
+  start: number,
+  body: number,
+): void {
+  const items = to.bytes.slice(body, to.length);
+  to.length = start;
+  to[head](count);
+  to.raw(items);
 }
 
 function encodeBytes(bytes: Uint8Array, to: Writer): void {

@@ -22,6 +22,7 @@ const symbols = {
   zmq_socket: { parameters: ["pointer", "i32"], result: "pointer" },
   zmq_close: { parameters: ["pointer"], result: "i32" },
   zmq_bind: { parameters: ["pointer", "buffer"], result: "i32" },
+  zmq_unbind: { parameters: ["pointer", "buffer"], result: "i32" },
   zmq_connect: { parameters: ["pointer", "buffer"], result: "i32" },
   zmq_socket_monitor: { parameters: ["pointer", "buffer", "i32"], result: "i32" },
   zmq_setsockopt: { parameters: ["pointer", "i32", "buffer", "usize"], result: "i32" },
@@ -47,7 +48,12 @@ const symbols = {
   /** POSIX's, which the binary reaches as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  /** glibc's: gives free memory back to the system. */
+  malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
   umask: { parameters: ["u32"], result: "u32" },
+  srand: { parameters: ["u32"], result: "void" },
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
   recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
@@ -67,8 +73,9 @@ export const ZMQ = {
   SNDMORE: 2,
   POLLIN: 1,
   POLLOUT: 2,
-  /** Options of a context. */
+  /** Options of a context. (The last is one of libzmq's drafts, as is IN_BATCH_SIZE.) */
   IO_THREADS: 1,
+  ZERO_COPY_RECV: 10,
   /** Of a message: the descriptor of the connection by which it came. */
   SRCFD: 2,
   /** Options of a socket. */
@@ -84,23 +91,32 @@ export const ZMQ = {
   RCVHWM: 24,
   LAST_ENDPOINT: 32,
   TCP_KEEPALIVE: 34,
+  TCP_KEEPALIVE_CNT: 35,
+  TCP_KEEPALIVE_IDLE: 36,
+  TCP_KEEPALIVE_INTVL: 37,
   IPV6: 42,
   CURVE_SERVER: 47,
   CURVE_PUBLICKEY: 48,
   CURVE_SECRETKEY: 49,
   CURVE_SERVERKEY: 50,
   ZAP_DOMAIN: 55,
+  ROUTER_HANDOVER: 56,
+  IPC_FILTER_UID: 59,
   HANDSHAKE_IVL: 66,
   HEARTBEAT_IVL: 75,
+  HEARTBEAT_TTL: 76,
   HEARTBEAT_TIMEOUT: 77,
+  IN_BATCH_SIZE: 101,
   /** Events of a monitor. */
+  EVENT_CONNECTED: 0x0001,
+  EVENT_CONNECT_RETRIED: 0x0004,
   EVENT_ACCEPTED: 0x0020,
   EVENT_DISCONNECTED: 0x0200,
   EVENT_HANDSHAKE_FAILED_NO_DETAIL: 0x0800,
   EVENT_HANDSHAKE_SUCCEEDED: 0x1000,
   EVENT_HANDSHAKE_FAILED_PROTOCOL: 0x2000,
   EVENT_HANDSHAKE_FAILED_AUTH: 0x4000,
-  /** What the last but one may tell. */
+  /** Values of HANDSHAKE_FAILED_PROTOCOL. */
   ZMTP_CRYPTOGRAPHIC: 0x11000001,
   ZMTP_MECHANISM_MISMATCH: 0x11000002,
   /** What shutdown(2) ends, reading and writing; and that recv(2) does not wait. */
@@ -135,6 +151,24 @@ export function maxOpenFiles(zmq: Libzmq): number {
   const RLIMIT_NOFILE = Deno.build.os === "linux" ? 7 : 8;
   if (zmq.getrlimit(RLIMIT_NOFILE, new Uint8Array(limit.buffer)) < 0) return Infinity;
   return Number(limit[0]);
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+
+/** Whether this process may open `count` more files than it has open now. */
+export function canOpenFiles(zmq: Libzmq, count: number): boolean {
+  const opened: number[] = [];
+  try {
+    while (opened.length < count) {
+      const fd = zmq.socket(AF_UNIX, SOCK_STREAM, 0);
+      if (fd < 0) return false;
+      opened.push(fd);
+    }
+    return true;
+  } finally {
+    for (const fd of opened) zmq.close(fd);
+  }
 }
 
 /** What libzmq says of the failure that just happened. */

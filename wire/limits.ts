@@ -7,7 +7,7 @@
 /** Bounds that a host holds its clients to. */
 export interface Limits {
   /**
-   * Bytes of a message, and of its reply: whoever sends a longer one is cut off, whoever asks for one is refused.
+   * Bytes of a message, and of its reply: whoever sends a longer one is disconnected, whoever asks for one is refused.
    * @default {67108864}
    */
   message: number;
@@ -22,18 +22,18 @@ export interface Limits {
    */
   depth: number;
   /**
-   * Bytes of replies that may wait for a client: beyond, its next requests are held back until it has read some. If
-   * it reads nothing for ten seconds it is cut off.
+   * Bytes of replies that a client may leave unread: beyond, its next requests wait until it has read some. If it
+   * reads nothing for ten seconds it is disconnected.
    * @default {16777216}
    */
-  waiting: number;
+  outputBuffer: number;
   /**
-   * Requests of a client that may be held back or under way: if it sends more it is cut off.
+   * Requests of a client that may wait or be in flight: if it sends more it is disconnected.
    * @default {256}
    */
   requests: number;
   /**
-   * Connections to each endpoint: beyond, one that has said nothing yet is cut off for each that comes.
+   * Connections to each endpoint: beyond, for each that comes one is closed that has never sent anything, or is idle.
    * @default {1024}
    */
   clients: number;
@@ -44,7 +44,7 @@ export const LIMITS: Readonly<Limits> = {
   message: 2 ** 26,
   commands: 2 ** 16,
   depth: 512,
-  waiting: 2 ** 24,
+  outputBuffer: 2 ** 24,
   requests: 256,
   clients: 1024,
 };
@@ -54,7 +54,7 @@ export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [least: number
   message: [2 ** 10, 2 ** 31 - 1],
   commands: [1, 2 ** 20],
   depth: [1, 512],
-  waiting: [2 ** 10, 2 ** 40],
+  outputBuffer: [2 ** 10, 2 ** 40],
   requests: [1, 2 ** 20],
   clients: [1, 2 ** 20],
 };

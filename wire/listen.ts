@@ -11,7 +11,7 @@
 
 import { socketPath } from "./endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
-import { removeFile, takeLock } from "./lock.ts";
+import { lockHolder, removeFile, takeLock } from "./lock.ts";
 import { MemStoreError } from "./message.ts";
 import type { Context, Socket } from "./socket.ts";
 
@@ -32,10 +32,23 @@ export interface Listening {
   release(): void;
 }
 
+/** Who may connect to an address of this machine. */
+export interface ListenOptions {
+  /**
+   * The permissions of the socket file.
+   * @default {0o600}
+   */
+  mode?: number;
+  /**
+   * Whether other users may connect to an abstract name (`ipc://@name`), which has no file that keeps them out.
+   * @default {false}
+   */
+  anyUser?: boolean;
+}
+
 /**
- * Binds a socket to an address. Its file, if it has one, is for its owner alone.
+ * Binds a socket to an address.
  *
- * @param mode Of that file.
  * @throws {MemStoreError} `IN_USE` if a living host serves the address.
  * @throws {Error} if it cannot be served.
  */
@@ -43,16 +56,21 @@ export async function listen(
   context: Context,
   socket: Socket,
   address: string,
-  mode = 0o600,
+  { mode = 0o600, anyUser = false }: ListenOptions = {},
 ): Promise<Listening> {
   const path = socketPath(address);
+  if (address.startsWith("ipc://@") && !anyUser) socket.allowUser(Deno.uid()!);
   if (path === undefined) {
     return { address: bindUnlessInUse(socket, address), abandoned: false, hide() {}, release() {} };
   }
   const lock = await takeLock(`${path}.lock`).catch((error) => {
     throw new Error(`Cannot serve ${address}: ${error.message}`);
   });
-  if (!lock) throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it`);
+  if (!lock) {
+    const holder = await lockHolder(`${path}.lock`);
+    const who = holder === undefined ? "" : `, process ${holder}`;
+    throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it${who}`);
+  }
   try {
     const found = await Deno.lstat(path).catch(() => undefined);
     if (found && !found.isSocket) {

@@ -17,7 +17,7 @@ export interface Lock {
 }
 
 /** What a lock's file may hold: nothing, between two calls of the process that makes it. */
-const CONTENT = /^(memstore \d+\n)?$/;
+const CONTENT = /^(?:memstore (\d+)\n)?$/;
 const MAX_CONTENT = 64;
 
 /**
@@ -42,6 +42,12 @@ export async function takeLock(path: string): Promise<Lock | undefined> {
     }
     file.close();
   }
+}
+
+/** The number of the process that holds the lock of a file; undefined if the file does not say it. */
+export async function lockHolder(path: string): Promise<number | undefined> {
+  const [, holder] = CONTENT.exec(await Deno.readTextFile(path).catch(() => "")) ?? [];
+  return holder === undefined ? undefined : Number(holder);
 }
 
 /** Opens the file of a lock, or makes it. A link, a FIFO or a device is not opened. */

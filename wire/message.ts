@@ -9,7 +9,7 @@
  *   header       ┘ native clients only
  *   payload: command, command, …
  *
- * header:   4d 'M' | 01 version, 81 for a batch | 0 to 30 bytes of the client's own: its request number
+ * header:   4d 'M' | 01 version, + 80 for a batch, + 40 for replies in parts | 0 to 30 bytes of the client's own: its request number
  * command:  a MessagePack array, [name, ...args]
  * ```
  *
@@ -24,6 +24,11 @@
  * A **batch** is a transaction: nothing runs in between, and either all of its commands are done or none is. If
  * one is refused or fails, what was done is rolled back; that command is answered with its code, the others
  * with `NOT_RUN`.
+ *
+ * The replies to a message may be longer together than a message may be. Those that do not fit are refused, and their
+ * commands are not done; unless the client takes **replies in parts**: then several messages, each with the envelope,
+ * have the replies to the first commands, to the next, and so on. (The replies to a batch, and to a legacy client, are
+ * always one message.)
  *
  * Messages of one client run in the order in which it sent them, with one exception: a message that waits for a
  * store, a restore, or an asynchronous custom command lets later messages run first.
@@ -117,6 +122,8 @@ const MAGIC = 0x4d;
 export const VERSION = 1;
 /** The bit of the second byte that marks a batch. */
 const BATCH = 0x80;
+/** The bit of the second byte that says that replies may come in parts. */
+const PARTS = 0x40;
 /** Bytes of an envelope at most: each reply repeats it. */
 const MAX_ENVELOPE = 512;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
@@ -130,6 +137,8 @@ export interface Request {
   legacy: boolean;
   /** Whether the commands are one transaction. */
   batch: boolean;
+  /** Whether the replies may come in several messages. */
+  parts: boolean;
   payload: Uint8Array;
   /** Why the frames cannot be read; undefined where they can. */
   fault?: string;
@@ -159,14 +168,15 @@ export function parseRequest(frames: Frames): Request {
     ? `one payload is needed: received ${between.length} frames after the header`
     : headerFault(between[0]);
   const batch = !legacy && (between[0][1] & BATCH) !== 0;
-  return { envelope, legacy, batch, payload: frames[last], fault };
+  const parts = !legacy && !batch && (between[0][1] & PARTS) !== 0;
+  return { envelope, legacy, batch, parts, payload: frames[last], fault };
 }
 
 const EMPTY = new Uint8Array(0);
 
 function headerFault(header: Uint8Array): string | undefined {
   if (header.length < 2) return "a header has 2 bytes at least: received 1";
-  const version = header[1] & ~BATCH;
+  const version = header[1] & ~(BATCH | PARTS);
   if (version !== VERSION) return `the host speaks version ${VERSION} of the protocol: received ${version}`;
   if (header.length > MAX_HEADER) {
     return `a header has ${MAX_HEADER} bytes at most: received ${header.length}`;
@@ -196,15 +206,21 @@ export function writeRefusal(
   }
 }
 
-/** The header of a native request, whose number tells which reply is its own. */
-export function header(request: number, batch = false): Uint8Array {
-  const bytes = new Uint8Array([MAGIC, batch ? VERSION | BATCH : VERSION, 0, 0, 0, 0]);
+/**
+ * The header of a native request, whose number tells which reply is its own.
+ *
+ * @param batch Whether the commands are one transaction.
+ * @param parts Whether the replies may come in several messages.
+ */
+export function header(request: number, batch = false, parts = false): Uint8Array {
+  const flags = (batch ? BATCH : 0) | (parts ? PARTS : 0);
+  const bytes = new Uint8Array([MAGIC, VERSION | flags, 0, 0, 0, 0]);
   new DataView(bytes.buffer).setUint32(2, request);
   return bytes;
 }
 
 /** The request number and the payload of a reply to {@linkcode header}; undefined for anything else. */
-export function parseReply(frames: Frames): { request: number; payload: Uint8Array } | undefined {
+export function parseReply(frames: Frames): Reply | undefined {
   const [empty, head, payload] = frames;
   if (frames.length !== 3 || empty.length > 0 || head.length !== 6 || head[0] !== MAGIC) return undefined;
   return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
@@ -233,4 +249,11 @@ export function readReply(shape: ReplyShape, reply: Reader): unknown {
   // A table's keys may be of any type: it is a Map whatever they are.
   if (shape === "map") return reply.map();
   return shape === "page" ? reply.pair() : reply.value();
+}
+
+/** A reply, taken apart. */
+export interface Reply {
+  /** The number of the request. */
+  request: number;
+  payload: Uint8Array;
 }

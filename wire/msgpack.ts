@@ -271,11 +271,22 @@ const CHUNK = 4096;
 
 const utf8 = new TextEncoder();
 
+/** More is written than {@linkcode Writer.limit} allows. */
+export class LimitError extends RangeError {
+  override name = "LimitError";
+
+  constructor(limit: number) {
+    super(`Cannot write more than ${limit} bytes`);
+  }
+}
+
 /** A buffer that grows, and the items written to it. */
 export class Writer {
   /** What was written is `bytes[0..length)`; what follows is rubbish. */
   bytes: Uint8Array<ArrayBuffer>;
   length = 0;
+  /** What may be written at most: growing beyond it throws. */
+  limit = Infinity;
   #view: DataView<ArrayBuffer>;
 
   constructor(capacity = 1024) {
@@ -301,6 +312,7 @@ export class Writer {
   reserve(bytes: number): number {
     const at = this.length, needed = at + bytes;
     if (needed > this.bytes.length) {
+      if (needed > this.limit) throw new LimitError(this.limit);
       const larger = new Uint8Array(new ArrayBuffer(Math.max(needed, this.bytes.length * 2)));
       larger.set(this.bytes.subarray(0, at));
       this.bytes = larger;

@@ -9,7 +9,7 @@
  *     looks at its state before it waits, and every call made during a wait ends the wait if the state is
  *     another than when it began.
  *  2. Deno's pool has 32 threads, which file operations need too. So all sockets of a process share one
- *     `zmq_poll`; a socket that starts to wait while it is under way interrupts it ({@linkcode Watch}).
+ *     `zmq_poll`; a socket that starts to wait while it is under way interrupts it ({@linkcode Poller}).
  *
  * When denoland/deno#36317 is mended, this file is what goes.
  *
@@ -36,11 +36,23 @@ const SPIN_MS = 0.1;
 const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL |
   ZMQ.EVENT_HANDSHAKE_FAILED_AUTH;
 
-const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES;
+/**
+ * How many handshakes in a row must end without a word until we take it that the host refuses us: one that cannot
+ * read what we say, since it has another key, just closes the connection. One that is killed does so once.
+ */
+const SILENT_REFUSALS = 3;
 
-/** How often a peer over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
+const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES |
+  ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
+
+/** How often a host over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
 const HEARTBEAT_TIMEOUT_MS = 6_000;
+
+/** When the system asks whether a silent client over TCP lives, how often, in seconds, and how many times. */
+const KEEPALIVE_IDLE_S = 30;
+const KEEPALIVE_INTERVAL_S = 5;
+const KEEPALIVE_COUNT = 3;
 
 /** Options of a {@linkcode Socket}; those left out are libzmq's defaults. */
 export interface SocketOptions {
@@ -55,11 +67,15 @@ export interface SocketOptions {
   /** Bytes; a peer that sends a longer frame is cut off. */
   maxMessageSize?: number;
   /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
-   * {@linkcode ./zap.ts | doorman} knows. */
+   * {@linkcode ./zap.ts | handler} knows. */
   curve?: KeyPair & { serverKey?: string };
   /** Messages that may wait for one peer, and that may come from one before they are received; 0 is any number. */
   sendHighWaterMark?: number;
   receiveHighWaterMark?: number;
+  /** Whether a connection with a routing id that another one has takes it over, or is ignored. */
+  handover?: boolean;
+  /** Bytes that are read from a connection at once, unless the rest of a frame is longer. */
+  readSize?: number;
   /** Connections that may wait to be accepted. */
   backlog?: number;
   /** Milliseconds that a handshake may take. */
@@ -81,30 +97,43 @@ export interface SocketEvent {
 export class Context {
   readonly #zmq: Libzmq;
   #pointer: Deno.PointerValue;
-  readonly #watch: Watch | undefined;
+  readonly #poller: Poller | undefined;
   #monitors = 0;
 
   /** Use {@linkcode Context.open}. */
-  constructor(zmq: Libzmq, ioThreads: number, watch?: Watch) {
+  constructor(zmq: Libzmq, ioThreads: number, poller?: Poller) {
     this.#zmq = zmq;
     this.#pointer = zmq.zmq_ctx_new();
     zmq.zmq_ctx_set(this.#pointer, ZMQ.IO_THREADS, ioThreads);
-    this.#watch = watch;
+    this.#poller = poller;
   }
 
   /** Makes a context; the first one of the process loads libzmq. */
   static async open(ioThreads = 1): Promise<Context> {
     const zmq = await libzmq();
-    return new Context(zmq, ioThreads, Watch.retain(zmq));
+    return new Context(zmq, ioThreads, Poller.retain(zmq));
   }
 
   /** Makes a socket of one of the types in {@linkcode ZMQ}. */
   socket(type: number, options: SocketOptions): Socket {
+    // libzmq takes the first routing id of a ROUTER from rand(), which it never seeds. Who knows the id that the next
+    // connection will have can claim it, and end the process.
+    if (type === ZMQ.ROUTER) this.#zmq.srand(crypto.getRandomValues(new Uint32Array(1))[0]);
+    if (options.readSize) this.#copyReceived();
     const pointer = this.#zmq.zmq_socket(this.#pointer, type);
     if (pointer === null) throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
     const events = options.events ?? (options.watchPeer ? PEER_EVENTS : undefined);
     const monitor = events === undefined ? undefined : this.#monitor(pointer, events);
-    return new Socket(this.#zmq, pointer, options, this.#watch, monitor);
+    return new Socket(this.#zmq, pointer, options, this.#poller, monitor);
+  }
+
+  /**
+   * Has messages not share the buffer in which they were received: a buffer of less than the 9 bytes that begin a long
+   * frame makes libzmq take other memory for it.
+   */
+  #copyReceived(): void {
+    if (this.#zmq.zmq_ctx_set(this.#pointer, ZMQ.ZERO_COPY_RECV, 0) === 0) return;
+    throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
   }
 
   /** A socket that receives the events of another one's connections. */
@@ -125,20 +154,22 @@ export class Context {
     const pointer = this.#pointer;
     if (pointer === null) return;
     this.#pointer = null;
-    await this.#zmq.zmq_ctx_term(pointer);
-    await this.#watch?.release();
+    // (It fails only where a signal interrupts it. It ran in another thread, and so did its errno.)
+    while (await this.#zmq.zmq_ctx_term(pointer) < 0);
+    await this.#poller?.release();
   }
 }
 
 /** A buffer off V8's heap: its address stays the same while libzmq keeps or fills it. */
 const fixed = (bytes: number) => new Uint8Array(new ArrayBuffer(bytes));
 const EMPTY = fixed(0);
-const USER_ID = new TextEncoder().encode("User-Id\0");
 const cString = (s: string) => new TextEncoder().encode(s + "\0");
+const USER_ID = cString("User-Id");
+const PEER_ADDRESS = cString("Peer-Address");
 
 /** What a system holds for a socket at the most, and some more: whoever is cut off may send while it is read. */
 const MAX_UNREAD = 2 ** 23;
-const rubbish = fixed(1 << 16);
+const discardBuffer = fixed(1 << 16);
 
 const optionValue = fixed(256);
 const optionView = new DataView(optionValue.buffer);
@@ -149,11 +180,14 @@ const optionSizeView = new DataView(optionSize.buffer);
 export class Socket {
   readonly #zmq: Libzmq;
   #pointer: Deno.PointerValue;
-  readonly #watch: Watch | undefined;
+  readonly #poller: Poller | undefined;
   readonly #monitor: Socket | undefined;
   #peer: "none" | "connected" | "lost" = "none";
-  /** The last handshake failed. */
   #refused = false;
+  /** Handshakes in a row that ended without a word. */
+  #silentRefusals = 0;
+  /** How the last attempt to connect went, before any handshake. */
+  #attempt: "none" | "connected" | "failed" = "none";
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -170,12 +204,12 @@ export class Socket {
     zmq: Libzmq,
     pointer: Deno.PointerValue,
     options: SocketOptions,
-    watch?: Watch,
+    poller?: Poller,
     monitor?: Socket,
   ) {
     this.#zmq = zmq;
     this.#pointer = pointer;
-    this.#watch = watch;
+    this.#poller = poller;
     this.#monitor = monitor;
     zmq.zmq_msg_init(this.#message);
     this.#set(ZMQ.LINGER, options.linger);
@@ -183,6 +217,8 @@ export class Socket {
     if (options.reconnectIntervalMax) this.#set(ZMQ.RECONNECT_IVL_MAX, options.reconnectIntervalMax);
     if (options.sendHighWaterMark !== undefined) this.#set(ZMQ.SNDHWM, options.sendHighWaterMark);
     if (options.receiveHighWaterMark !== undefined) this.#set(ZMQ.RCVHWM, options.receiveHighWaterMark);
+    if (options.handover) this.#set(ZMQ.ROUTER_HANDOVER, 1);
+    if (options.readSize) this.#set(ZMQ.IN_BATCH_SIZE, options.readSize);
     if (options.backlog) this.#set(ZMQ.BACKLOG, options.backlog);
     if (options.handshakeInterval) this.#set(ZMQ.HANDSHAKE_IVL, options.handshakeInterval);
     if (options.ioThread !== undefined) this.#set(ZMQ.AFFINITY, 1 << options.ioThread, 8);
@@ -212,9 +248,16 @@ export class Socket {
     for (let event; (event = this.nextEvent());) {
       const { what } = event;
       if (what & FAILURES) {
-        this.#refused = true;
+        const silent = what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+        if (!silent || ++this.#silentRefusals >= SILENT_REFUSALS) this.#refused = true;
+      } else if (what === ZMQ.EVENT_CONNECTED) {
+        this.#attempt = "connected";
+      } else if (what === ZMQ.EVENT_CONNECT_RETRIED) {
+        // (After a connection that broke, the first attempt is only begun.)
+        this.#attempt = this.#attempt === "connected" ? "none" : "failed";
       } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
         this.#refused = false;
+        this.#silentRefusals = 0;
         if (this.#peer === "none") this.#peer = "connected";
       } else if (this.#peer === "connected") {
         this.#peer = "lost";
@@ -227,22 +270,42 @@ export class Socket {
   nextEvent(): SocketEvent | undefined {
     const frames = this.#monitor?.receive();
     if (!frames) return undefined;
+    // Whoever waits has not seen it.
+    if (this.#waiting) this.wake();
     const view = new DataView(frames[0].buffer);
     return { what: view.getUint16(0, true), value: view.getUint32(2, true) };
   }
 
-  /** Has a peer that died without a word be found: over TCP nothing else tells. */
-  #prepare(address: string): void {
-    this.#allowIpv6(address);
-    if (!address.startsWith("tcp://")) return;
+  /**
+   * Has the system find clients that died without a word: over TCP nothing else tells.
+   *
+   * A host sends no heartbeats itself. libzmq ends the process if one is due on a connection that was lost while its
+   * input was stopped, since more had come than was received.
+   */
+  #keepAlive(): void {
     this.#set(ZMQ.TCP_KEEPALIVE, 1);
+    this.#set(ZMQ.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S);
+    this.#set(ZMQ.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S);
+    this.#set(ZMQ.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT);
+  }
+
+  /** Asks a host whether it lives, and has it disconnect us when we do not ask any more. */
+  #sendHeartbeats(): void {
     this.#set(ZMQ.HEARTBEAT_IVL, HEARTBEAT_MS);
     this.#set(ZMQ.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+    this.#set(ZMQ.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS);
+    // (So that input is never stopped, see above: a client bounds what it asks for.)
+    this.#set(ZMQ.RCVHWM, 0);
   }
 
   /** With `watchPeer`: whether the peer refuses us, or is none of ours: a wrong key, or none where one is needed. */
   get refused(): boolean {
     return this.#refused;
+  }
+
+  /** With `watchPeer`: whether the last attempt to connect found nobody. Another one follows. */
+  get unreachable(): boolean {
+    return this.#attempt === "failed";
   }
 
   /**
@@ -251,7 +314,8 @@ export class Socket {
    * @param mode Of the socket file, if the address has one.
    */
   bind(address: string, mode = 0o600): string {
-    this.#prepare(address);
+    this.#allowIpv6(address);
+    if (address.startsWith("tcp://")) this.#keepAlive();
     // (A file that is closed to others later could have been opened by them before.)
     const mask = this.#zmq.umask(0o777 & ~mode);
     const result = this.#zmq.zmq_bind(this.#pointer, cString(address));
@@ -262,9 +326,20 @@ export class Socket {
     return new TextDecoder().decode(optionValue.slice(0, optionSizeView.getUint32(0, true) - 1));
   }
 
+  /** Serves an address no more. */
+  unbind(address: string): void {
+    this.#check(this.#zmq.zmq_unbind(this.#pointer, cString(address)), `stop to serve ${address}`);
+  }
+
+  /** From now on, lets only processes of this user connect over `ipc://`; libzmq closes others as it accepts them. */
+  allowUser(uid: number): void {
+    this.#set(ZMQ.IPC_FILTER_UID, uid);
+  }
+
   /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
   connect(address: string): void {
-    this.#prepare(address);
+    this.#allowIpv6(address);
+    if (address.startsWith("tcp://")) this.#sendHeartbeats();
     this.#check(this.#zmq.zmq_connect(this.#pointer, cString(address)), `connect to ${address}`);
   }
 
@@ -282,10 +357,22 @@ export class Socket {
     return frames;
   }
 
-  /** Of the message that was received last, whom the doorman let in; undefined where there is none. */
+  /** Of the message that was received last, the key that the ZAP handler let in; undefined where there is none. */
   get user(): string | undefined {
-    const user = this.#zmq.zmq_msg_gets(this.#message, USER_ID);
-    return user === null ? undefined : Deno.UnsafePointerView.getCString(user);
+    return this.#property(USER_ID);
+  }
+
+  /**
+   * Of the message that was received last, where it came from: the address of a machine, or `:uid:gid:pid` of a
+   * process over `ipc://` (on macOS without the process).
+   */
+  get peerAddress(): string {
+    return this.#property(PEER_ADDRESS) ?? "";
+  }
+
+  #property(name: Uint8Array<ArrayBuffer>): string | undefined {
+    const value = this.#zmq.zmq_msg_gets(this.#message, name);
+    return value === null ? undefined : Deno.UnsafePointerView.getCString(value);
   }
 
   /** Of the message that was received last: the descriptor of the connection by which it came; or -1. */
@@ -297,13 +384,18 @@ export class Socket {
    * Ends the connection that has this descriptor. What waits for its peer is dropped, and so is what the peer has
    * sent and libzmq has not read: it would read that first.
    */
-  cut(fd: number): void {
+  disconnect(fd: number): void {
     for (let unread = MAX_UNREAD; unread > 0;) {
-      const length = Number(this.#zmq.recv(fd, rubbish, size(rubbish.length), ZMQ.MSG_DONTWAIT));
+      const length = Number(this.#zmq.recv(fd, discardBuffer, size(discardBuffer.length), ZMQ.MSG_DONTWAIT));
       if (length <= 0) break;
       unread -= length;
     }
     this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
+  }
+
+  /** Gives memory back to the system that libzmq had for connections. It may take some milliseconds. */
+  releaseMemory(): void {
+    this.#zmq.malloc_trim?.(size(0));
   }
 
   /**
@@ -344,24 +436,27 @@ export class Socket {
     do {
       const state = this.#state();
       // Looking may have swallowed the edge of a change that the caller has not seen.
-      if (this.#pointer === null || !this.#watch || state & ZMQ.POLLIN || state !== told) return;
+      if (this.#pointer === null || !this.#poller || state & ZMQ.POLLIN || state !== told) return;
       if (this.#monitor?.readable) return;
       this.#zmq.sched_yield?.();
     } while (performance.now() < end);
     this.#waiting = true;
-    await this.#watch.wait(this.fd, this.#monitor?.fd);
+    await this.#poller.wait(this.fd, this.#monitor?.fd);
     this.#waiting = false;
   }
 
   /** Ends a wait. */
   wake(): void {
-    this.#watch?.wake(this.fd);
+    this.#poller?.wake(this.fd);
   }
 
   /** Ends a wait and closes. What was sent still leaves, until the linger has passed. */
   close(): void {
     if (this.#pointer === null) return;
     this.wake();
+    // (Without that, libzmq's thread waits for ever if it tells the monitor of something from now on:
+    // zeromq/libzmq#3575.)
+    if (this.#monitor) this.#zmq.zmq_socket_monitor(this.#pointer, null, 0);
     this.#monitor?.close();
     this.#zmq.zmq_msg_close(this.#message);
     this.#zmq.zmq_close(this.#pointer);
@@ -454,8 +549,8 @@ const POLL_ITEM = 16;
  * socket of its own through which it is interrupted when there is another to watch, or one to let go.
  * While nobody waits nothing runs, so a process with idle clients can end.
  */
-class Watch {
-  static #shared: Watch | undefined;
+class Poller {
+  static #shared: Poller | undefined;
   #users = 0;
   readonly #zmq: Libzmq;
   readonly #context: Context;
@@ -465,11 +560,11 @@ class Watch {
   #running: Promise<void> | undefined;
   #interrupted = false;
 
-  /** The watch of this process. Every call is paired with one of {@linkcode Watch.release}. */
-  static retain(zmq: Libzmq): Watch {
-    const watch = Watch.#shared ??= new Watch(zmq);
-    watch.#users++;
-    return watch;
+  /** The poller of this process. Every call is paired with one of {@linkcode Poller.release}. */
+  static retain(zmq: Libzmq): Poller {
+    const poller = Poller.#shared ??= new Poller(zmq);
+    poller.#users++;
+    return poller;
   }
 
   private constructor(zmq: Libzmq) {
@@ -483,14 +578,14 @@ class Watch {
 
   async release(): Promise<void> {
     if (--this.#users > 0) return;
-    Watch.#shared = undefined;
+    Poller.#shared = undefined;
     await this.#running;
     this.#interrupts.close();
     this.#interrupter.close();
     await this.#context.close();
   }
 
-  /** Resolves when one of the descriptors tells of something, or at {@linkcode Watch.wake}. */
+  /** Resolves when one of the descriptors tells of something, or at {@linkcode Poller.wake}. */
   wait(fd: number, other?: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const end = () => {

@@ -3,35 +3,49 @@
  *
  * ```text
  * request   (routing id) · empty · "1.0" · request id · domain · address · identity · "CURVE" · public key
- * reply     (routing id) · empty · "1.0" · request id · "200" or "400" · text · user id · empty
+ * reply     (routing id) · empty · "1.0" · request id · status · text · user id · empty
  * ```
  *
- * The user id is the client's public key in Z85: every message of its connection carries it.
+ * The status is "200" for a client that may connect, "400" for one that may not, and "300" for one that may try
+ * again later. The user id is the client's public key in Z85: every message of its connection carries it.
  *
  * @see https://rfc.zeromq.org/spec/27/ (ZAP)
  * @module
  */
 
 import { type Libzmq, ZMQ } from "./libzmq.ts";
-import type { Context, Socket } from "./socket.ts";
+import type { Context, Frames, Socket } from "./socket.ts";
 
 const KEY_BYTES = 32;
+/**
+ * How many connections a key may make in a second, and at once after a pause. Each takes one of the 2³² routing
+ * ids that libzmq gives out one after another; a client that could make millions would come upon one that it
+ * claims itself, which ends the process.
+ */
+const CONNECTIONS_PER_SECOND = 100;
+const CONNECTIONS_AT_ONCE = 1000;
+
 const text = new TextDecoder();
 const bytes = (value: string) => new TextEncoder().encode(value);
 
+/** Whether the client of a public key may connect from an address. */
+export type MayConnect = (publicKey: string, address: string) => boolean;
+
 /** Answers libzmq's questions, until its socket is closed. */
-export class Doorman {
+export class ZapHandler {
+  readonly #zmq: Libzmq;
   readonly #socket: Socket;
+  readonly #mayConnect: MayConnect;
+  readonly #rates = new Map<string, Rate>();
   readonly #running: Promise<void>;
   #closed = false;
 
-  /**
-   * @param mayEnter Whether the client of a public key may connect from an address.
-   */
-  constructor(context: Context, zmq: Libzmq, mayEnter: (publicKey: string, address: string) => boolean) {
+  constructor(context: Context, zmq: Libzmq, mayConnect: MayConnect) {
+    this.#zmq = zmq;
+    this.#mayConnect = mayConnect;
     this.#socket = context.socket(ZMQ.ROUTER, { linger: 0 });
     this.#socket.bind("inproc://zeromq.zap.01");
-    this.#running = this.#run(zmq, mayEnter);
+    this.#running = this.#run();
   }
 
   async close(): Promise<void> {
@@ -41,20 +55,49 @@ export class Doorman {
     this.#socket.close();
   }
 
-  async #run(zmq: Libzmq, mayEnter: (publicKey: string, address: string) => boolean): Promise<void> {
+  async #run(): Promise<void> {
     while (!this.#closed) {
-      const frames = this.#socket.receive();
-      if (!frames) {
-        await this.#socket.wait(false);
-        continue;
-      }
-      const [id, empty, version, request, , address, , mechanism, credentials] = frames;
-      const known = text.decode(mechanism) === "CURVE" && credentials?.length === KEY_BYTES;
-      const key = known ? z85(zmq, credentials) : "";
-      const entered = known && mayEnter(key, text.decode(address));
-      const status = entered ? ["200", "", key] : ["400", "no authorized client", ""];
-      this.#socket.send([id, empty, version, request, ...status.map(bytes), new Uint8Array(0)]);
+      const request = this.#socket.receive();
+      if (request) this.#socket.send(this.#answer(request));
+      else await this.#socket.wait(false);
     }
+  }
+
+  #answer([id, empty, version, request, , address, , mechanism, credentials]: Frames): Frames {
+    const hasKey = text.decode(mechanism) === "CURVE" && credentials?.length === KEY_BYTES;
+    const key = hasKey ? z85(this.#zmq, credentials) : "";
+    const [status, why] = hasKey ? this.#decide(key, text.decode(address)) : ["400", "a key is needed"];
+    const user = status === "200" ? key : "";
+    return [id, empty, version, request, ...[status, why, user].map(bytes), new Uint8Array(0)];
+  }
+
+  #decide(key: string, address: string): [status: string, why: string] {
+    try {
+      if (!this.#mayConnect(key, address)) return ["400", "no authorized client"];
+    } catch {
+      // (It tells the host's log, which is a user's function. Nobody is let in by its failure.)
+      return ["400", "no authorized client"];
+    }
+    let rate = this.#rates.get(key);
+    if (!rate) this.#rates.set(key, rate = new Rate());
+    return rate.take() ? ["200", ""] : ["300", "too many connections"];
+  }
+}
+
+/** A token bucket. */
+class Rate {
+  #tokens = CONNECTIONS_AT_ONCE;
+  #filledAt = performance.now();
+
+  /** Whether one more may connect now. */
+  take(): boolean {
+    const now = performance.now();
+    const filled = this.#tokens + (now - this.#filledAt) / 1000 * CONNECTIONS_PER_SECOND;
+    this.#tokens = Math.min(CONNECTIONS_AT_ONCE, filled);
+    this.#filledAt = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
   }
 }
 

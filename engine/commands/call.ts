@@ -42,6 +42,8 @@ export class Call {
   hash: number | undefined;
   /** How many arguments there are. */
   count = 0;
+  /** Whether the command found no room for its reply: it was not done. */
+  lacksRoom = false;
   /** Entries that the message has visited, more or less: handlers that visit many add to it. */
   work = 0;
   #payload!: Uint8Array;
@@ -104,6 +106,7 @@ export class Call {
    */
   checkRoom(bytes: number, hint?: string): void {
     if (this.reply.length + bytes <= this.#maxReply) return;
+    this.lacksRoom = true;
     const why = `the replies to a message have ${this.#maxReply} bytes at most`;
     throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}${hint ? `: ${hint}` : ""}`);
   }

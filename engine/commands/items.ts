@@ -161,7 +161,18 @@ export function writeSize(call: Call, names: Names): void | Steps {
 
 /** Replies the keys of a table, or its keys and values. */
 export function writeAll(call: Call, names: Names, what: "keys" | "entries"): void | Steps {
-  return read(call, () => [names.get(call.key(0))], function* (reading) {
+  return writeTable(call, () => names.get(call.key(0)), what);
+}
+
+/** Replies the names of all tables, or of all sets. */
+export function writeNames(call: Call, names: Names): void | Steps {
+  return writeTable(call, () => names.catalog, "keys");
+}
+
+function writeTable(call: Call, find: () => Table | undefined, what: "keys" | "entries"): void | Steps {
+  // (It is known before anything is written whether a large table fits; its keys alone may fit where it does not.)
+  if (what === "entries") call.checkRoom(find()?.bytes ?? 0, IN_PAGES);
+  return read(call, () => [find()], function* (reading) {
     const [table] = reading.tables, { reply } = call;
     const size = yield* reading.count(table);
     if (what === "keys") reply.arrayHead(size);
@@ -230,13 +241,4 @@ export function writeValue(address: number, call: Call, entry: Entry = call.stor
   const { bytes, keyTo, valueTo } = entry.look(address);
   call.checkRoom(valueTo - keyTo);
   call.reply.copy(bytes, keyTo, valueTo);
-}
-
-/** Replies the names of all tables, or of all sets. */
-export function writeNames(call: Call, names: Names): void {
-  call.reply.arrayHead(names.size);
-  for (const { name } of names.values()) {
-    call.checkRoom(name.length);
-    call.reply.raw(name);
-  }
 }

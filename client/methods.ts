@@ -6,7 +6,7 @@
  */
 
 import type { Transfer } from "../state/persistence.ts";
-import type { CommandInfo, Commands, Hello, Stats } from "./table.ts";
+import type { CommandInfo, Commands, Hello, Stats } from "../commands/table.ts";
 
 /** Options of one call. */
 export interface CallOptions {
@@ -33,11 +33,28 @@ export interface StoreOptions extends CallOptions {
   compress?: boolean;
 }
 
-/** The methods that the command table asks for. (That of `store` has options of its own.) */
+/** Options of a call that may make an entry. */
+export interface EntryOptions extends CallOptions {
+  /**
+   * Seconds after which an entry that this call makes expires; left out: it stays. (`set` makes the entry anew, and
+   * `setNew` and `incr` leave the expiry of one that is there alone.)
+   */
+  seconds?: number;
+}
+
+/** What a method promises where its command replies yes or no as 1 or 0, and nil for what is missing. */
+type Promised<Reply> = [Reply] extends [0 | 1] ? ([0 | 1] extends [Reply] ? boolean : Reply)
+  : null extends Reply ? unknown extends Reply ? unknown : Exclude<Reply, null> | undefined
+  : Reply;
+
+/** Commands whose optional arguments are options of their methods. */
+type WithOptions = "store" | "set" | "set_new" | "incr";
+
+/** The methods that the command table asks for. */
 type Methods = {
-  [Name in Exclude<keyof Commands, "store" | "set" | "set_new" | "incr"> as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, WithOptions> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
-  ) => Promise<ReturnType<Commands[Name]>>;
+  ) => Promise<Promised<ReturnType<Commands[Name]>>>;
 };
 
 /**
@@ -48,11 +65,16 @@ type Methods = {
  * in time, with the signal's reason if that aborts, and with a `TypeError` for what cannot be encoded.
  */
 export abstract class CommandMethods {
-  /** Sends a command by its name. */
+  /**
+   * Sends a command by its name.
+   *
+   * @param convert Makes of the raw reply what is promised.
+   */
   protected abstract call<Reply>(
     name: string,
     args: readonly unknown[],
     options: CallOptions | undefined,
+    convert?: (reply: unknown) => Reply,
   ): Promise<Reply>;
 
   /**
@@ -100,28 +122,24 @@ export abstract class CommandMethods {
    * console.assert((await client.get("users", "bob")) === undefined);
    * ```
    */
-  async get<Value = unknown>(
-    table: unknown,
-    key: unknown,
-    options?: CallOptions,
-  ): Promise<Value | undefined> {
-    return await this.call<Value | null>("get", [table, key], options) ?? undefined;
+  get<Value = unknown>(table: unknown, key: unknown, options?: CallOptions): Promise<Value | undefined> {
+    return this.call("get", [table, key], options, orUndefined<Value>);
   }
 
   /** Sets the value of a key. */
-  set(table: unknown, key: unknown, value: unknown, options?: CallOptions): Promise<1> {
-    return this.call("set", [table, key, value], options);
+  set(table: unknown, key: unknown, value: unknown, options?: EntryOptions): Promise<1> {
+    return this.call("set", withSeconds([table, key, value], options), options);
   }
 
-  /** Sets the value of a key if it is not there: 1, or 0 if it is. */
-  setNew(table: unknown, key: unknown, value: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("set_new", [table, key, value], options);
+  /** Sets the value of a key if it is not there: whether it was not. */
+  setNew(table: unknown, key: unknown, value: unknown, options?: EntryOptions): Promise<boolean> {
+    return this.call("set_new", withSeconds([table, key, value], options), options, isOne);
   }
 
   /**
-   * Compares and sets: sets the value of a key if that it has is the expected one: 1, or 0 if not. Their bytes
-   * are compared: objects fit if they have the same keys in the same order. A key that is not there has the
-   * value `null`. As with `set`, the entry then stays.
+   * Compares and sets: sets the value of a key if the value that it has is the expected one; whether it was. The
+   * expected value is what {@linkcode CommandMethods.get} gave: values are compared as keys are, and `undefined`
+   * expects that the key is not there. The entry does not expire any more.
    */
   cas(
     table: unknown,
@@ -129,23 +147,19 @@ export abstract class CommandMethods {
     expected: unknown,
     value: unknown,
     options?: CallOptions,
-  ): Promise<0 | 1> {
-    return this.call("cas", [table, key, expected, value], options);
+  ): Promise<boolean> {
+    return this.call("cas", [table, key, expected ?? null, value], options, isOne);
   }
 
-  /** Deletes a key if it has the expected value: 1, or 0 if not. */
-  delIf(table: unknown, key: unknown, expected: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("del_if", [table, key, expected], options);
-  }
-
-  /** What the host is, and what it allows this client. */
-  hello(options?: CallOptions): Promise<Hello> {
-    return this.call("hello", [], options);
+  /** Deletes a key if its value is the expected one; whether it was. */
+  delIf(table: unknown, key: unknown, expected: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("del_if", [table, key, expected ?? null], options, isOne);
   }
 
   /**
    * Adds to a number, which is 0 if the key is not there: the sum. Integers are exact within 64 bits, and a
-   * sum beyond that is refused; a sum with a float is a float. An entry that expires still does.
+   * sum beyond that is refused; a sum with a float is a float. An entry that expires still does; `seconds` is for one
+   * that this call makes.
    *
    * @example
    * ```ts
@@ -163,24 +177,20 @@ export abstract class CommandMethods {
   incr(
     table: unknown,
     key: unknown,
-    by?: number | bigint,
-    options?: CallOptions,
+    by: number | bigint = 1,
+    options?: EntryOptions,
   ): Promise<number | bigint> {
-    return this.call("incr", by === undefined ? [table, key] : [table, key, by], options);
+    return this.call("incr", withSeconds([table, key, by], options), options);
   }
 
   /** Deletes a key: its value, or `undefined` if it was not there. */
-  async pop<Value = unknown>(
-    table: unknown,
-    key: unknown,
-    options?: CallOptions,
-  ): Promise<Value | undefined> {
-    return await this.call<Value | null>("pop", [table, key], options) ?? undefined;
+  pop<Value = unknown>(table: unknown, key: unknown, options?: CallOptions): Promise<Value | undefined> {
+    return this.call("pop", [table, key], options, orUndefined<Value>);
   }
 
-  /** Deletes a key: 1, or 0 if it was not there. */
-  del(table: unknown, key: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("del", [table, key], options);
+  /** Deletes a key; whether it was there. */
+  del(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("del", [table, key], options, isOne);
   }
 
   /** Whether a table has a key. */
@@ -188,13 +198,13 @@ export abstract class CommandMethods {
     return this.call("exists", [table, key], options);
   }
 
-  /** The values of several keys, in the keys' order; `null` for each that is not there. */
+  /** The values of several keys, in the keys' order; `undefined` for each that is not there. */
   getMany<Value = unknown>(
     table: unknown,
     keys: readonly unknown[],
     options?: CallOptions,
-  ): Promise<(Value | null)[]> {
-    return this.call("get_many", [table, keys], options);
+  ): Promise<(Value | undefined)[]> {
+    return this.call("get_many", [table, keys], options, eachOrUndefined<Value>);
   }
 
   /** Sets the values of several keys, all or none: how many of them are new. */
@@ -207,8 +217,8 @@ export abstract class CommandMethods {
   }
 
   /**
-   * Has a key be gone after so many seconds, at once if they are not above 0: 1, or 0 if it is not there. A
-   * value that is set anew stays.
+   * Expires a key after a number of seconds, at once if that is 0 or less; whether the key is there. A value that is
+   * set anew does not expire.
    *
    * @example
    * ```ts
@@ -224,21 +234,21 @@ export abstract class CommandMethods {
    *   batch.expire("sessions", "4711", 3600),
    * ]);
    * const left = await client.ttl("sessions", "4711");
-   * console.assert(left !== null && left > 3500 && left <= 3600);
+   * console.assert(left !== undefined && left > 3500 && left <= 3600);
    * ```
    */
-  expire(table: unknown, key: unknown, seconds: number, options?: CallOptions): Promise<0 | 1> {
-    return this.call("expire", [table, key, seconds], options);
+  expire(table: unknown, key: unknown, seconds: number, options?: CallOptions): Promise<boolean> {
+    return this.call("expire", [table, key, seconds], options, isOne);
   }
 
-  /** Has a key stay that would be gone some day: 1, or 0 if there is none. */
-  persist(table: unknown, key: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("persist", [table, key], options);
+  /** Removes the expiry of a key; whether it had one. */
+  persist(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("persist", [table, key], options, isOne);
   }
 
-  /** The seconds that a key has left: `Infinity` if it stays, `null` if it is not there. */
-  ttl(table: unknown, key: unknown, options?: CallOptions): Promise<number | null> {
-    return this.call("ttl", [table, key], options);
+  /** The seconds until a key expires: `Infinity` if it does not, `undefined` if it is not there. */
+  ttl(table: unknown, key: unknown, options?: CallOptions): Promise<number | undefined> {
+    return this.call("ttl", [table, key], options, orUndefined<number>);
   }
 
   /** The keys of a table, in no particular order. */
@@ -252,7 +262,7 @@ export abstract class CommandMethods {
   }
 
   /** A whole table; empty if there is none. Meant for small ones: it is one message. */
-  all<Value = unknown, Key = unknown>(table: unknown, options?: CallOptions): Promise<Map<Key, Value>> {
+  all<Key = unknown, Value = unknown>(table: unknown, options?: CallOptions): Promise<Map<Key, Value>> {
     return this.call("all", [table], options);
   }
 
@@ -262,7 +272,7 @@ export abstract class CommandMethods {
    * Whatever changes meanwhile, an entry that is there throughout is seen once. Few entries, or none, do not
    * mean that no more follow: a reply has a mebibyte or a little more.
    */
-  scan<Value = unknown, Key = unknown>(
+  scan<Key = unknown, Value = unknown>(
     table: unknown,
     cursor: number,
     count?: number,
@@ -271,9 +281,9 @@ export abstract class CommandMethods {
     return this.call("scan", count === undefined ? [table, cursor] : [table, cursor, count], options);
   }
 
-  /** Drops a table: 1, or 0 if there was none. */
-  drop(table: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("drop", [table], options);
+  /** Drops a table; whether there was one. */
+  drop(table: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("drop", [table], options, isOne);
   }
 
   /** The names of the tables. */
@@ -291,9 +301,9 @@ export abstract class CommandMethods {
     return this.call("push_many", [set, values], options);
   }
 
-  /** Removes a value from a set: 1, or 0 if it was not a member. */
-  pull(set: unknown, value: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("pull", [set, value], options);
+  /** Removes a value from a set; whether it was a member. */
+  pull(set: unknown, value: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("pull", [set, value], options, isOne);
   }
 
   /** Whether a value is a member of a set. */
@@ -341,9 +351,9 @@ export abstract class CommandMethods {
     return this.call("clear_set", [set], options);
   }
 
-  /** Drops a set: 1, or 0 if there was none. */
-  dropSet(set: unknown, options?: CallOptions): Promise<0 | 1> {
-    return this.call("drop_set", [set], options);
+  /** Drops a set; whether there was one. */
+  dropSet(set: unknown, options?: CallOptions): Promise<boolean> {
+    return this.call("drop_set", [set], options, isOne);
   }
 
   /** The names of the sets. */
@@ -379,6 +389,11 @@ export abstract class CommandMethods {
     return this.call("transfers", [], options);
   }
 
+  /** What the host is: its version, this client's right, and its limits. */
+  hello(options?: CallOptions): Promise<Hello> {
+    return this.call("hello", [], options);
+  }
+
   /** Answers `"pong"`. */
   ping(options?: CallOptions): Promise<"pong"> {
     return this.call("ping", [], options);
@@ -403,6 +418,16 @@ export abstract class CommandMethods {
   done(options?: CallOptions): Promise<["ok"]> {
     return this.call("done", [], options);
   }
+}
+
+const isOne = (reply: unknown) => reply === 1;
+const orUndefined = <Value>(reply: unknown) => (reply ?? undefined) as Value | undefined;
+const eachOrUndefined = <Value>(reply: unknown) => (reply as unknown[]).map(orUndefined<Value>);
+
+/** Arguments, and the seconds that follow them where they are given. */
+function withSeconds(args: unknown[], options: EntryOptions | undefined): unknown[] {
+  if (options?.seconds !== undefined) args.push(options.seconds);
+  return args;
 }
 
 /** Does not compile unless every command of the table has its method, with its arguments and its reply. */

@@ -1,0 +1,220 @@
+/**
+ * The client's connection to its host, which is made when there is something to send and again after it was lost.
+ *
+ * ```text
+ *            ┌──────────────── lost, or refused (then after a pause) ───────────────┐
+ *            ▼                                                                      │
+ *  idle ─► connecting ─► connected: `hello` leaves ─► its reply is there: ready ────┘
+ * ```
+ *
+ * The reply to `hello` tells the limits of the host. No other message leaves before it is there, so that every
+ * message keeps to them.
+ *
+ * @module
+ */
+
+import { encoded, Reader } from "../wire/codec.ts";
+import { LIMITS } from "../wire/limits.ts";
+import { header, MemStoreError, readReply, type Reply } from "../wire/message.ts";
+import type { Connector, Transport } from "./transport.ts";
+
+/** What a host takes from a client. */
+export interface HostLimits {
+  /** Bytes of a message, and of its reply. */
+  message: number;
+  /** Commands in a message. */
+  commands: number;
+  /** Commands in a batch. */
+  batch: number;
+  /** How deep a command may be nested; its own array is one level. */
+  depth: number;
+  /** Messages that may be in flight. */
+  requests: number;
+}
+
+/** The limits of a host that does not tell them. */
+const DEFAULTS: HostLimits = {
+  message: LIMITS.message,
+  commands: LIMITS.commands,
+  batch: LIMITS.commands,
+  depth: LIMITS.depth,
+  requests: LIMITS.requests,
+};
+
+/** The request number of `hello`; calls have others. */
+const HELLO = 0;
+const HELLO_COMMAND = encoded(["hello"]);
+
+/** A host that refused our key is asked again after this many milliseconds. Each pause doubles the last … */
+const REFUSED_MS = 50;
+/** … up to this. */
+const REFUSED_MAX_MS = 1000;
+
+/** A connection that is made again when it is lost. */
+export class Connection {
+  readonly #connector: Connector;
+  readonly #maxMessage: number;
+  #transport: Transport | undefined;
+  #greeting: "none" | "sent" | "answered" = "none";
+  #limits: HostLimits = DEFAULTS;
+  #knowsHello = false;
+  #seen = "none";
+  /** The next attempt begins then, in the time of `performance.now()`. */
+  #retryAt = 0;
+  #pause = REFUSED_MS;
+  /** Ends the pause before the next attempt. */
+  #endPause: (() => void) | undefined;
+  /** When the last connection was lost; `-Infinity` before. */
+  lostAt = -Infinity;
+
+  /**
+   * @param maxMessage Bytes that a message may have, whatever more the host takes.
+   */
+  constructor(connector: Connector, maxMessage: number) {
+    this.#connector = connector;
+    this.#maxMessage = maxMessage;
+  }
+
+  /** What every message must keep to. */
+  get limits(): HostLimits {
+    return this.#limits;
+  }
+
+  /** Whether the host can reply in parts: one that knows `hello` can. */
+  get takesParts(): boolean {
+    return this.#knowsHello;
+  }
+
+  /** Whether messages can be sent. */
+  get ready(): boolean {
+    return this.#greeting === "answered" && this.connected;
+  }
+
+  /** Whether a host is there, though it may not have answered yet. */
+  get connected(): boolean {
+    return this.#transport?.state === "connected";
+  }
+
+  /** Whether the last attempt to connect found no host. */
+  get unreachable(): boolean {
+    return this.#transport?.state === "connecting" && this.#transport.failure === "unreachable";
+  }
+
+  /** Why there is no connection any more, or cannot be one; undefined otherwise. */
+  get broken(): "lost" | "refused" | undefined {
+    const state = this.#transport?.state;
+    if (state === "lost") return "lost";
+    return state === "connecting" && this.#transport?.failure === "refused" ? "refused" : undefined;
+  }
+
+  /** Notes how the connection stands: whoever calls it acts on that before the next wait. */
+  look(): void {
+    this.#seen = this.#standing;
+  }
+
+  /** Whether the connection stands otherwise than when it was looked at. */
+  get changed(): boolean {
+    return this.#seen !== this.#standing;
+  }
+
+  get #standing(): string {
+    return this.#transport ? this.#transport.failure ?? this.#transport.state : "none";
+  }
+
+  /** Begins to connect, unless there is a connection already or it is too early for another attempt. */
+  async connect(): Promise<void> {
+    if (this.#transport || performance.now() < this.#retryAt) return;
+    this.#transport = await this.#connector.connect();
+  }
+
+  /** Sends `hello` to a host that has just been reached. */
+  greet(): void {
+    if (this.#greeting !== "none" || !this.connected) return;
+    this.#transport!.send(header(HELLO), HELLO_COMMAND);
+    this.#greeting = "sent";
+  }
+
+  /** Attempts to connect at once, where a transport would wait since its last attempt found no host. */
+  retry(): void {
+    if (this.unreachable) this.#drop();
+  }
+
+  /** Closes a connection that is broken, so that another can be made. */
+  dropBroken(why: "lost" | "refused"): void {
+    this.#drop();
+    const now = performance.now();
+    if (why === "lost") {
+      this.lostAt = now;
+    } else {
+      this.#retryAt = now + this.#pause;
+      this.#pause = Math.min(2 * this.#pause, REFUSED_MAX_MS);
+    }
+  }
+
+  send(header: Uint8Array, payload: Uint8Array): void {
+    this.#transport?.send(header, payload);
+  }
+
+  /** The next reply to a message other than `hello`; undefined if there is none. */
+  receive(): Reply | undefined {
+    for (let reply; (reply = this.#transport?.receive());) {
+      if (reply.request !== HELLO) return reply;
+      this.#learn(reply.payload);
+    }
+  }
+
+  /** Resolves when there may be something to do, or at {@linkcode Connection.wake}. */
+  async wait(): Promise<void> {
+    if (this.changed) return;
+    if (this.#transport) return await this.#transport.wait();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, Math.max(0, this.#retryAt - performance.now()));
+    this.#endPause = resolve;
+    await promise;
+    clearTimeout(timer);
+    this.#endPause = undefined;
+  }
+
+  /** Ends a wait. */
+  wake(): void {
+    this.#transport?.wake();
+    this.#endPause?.();
+  }
+
+  async close(): Promise<void> {
+    this.#drop();
+    await this.#connector.close();
+  }
+
+  #drop(): void {
+    this.#transport?.close();
+    this.#transport = undefined;
+    this.#greeting = "none";
+  }
+
+  /** Reads the reply to `hello`. A host that does not know the command, or a limit, has the usual ones. */
+  #learn(payload: Uint8Array): void {
+    const reply = readHello(payload);
+    this.#knowsHello = reply !== undefined;
+    const limits = { ...DEFAULTS };
+    for (const name of Object.keys(limits) as (keyof HostLimits)[]) {
+      const limit = reply?.[name];
+      if (typeof limit === "number" && limit >= 1) limits[name] = limit;
+    }
+    limits.message = Math.min(limits.message, this.#maxMessage);
+    this.#limits = limits;
+    this.#greeting = "answered";
+    this.#pause = REFUSED_MS;
+  }
+}
+
+/** The limits that a host tells; undefined if it does not know `hello`. */
+function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> | undefined {
+  try {
+    const reply = readReply("value", new Reader(payload));
+    if (reply instanceof MemStoreError) return undefined;
+    return (reply as { limits?: Partial<Record<keyof HostLimits, unknown>> } | null)?.limits ?? {};
+  } catch {
+    return undefined;
+  }
+}

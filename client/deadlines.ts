@@ -1,0 +1,43 @@
+/**
+ * One timer for the deadlines of all calls of a client.
+ *
+ * @module
+ */
+
+/** The longest that a timer can wait, in milliseconds. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Calls a function when the earliest of many deadlines has passed. It does not keep the process alive. */
+export class Deadlines {
+  readonly #expire: (now: number) => number;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the timer fires; `Infinity` if it is not set. */
+  #at = Infinity;
+
+  /**
+   * @param expire Is given the time, in that of `performance.now()`, and returns the next deadline, or `Infinity`.
+   */
+  constructor(expire: (now: number) => number) {
+    this.#expire = expire;
+  }
+
+  /** Adds a deadline, in the time of `performance.now()`. */
+  add(deadline: number): void {
+    if (deadline >= this.#at) return;
+    clearTimeout(this.#timer);
+    this.#at = deadline;
+    // (A timer may fire a little early.)
+    const wait = Math.max(0, Math.min(deadline - performance.now() + 1, MAX_TIMER_MS));
+    this.#timer = setTimeout(() => {
+      this.#at = Infinity;
+      this.add(this.#expire(performance.now()));
+    }, wait);
+    Deno.unrefTimer(this.#timer);
+  }
+
+  /** Forgets all deadlines. */
+  clear(): void {
+    clearTimeout(this.#timer);
+    this.#at = Infinity;
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * Sends the calls of a client over one connection, and settles them when their replies are there or their time is up.
+ *
+ * ```text
+ * call ─► Queue ─► Request (≤ the host's limits) ─► InFlight (≤ a window) ─► reply, by number ─► settled
+ *           └───────── timeout, abort, no host, host lost ───────────┴─────────────────────────► rejected
+ * ```
+ *
+ * Calls gather in the queue. At the end of the tick, when there are many, or when a reply makes room, what has
+ * gathered leaves as one message: one call after another costs a message each, a thousand at once cost a few.
+ * Nothing is ever sent twice, so the host runs commands in the order in which they were called.
+ *
+ * @module
+ */
+
+import { header, MemStoreError } from "../wire/message.ts";
+import { Writer } from "../wire/msgpack.ts";
+import { Call, type Convert, type Request, tooLong } from "./call.ts";
+import { Connection } from "./connection.ts";
+import { Deadlines } from "./deadlines.ts";
+import { InFlight } from "./in_flight.ts";
+import { Queue } from "./queue.ts";
+import type { Connector } from "./transport.ts";
+
+/** This many gathered calls leave before the tick ends: the host begins with them while more are made. */
+const EARLY = 128;
+
+/** What a multiplexer needs to know. */
+export interface MultiplexerOptions {
+  /** For texts: the address of the host. */
+  endpoint: string;
+  connector: Connector;
+  /** Milliseconds after which a call fails if there is no connection. */
+  connectTimeout: number;
+  /** Bytes that a message may have. */
+  maxMessage: number;
+}
+
+/** The calls of one client. */
+export class Multiplexer {
+  readonly #endpoint: string;
+  readonly #connectTimeout: number;
+  readonly #maxMessage: number;
+  readonly #connection: Connection;
+  readonly #queue = new Queue();
+  readonly #inFlight = new InFlight();
+  readonly #deadlines = new Deadlines((now) => this.#expire(now));
+  /** How many calls have not been settled. */
+  #pending = 0;
+  /** Runs while calls are pending; an idle client does nothing. */
+  #running: Promise<void> | undefined;
+  #closed = false;
+  /** The time at which the tick began, or 0. */
+  #tick = 0;
+  readonly #scratch = new Writer(1 << 14);
+  readonly #onSettled = (): void => {
+    this.#pending--;
+  };
+
+  constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
+    this.#endpoint = endpoint;
+    this.#connectTimeout = connectTimeout;
+    this.#maxMessage = maxMessage;
+    this.#connection = new Connection(connector, maxMessage);
+  }
+
+  /**
+   * Makes a call that leaves when it can.
+   *
+   * @param slow Whether it may take long: then it travels alone.
+   * @throws if the call cannot be made.
+   */
+  call(
+    name: string,
+    args: readonly unknown[],
+    slow: boolean,
+    timeout: number,
+    signal: AbortSignal | undefined,
+    convert: Convert | undefined,
+  ): Promise<unknown> {
+    signal?.throwIfAborted();
+    const request = this.#queue.requestFor(slow ? "alone" : "gathered");
+    const isNew = request.calls.length === 0;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const call = this.add(request, name, args, timeout, convert, resolve, reject);
+    if (signal) this.#failOnAbort(call, signal);
+    if (isNew) this.push(request);
+    else if (request.calls.length === EARLY) this.#send();
+    return promise;
+  }
+
+  /**
+   * Adds a call to a request.
+   *
+   * @throws if the call cannot be made.
+   */
+  add(
+    request: Request,
+    name: string,
+    args: readonly unknown[],
+    timeout: number,
+    convert: Convert | undefined,
+    resolve: (reply: unknown) => void,
+    reject: (error: unknown) => void,
+  ): Call {
+    if (this.#closed) throw this.#closedError(name);
+    const from = request.encode(name, args, this.#maxMessage);
+    const deadline = this.#now() + timeout;
+    const call = new Call(name, from, request.bytes.length, deadline, timeout, convert, resolve, reject);
+    call.onSettled = this.#onSettled;
+    this.#pending++;
+    request.calls.push(call);
+    this.#deadlines.add(deadline);
+    return call;
+  }
+
+  /** Queues a request, which leaves at the end of the tick if it can. */
+  push(request: Request): void {
+    if (request.kind === "batch" && request.length > this.#maxMessage) {
+      throw tooLong("run a batch", request.length, this.#maxMessage);
+    }
+    this.#queue.push(request);
+    queueMicrotask(() => {
+      if (this.#running) this.#send();
+      else if (!this.#closed) this.#running = this.#run();
+    });
+  }
+
+  /** Gives up the pending ones of some calls. */
+  giveUp(calls: Iterable<Call>, why: (call: Call) => unknown): void {
+    for (const call of calls) call.fail(why(call));
+    this.#queue.markStale();
+    this.#connection.wake();
+  }
+
+  /** Rejects the pending calls and closes the connection. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.giveUp(this.#calls(), ({ name }) => this.#closedError(name));
+    this.#deadlines.clear();
+    await this.#running;
+    await this.#connection.close();
+  }
+
+  /** The time, in milliseconds: the same for all calls of a tick. */
+  #now(): number {
+    if (this.#tick === 0) {
+      this.#tick = performance.now();
+      queueMicrotask(() => this.#tick = 0);
+    }
+    return this.#tick;
+  }
+
+  /** Sends and receives until no call is pending. */
+  async #run(): Promise<void> {
+    // However soon it ends, `#running` has been set by then.
+    await undefined;
+    const connection = this.#connection;
+    try {
+      connection.retry();
+      while (this.#pending > 0) {
+        // What arrived before the host was lost still counts.
+        connection.look();
+        const { broken } = connection;
+        this.#receive();
+        if (broken) this.#onBroken(broken);
+        await connection.connect();
+        connection.greet();
+        if (connection.unreachable && this.#connectTimeout === 0) this.#failUnreachable(performance.now());
+        this.#send();
+        if (this.#pending > 0) await connection.wait();
+      }
+    } catch (error) {
+      this.giveUp(this.#calls(), () => error);
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  /** Sends what is queued, as far as the host is ready and there is room. */
+  #send(): void {
+    const connection = this.#connection, inFlight = this.#inFlight, queue = this.#queue;
+    for (let first; (first = queue.first);) {
+      if (!connection.ready) {
+        if (connection.changed) connection.wake();
+        return this.#watchConnecting(first.calls[0]);
+      }
+      const { limits } = connection;
+      if (!inFlight.hasRoomFor(first, limits)) return;
+      const request = queue.take(limits, inFlight.replyBytes);
+      if (!request) continue;
+      const payload = request.payload(this.#scratch);
+      const number = inFlight.add(request, payload.length);
+      const batch = request.kind === "batch";
+      connection.send(header(number, batch, !batch && connection.takesParts), payload);
+    }
+  }
+
+  #receive(): void {
+    for (let reply; (reply = this.#connection.receive());) this.#inFlight.settle(reply);
+  }
+
+  #onBroken(why: "lost" | "refused"): void {
+    if (why === "lost") {
+      this.giveUp(this.#inFlight.calls(), ({ name }) => {
+        const text = `the host at ${this.#endpoint} went away before it answered`;
+        return new MemStoreError("DISCONNECTED", `Cannot ${name}: ${text}`);
+      });
+      this.#inFlight.clear();
+    } else {
+      this.giveUp(this.#queue.calls(), ({ name }) => {
+        const text = `the host at ${this.#endpoint} does not accept the key of this client`;
+        return new MemStoreError("DENIED", `Cannot ${name}: ${text}`);
+      });
+    }
+    this.#connection.dropBroken(why);
+  }
+
+  /** Makes sure that a call is given up if no connection is made in time. */
+  #watchConnecting(call: Call): void {
+    if (this.#connectTimeout > 0 && !this.#connection.connected) this.#deadlines.add(this.#connectBy(call));
+  }
+
+  /** When a call is given up if there is no connection: it has waited for one since it was made, or since one was lost. */
+  #connectBy({ deadline, timeout }: Call): number {
+    return Math.max(deadline - timeout, this.#connection.lostAt) + this.#connectTimeout;
+  }
+
+  /** Gives up the calls whose time is up; returns when that of the next is. */
+  #expire(now: number): number {
+    // What has arrived counts, however late this process looks.
+    this.#receive();
+    const connected = this.#connection.connected;
+    if (!connected) this.#failUnreachable(now);
+    const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);
+    if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, connected));
+    let next = Infinity;
+    for (const { deadline } of this.#calls()) next = Math.min(next, deadline);
+    const first = this.#queue.first?.calls[0];
+    if (first) this.#watchConnecting(first);
+    return next;
+  }
+
+  /** Gives up the calls that have waited long enough for a connection. */
+  #failUnreachable(now: number): void {
+    if (this.#connectTimeout === 0 && !this.#connection.unreachable) return;
+    const late = Array.from(this.#queue.calls()).filter((call) => this.#connectBy(call) <= now);
+    if (late.length === 0) return;
+    const why = this.#connectTimeout === 0
+      ? "nobody serves it"
+      : `no connection could be made within ${this.#connectTimeout} ms (connectTimeout)`;
+    const text = `no host at ${this.#endpoint}: ${why}`;
+    this.giveUp(late, ({ name }) => new MemStoreError("UNAVAILABLE", `Cannot ${name}: ${text}`));
+  }
+
+  #failOnAbort(call: Call, signal: AbortSignal): void {
+    const abort = () => this.giveUp([call], () => signal.reason);
+    signal.addEventListener("abort", abort);
+    call.onSettled = () => {
+      signal.removeEventListener("abort", abort);
+      this.#onSettled();
+    };
+  }
+
+  /** The calls whose replies are pending. */
+  *#calls(): Generator<Call> {
+    yield* this.#queue.calls();
+    yield* this.#inFlight.calls();
+  }
+
+  #timeoutError({ name, timeout }: Call, connected: boolean): MemStoreError {
+    const who = connected ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
+    return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
+  }
+
+  #closedError(name: string): MemStoreError {
+    return new MemStoreError("CLOSED", `Cannot ${name}: the client of ${this.#endpoint} is closed`);
+  }
+}

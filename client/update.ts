@@ -1,0 +1,53 @@
+/**
+ * Read, compute, write back: an update of one entry that loses no change of another client.
+ *
+ * @module
+ */
+
+import { MemStoreError } from "../wire/message.ts";
+import type { CallOptions, CommandMethods } from "./methods.ts";
+
+/** Computes the new value of a key from the one that it has; `undefined` stands for no entry, on either side. */
+export type Update<Value> = (
+  value: Value | undefined,
+) => Value | undefined | Promise<Value | undefined>;
+
+/**
+ * Sets a key to what `update` makes of its value, and does so again whenever another client changed it meanwhile.
+ *
+ * @param timeout Milliseconds that all attempts may take together.
+ * @returns The value that the key has now.
+ */
+export async function update<Value>(
+  methods: CommandMethods,
+  table: unknown,
+  key: unknown,
+  update: Update<Value>,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<Value | undefined> {
+  const end = performance.now() + timeout;
+  const options = (): CallOptions => {
+    const left = end - performance.now();
+    if (left > 0) return { timeout: left, signal };
+    const why = `other clients changed it at each attempt for ${timeout} ms`;
+    throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
+  };
+  for (;;) {
+    const old = await methods.get<Value>(table, key, options());
+    const value = await update(old);
+    if (await replace(methods, table, key, old, value, options())) return value;
+  }
+}
+
+function replace(
+  methods: CommandMethods,
+  table: unknown,
+  key: unknown,
+  old: unknown,
+  value: unknown,
+  options: CallOptions,
+): boolean | Promise<boolean> {
+  if (value !== undefined) return methods.cas(table, key, old, value, options);
+  return old === undefined || methods.delIf(table, key, old, options);
+}

@@ -1,0 +1,108 @@
+/**
+ * The client's {@linkcode Transport} over ZeroMQ: a DEALER socket for each connection.
+ *
+ * @module
+ */
+
+import { type KeyPair, readKeys, readPublicKey } from "../wire/curve.ts";
+import { ZMQ } from "../wire/libzmq.ts";
+import { parseReply, type Reply } from "../wire/message.ts";
+import { Context, type Socket } from "../wire/socket.ts";
+import type { Connector, Transport } from "./transport.ts";
+
+/** How long libzmq waits before its second attempt to connect, in milliseconds. Each interval doubles the last … */
+const RECONNECT_MS = 50;
+/** … up to this: a host that comes back is found within a second. */
+const RECONNECT_MAX_MS = 1000;
+
+const NO_BYTES = new Uint8Array(0);
+
+/** The files of a client's keys. */
+export interface KeyFiles {
+  /** The file of the client's secret key. */
+  key: string;
+  /** The host's public key, or its file. */
+  serverKey: string;
+}
+
+/** Connects to a ZeroMQ address. The context and the keys are made and read at the first connection. */
+export class ZeroMqConnector implements Connector {
+  readonly #address: string;
+  readonly #keyFiles: KeyFiles | undefined;
+  #context: Context | undefined;
+  #keys: KeyPair & { serverKey: string } | undefined;
+
+  constructor(address: string, keyFiles: KeyFiles | undefined) {
+    this.#address = address;
+    this.#keyFiles = keyFiles;
+  }
+
+  async connect(): Promise<Transport> {
+    this.#context ??= await Context.open();
+    if (this.#keyFiles) {
+      const { key, serverKey } = this.#keyFiles;
+      this.#keys ??= { ...await readKeys(key), serverKey: await readPublicKey(serverKey) };
+    }
+    const socket = this.#context.socket(ZMQ.DEALER, {
+      linger: 0,
+      watchPeer: true,
+      // The client bounds what is in flight itself.
+      sendHighWaterMark: 0,
+      curve: this.#keys,
+      reconnectInterval: RECONNECT_MS,
+      reconnectIntervalMax: RECONNECT_MAX_MS,
+    });
+    try {
+      socket.connect(this.#address);
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
+    return new ZeroMqTransport(socket);
+  }
+
+  async close(): Promise<void> {
+    await this.#context?.close();
+  }
+}
+
+class ZeroMqTransport implements Transport {
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  get state(): "connecting" | "connected" | "lost" {
+    const { peer } = this.#socket;
+    return peer === "none" ? "connecting" : peer;
+  }
+
+  get failure(): "unreachable" | "refused" | undefined {
+    if (this.#socket.refused) return "refused";
+    return this.#socket.unreachable ? "unreachable" : undefined;
+  }
+
+  send(header: Uint8Array, payload: Uint8Array): void {
+    this.#socket.send([NO_BYTES, header, payload]);
+  }
+
+  receive(): Reply | undefined {
+    for (let frames; (frames = this.#socket.receive());) {
+      const reply = parseReply(frames);
+      if (reply) return reply;
+    }
+  }
+
+  wait(): Promise<void> {
+    return this.#socket.wait();
+  }
+
+  wake(): void {
+    this.#socket.wake();
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

@@ -1,0 +1,18 @@
+/**
+ * Loads libzmq at once, and not when the first host or client connects.
+ *
+ * The library stays loaded until the process ends, which `deno test --sanitize-resources` reports as a leak of the test
+ * that happened to connect first. Imported at the top of a test file, it is loaded before any test begins. Nothing else
+ * of a host or client that was disposed is left behind.
+ *
+ * ```ts ignore
+ * import "@memstore/memstore/preload";
+ * import { MemStore, MemStoreClient } from "@memstore/memstore";
+ * ```
+ *
+ * @module
+ */
+
+import { libzmq } from "./wire/libzmq.ts";
+
+await libzmq();

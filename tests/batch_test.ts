@@ -1,0 +1,142 @@
+/** Batches: all or nothing, one error, and no promise that ends the process. */
+
+import assert from "node:assert/strict";
+import { type CommandMethods, MemStoreClient } from "../mod.ts";
+import { Host } from "./host.ts";
+import { abortListeners, pair } from "./pair.ts";
+
+Deno.test("of a batch that fails in its middle nothing is done, and it rejects with what failed", async () => {
+  await using both = await pair();
+  const { client } = both;
+  await client.set("t", "text", "a");
+  for (const at of [0, 1, 3]) {
+    const commands: [string, ...unknown[]][] = [0, 1, 2].map((i) => ["set", "t", i, i]);
+    commands.splice(at, 0, ["incr", "t", "text"]);
+    await assert.rejects(client.batch(commands), { code: "FAILED", message: /incr/ });
+    assert.deepEqual(await client.keys("t"), ["text"]);
+  }
+  await assert.rejects(
+    client.batch((batch) => [
+      batch.set("t", "a", 1).then((reply) => reply),
+      batch.send(["no_such_command"]).then((reply) => reply).then((reply) => reply),
+      batch.set("t", "b", 1),
+    ]),
+    { code: "UNKNOWN_COMMAND" },
+  );
+  assert.deepEqual(await client.keys("t"), ["text"]);
+});
+
+Deno.test("a method of a batch throws at once when its function has returned", async () => {
+  await using both = await pair();
+  const { client } = both;
+  let late!: CommandMethods;
+  await client.batch((batch) => {
+    late = batch;
+    return [batch.set("t", "k", 1)];
+  });
+  const why = { name: "TypeError", message: /the function of its batch has returned/ };
+  assert.throws(() => late.set("t", "late", 1), why);
+  assert.throws(() => late.get("t", "late"), why);
+  assert.throws(() => late.send(["ping"]), why);
+  assert.deepEqual(await client.keys("t"), ["k"]);
+});
+
+Deno.test("a batch within a batch throws at once, and the outer one does nothing", async () => {
+  await using both = await pair();
+  const { client } = both;
+  let thrown: unknown;
+  const outer = client.batch((batch) => {
+    batch.set("t", "outer", 1);
+    try {
+      client.batch([["set", "t", "inner", 1]]);
+    } catch (error) {
+      thrown = error;
+      throw error;
+    }
+    return [];
+  });
+  assert.ok(thrown instanceof TypeError && /within the function of another batch/.test(thrown.message));
+  await assert.rejects(outer, TypeError);
+  assert.equal(await client.size("t"), 0);
+  assert.deepEqual(await client.batch([["set", "t", "k", 1]]), [1]);
+});
+
+Deno.test("the function of a batch returns an array, or nothing is done", async () => {
+  await using both = await pair();
+  const { client } = both;
+  const wrong = [
+    async (batch: CommandMethods) => [await batch.set("t", "k", 1)],
+    (batch: CommandMethods) => batch.set("t", "k", 1),
+    (batch: CommandMethods) => void batch.set("t", "k", 1),
+  ];
+  for (const each of wrong) {
+    await assert.rejects(client.batch(each as never), { name: "TypeError", message: /must return an array/ });
+  }
+  assert.equal(await client.size("t"), 0);
+});
+
+Deno.test("a batch leaves no listener at its signal, however it ends", async () => {
+  await using both = await pair();
+  const { client } = both;
+  const { signal } = new AbortController();
+  const listeners = () => abortListeners(signal);
+  const large = client.batch(Array.from({ length: 1000 }, (_, i) => ["set", "t", i, i] as const), { signal });
+  assert.ok(listeners() <= 1);
+  await large;
+  await client.batch([["no_such_command"]], { signal }).catch(() => {});
+  await client.batch(() => [() => {}, client.ping({ signal: 1 as never })], { signal }).catch(() => {});
+  assert.equal(listeners(), 0);
+});
+
+/** Ways to make a batch that fails and is caught. */
+const FAILING: Record<string, string> = {
+  "a call that cannot be made, behind one that can":
+    `await client.batch((b) => [b.get("t", "k"), b.set("t", "k", undefined)])`,
+  "the same with replies that are converted": `await client.batch((b) => [
+    b.get("t", "k").then((v) => v), b.exists("t", "k"), b.del("t", "k"), b.getMany("t", []), b.set("t", "k", () => 1)])`,
+  "a function that throws":
+    `await client.batch((b) => { b.pop("t", "k").then(String); throw new Error("mine"); })`,
+  "a command that is refused, with promises that nobody looks at": `await client.batch((b) => {
+    b.get("t", "k").then(String).finally(() => {}); b.ttl("t", "k"); return [b.send(["no_such_command"])]; })`,
+  "a reply that a function cannot use":
+    `await client.batch((b) => [b.get("t", "k").then(() => { throw new Error("mine"); }), b.ping()])`,
+  "a promise of an async function": `await client.batch((b) => [
+    (async () => [await b.get("t", "k")])(), b.send(["no_such_command"])])`,
+  "an abort": `await client.batch((b) => [b.get("t", "k"), b.ttl("t", "k").then(String)],
+    { signal: AbortSignal.abort() })`,
+  "a client that is closed": `client.close(); await client.batch((b) => [b.get("t", "k")])`,
+};
+
+Deno.test("a batch error that is caught does not end the process", async (test) => {
+  await using host = await Host.start();
+  for (const [what, code] of Object.entries(FAILING)) {
+    await test.step(what, async () => {
+      const program = `
+        import { MemStoreClient } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+        const client = new MemStoreClient(${JSON.stringify(host.endpoint)});
+        let caught = 0;
+        try { ${code} } catch { caught++; }
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        console.log("caught", caught);
+        await client.close();`;
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["eval", "--quiet", "--no-check", program],
+        signal: AbortSignal.timeout(20_000),
+      }).output();
+      assert.equal(new TextDecoder().decode(stdout), "caught 1\n", new TextDecoder().decode(stderr));
+    });
+  }
+});
+
+Deno.test("batches keep their place among the other calls", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  const ends: unknown[] = [];
+  for (let i = 0; i < 100; i++) {
+    client.set("t", "k", "first");
+    client.batch([["set", "t", "k", "batch"], ["get", "t", "k"]]).then(([, value]) => ends.push(value));
+    client.set("t", "k", "last");
+    ends.push(await client.get("t", "k"));
+  }
+  assert.deepEqual([...new Set(ends)].sort(), ["batch", "last"]);
+});

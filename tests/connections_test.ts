@@ -1,0 +1,245 @@
+/**
+ * Connections that libzmq would never make: routing ids that are claimed or taken, floods that end in the middle,
+ * clients that come without end, and those that take every place.
+ */
+
+import assert from "node:assert/strict";
+import { MemStoreClient } from "../mod.ts";
+import { encoded } from "../wire/codec.ts";
+import { concat, handshake, message } from "./hostiles.ts";
+import { Host, hostiles, LocalHost, Peer } from "./host.ts";
+
+const linux = Deno.build.os === "linux";
+const ping = message(encoded(["ping"]));
+const PONG = "pong";
+const TCP = "tcp://127.0.0.1:*";
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A client that speaks ZeroMQ's protocol by hand. */
+class RawClient implements Disposable {
+  readonly #connection: Deno.Conn;
+
+  private constructor(connection: Deno.Conn) {
+    this.#connection = connection;
+  }
+
+  /** Connects to an address (`tcp://`) and shakes hands; with a routing id of its own, or none. */
+  static async connect(address: string, id?: Uint8Array<ArrayBuffer>): Promise<RawClient> {
+    const { hostname, port } = new URL(address.replace("tcp:", "http:"));
+    const connection = await Deno.connect({ hostname, port: Number(port) });
+    const client = new RawClient(connection);
+    await client.write(handshake(id));
+    return client;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length;) at += await this.#connection.write(bytes.subarray(at));
+  }
+
+  /** Reads until a text has come. False if the connection ended before it. */
+  async sees(text: string): Promise<boolean> {
+    let seen = "";
+    const timer = setTimeout(() => this[Symbol.dispose](), 5000);
+    try {
+      const buffer = new Uint8Array(1 << 12);
+      for (let length; (length = await this.#connection.read(buffer)) !== null;) {
+        seen += new TextDecoder("latin1").decode(buffer.subarray(0, length));
+        if (seen.includes(text)) return true;
+      }
+    } catch {
+      // It was closed.
+    } finally {
+      clearTimeout(timer);
+    }
+    return false;
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.#connection.close();
+    } catch {
+      // It is closed.
+    }
+  }
+}
+
+/** The routing id that libzmq gives to one connection after another. */
+function assignedId(number: number): Uint8Array<ArrayBuffer> {
+  const id = new Uint8Array(5);
+  new DataView(id.buffer).setUint32(1, number);
+  return id;
+}
+
+Deno.test("a client that claims a routing id that the next will have ends nothing, and is cut off", async () => {
+  await using host = await Host.start(TCP);
+  // The first number that rand() returns in a process that did not seed it.
+  const first = 0x6b8b4567;
+  const raw: RawClient[] = [];
+  const peers: Peer[] = [];
+  try {
+    for (let i = 0; i < 20; i++) {
+      raw.push(await RawClient.connect(host.addresses[0], assignedId(first + 30 + i)));
+      await raw[i].write(ping);
+    }
+    for (let i = 0; i < 60; i++) {
+      peers.push(await Peer.connect(host.addresses[0]));
+      assert.equal((await peers[i].request([[], encoded(["ping"])])).length, 2);
+    }
+  } finally {
+    raw.forEach((each) => each[Symbol.dispose]());
+    await Promise.all(peers.map((each) => each[Symbol.asyncDispose]()));
+  }
+  assert.equal((await host.end("SIGTERM")).code, 0);
+  assert.match(await host.error(), /cut off.*claims a routing id/);
+});
+
+Deno.test("a client with a routing id of its own that comes again is answered each time", async () => {
+  await using host = await LocalHost.start({}, TCP);
+  const id = new TextEncoder().encode("worker 1");
+  for (let i = 0; i < 300; i++) {
+    using client = await RawClient.connect(host.endpoint, id);
+    await client.write(ping);
+    assert.ok(await client.sees(PONG), `the reply to connection ${i} is missing`);
+  }
+  // It is taken from one that lives, too, and that one is disconnected.
+  using before = await RawClient.connect(host.endpoint, id);
+  await before.write(ping);
+  assert.ok(await before.sees(PONG));
+  using after = await RawClient.connect(host.endpoint, id);
+  await after.write(ping);
+  assert.ok(await after.sees(PONG));
+  assert.equal(await before.sees(PONG), false);
+});
+
+Deno.test({
+  name: "clients that come and go without end leave a host as it was",
+  ignore: !linux,
+  async fn() {
+    await using host = await Host.startWith({ endpoints: [TCP] });
+    await using client = new MemStoreClient(host.endpoint);
+    const address = host.addresses[1];
+    const megabytes = async () => Number((await client.stats()).memory) / 2 ** 20;
+    const taken = new TextEncoder().encode("taken");
+    using first = await RawClient.connect(address, taken);
+    await first.write(ping);
+    const churn = async (rounds: number) => {
+      for (let i = 0; i < rounds; i++) {
+        await Promise.all([taken, taken, undefined].map(async (id) => {
+          using raw = await RawClient.connect(address, id);
+          if (!id) await raw.write(ping);
+          await raw.sees(id ? "READY" : PONG);
+        }));
+      }
+    };
+    await churn(500);
+    const before = await megabytes();
+    await churn(2500);
+    // (What is known of those that are closed is forgotten after a second.)
+    await sleep(1500);
+    const grown = await megabytes() - before;
+    console.log(`the host has grown by ${grown.toFixed()} MB`);
+    assert.ok(grown < 45, `${grown} MB`);
+  },
+});
+
+for (const where of ["ipc", "tcp"]) {
+  Deno.test({
+    name: `a client over ${where} that floods a host with heartbeats and dies does not end it`,
+    ignore: !linux,
+    async fn() {
+      await using host = await Host.startWith({ endpoints: ["tcp://127.0.0.1:*"] });
+      const address = host.addresses[where === "ipc" ? 0 : 1];
+      await using client = new MemStoreClient(host.endpoint);
+      await using _hostiles = hostiles(address, ["pings=8"]);
+      for (const end = performance.now() + 4000; performance.now() < end;) {
+        assert.equal(await client.ping(), "pong");
+      }
+    },
+  });
+}
+
+Deno.test("frames come whole, however they are cut on their way and however long their lengths are written", async () => {
+  await using host = await LocalHost.start({}, TCP);
+  await using client = new MemStoreClient(host.endpoint);
+  const long = (flags: number, body: Uint8Array) => {
+    const head = new Uint8Array(9);
+    head[0] = flags | 2;
+    new DataView(head.buffer).setBigUint64(1, BigInt(body.length));
+    return concat(head, body);
+  };
+  const header = new Uint8Array([0x4d, 1, 0, 0, 0, 0]);
+  for (const step of [1, 2, 3, 5, 6, 7, 9, 13]) {
+    using raw = await RawClient.connect(host.endpoint);
+    for (let length = 0; length < 80; length += 7) {
+      const value = "v".repeat(length);
+      const bytes = concat(
+        long(1, new Uint8Array(0)),
+        long(1, header),
+        long(0, encoded(["set", "t", "k", value])),
+      );
+      for (let at = 0; at < bytes.length; at += step) await raw.write(bytes.slice(at, at + step));
+      await raw.write(ping);
+      assert.ok(await raw.sees(PONG));
+      assert.equal(await client.get("t", "k"), value);
+    }
+  }
+});
+
+Deno.test("clients that have said something and stay do not keep new ones out", async () => {
+  await using host = await LocalHost.start({ clients: 20 }, TCP);
+  const raw: RawClient[] = [];
+  try {
+    for (let i = 0; i < 30; i++) {
+      raw.push(await RawClient.connect(host.endpoint));
+      await raw[i].write(ping);
+      assert.ok(await raw[i].sees(PONG));
+    }
+    await using client = new MemStoreClient(host.endpoint, { timeout: 2000 });
+    assert.equal(await client.ping(), "pong");
+    assert.equal((await client.stats()).clients, 20);
+    // Those that are idle for the longest time were closed.
+    assert.equal(await raw[0].sees(PONG), false);
+    await raw[29].write(ping);
+    assert.ok(await raw[29].sees(PONG));
+  } finally {
+    raw.forEach((each) => each[Symbol.dispose]());
+  }
+});
+
+Deno.test({
+  name: "an abstract name serves the host's user alone",
+  ignore: !linux || Deno.uid() !== 0,
+  async fn() {
+    const name = `memstore-${crypto.randomUUID()}`;
+    // Whether a host greets a process of a user.
+    const greets = async (uid: number) => {
+      const code =
+        `import socket; s = socket.socket(socket.AF_UNIX); s.connect("\\0${name}"); print(len(s.recv(64)))`;
+      const { stdout } = await new Deno.Command("/usr/bin/python3", { args: ["-c", code], uid, cwd: "/" })
+        .output();
+      return Number(new TextDecoder().decode(stdout)) > 0;
+    };
+    {
+      await using _host = await LocalHost.start({}, `ipc://@${name}`);
+      await using client = new MemStoreClient(`ipc://@${name}`);
+      assert.equal(await client.ping(), "pong");
+      assert.equal(await greets(0), true);
+      assert.equal(await greets(65534), false);
+      assert.equal(await client.ping(), "pong");
+    }
+    await using host = new LocalHost({ insecure: true }, `ipc://@${name}`);
+    await host.store.start();
+    assert.equal(await greets(65534), true);
+  },
+});
+
+Deno.test({
+  name: "a host that may open too few files says so",
+  ignore: !linux,
+  async fn() {
+    await assert.rejects(
+      Host.startWith({ maxOpenFiles: 40 }),
+      /Cannot start the host: it needs \d+ open files more .* the system allows 40: raise the limit \(ulimit -n\)/,
+    );
+  },
+});

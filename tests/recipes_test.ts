@@ -1,0 +1,36 @@
+/** The programs in docs/recipes.md run as they stand, and print what they say. */
+
+import assert from "node:assert/strict";
+import { TempDir } from "./host.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname;
+const text = await Deno.readTextFile(`${ROOT}docs/recipes.md`);
+const blocks = Array.from(text.matchAll(/^## (.*)$|^```ts\n(.*?)^```$/gms));
+
+let heading = "";
+for (const [, title, code] of blocks) {
+  if (title !== undefined) {
+    heading = title;
+    continue;
+  }
+  Deno.test(`recipe: ${heading}`, async () => {
+    await using directory = new TempDir();
+    await Deno.chmod(directory.path, 0o700);
+    const path = `${directory.path}/recipe.ts`;
+    await Deno.writeTextFile(path, code);
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--check", "--allow-all", `--config=${ROOT}deno.json`, path],
+      env: { XDG_RUNTIME_DIR: directory.path, NO_COLOR: "1" },
+    }).output();
+    const printed = new TextDecoder().decode(stdout).split("\n");
+    // What stands in a comment behind a `console.log`, or on lines of its own behind one.
+    const promised = Array.from(code.matchAll(/console\.log\(.*\); \/\/ (.*)$|^\/\/ (true|false)$/gm))
+      .map(([, behind, below]) => behind ?? below);
+    assert.ok(promised.length > 0);
+    let from = 0;
+    for (const line of promised) {
+      from = printed.indexOf(line, from) + 1;
+      assert.ok(from > 0, `it does not print ${line}, but ${printed}${new TextDecoder().decode(stderr)}`);
+    }
+  });
+}

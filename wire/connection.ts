@@ -1,0 +1,86 @@
+/**
+ * What a host knows of one connection: what it has asked for, and how much of the replies it has not read.
+ *
+ * libzmq tells nobody which replies have left. So the empty frame of each reply names a counter as its bytes, and
+ * as the function that frees them libzmq's own `zmq_atomic_counter_inc`: when the frame has been sent, or dropped,
+ * the counter grows by one. Replies leave in their order, so it tells which of them are still pending.
+ *
+ * @module
+ */
+
+import type { Frames } from "./socket.ts";
+
+/** A message that came. */
+export interface Arrived {
+  readonly from: Connection;
+  readonly frames: Frames;
+  /** The public key of the client; undefined where clients come without keys. */
+  readonly user: string | undefined;
+}
+
+/** A connection of a client. */
+export class Connection {
+  readonly fd: number;
+  /** The routing id of its messages; undefined until one has come. */
+  id: Uint8Array | undefined;
+  /** Whose it is: a key, a process or a machine. Known once a message has come. */
+  owner = "";
+  /** The number of its last message, among all messages of the port: the least is idle for the longest time. */
+  lastMessage = 0;
+  /** A message of it is paused: its next ones wait, so that they do not overtake it. */
+  paused = false;
+  /** Its messages that are being answered over some time. */
+  inFlight = 0;
+  /** Its messages that were none, less those that were one. */
+  faults = 0;
+  /** It was disconnected: what it sent before that is thrown away. */
+  disconnected = false;
+  /** When the connection was lost, or 0. */
+  closedAt = 0;
+  /** Messages that wait until it has read some of its replies, … */
+  readonly deferred: Arrived[] = [];
+  /** … their bytes, … */
+  deferredBytes = 0;
+  /** … and since when it has read nothing. */
+  blockedSince = 0;
+  /** Bytes of replies that libzmq has not begun to send. */
+  pendingBytes = 0;
+  /** How many of the counted frames have been freed. Threads of libzmq write it. */
+  readonly #counter = new Int32Array(new ArrayBuffer(4));
+  readonly counter: Deno.PointerValue = Deno.UnsafePointer.of(this.#counter);
+  #collected = 0;
+  /** The bytes of each reply that may still be pending; those before {@linkcode Connection.#first} are not. */
+  #sizes: number[] = [];
+  #first = 0;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** Notes a reply whose empty frame names the counter. */
+  addReply(bytes: number): void {
+    this.#sizes.push(bytes);
+    this.pendingBytes += bytes;
+  }
+
+  /** How many replies may still be pending. */
+  get pendingReplies(): number {
+    return this.#sizes.length - this.#first;
+  }
+
+  /** Finds out what has left since the last time: its bytes. */
+  collectSent(): number {
+    const count = Atomics.load(this.#counter, 0);
+    const end = this.#first + ((count - this.#collected) | 0);
+    if (end === this.#first) return 0;
+    this.#collected = count;
+    let sent = 0;
+    while (this.#first < end) sent += this.#sizes[this.#first++];
+    this.pendingBytes -= sent;
+    if (this.#first * 2 >= this.#sizes.length) {
+      this.#sizes = this.#sizes.slice(this.#first);
+      this.#first = 0;
+    }
+    return sent;
+  }
+}

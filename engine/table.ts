@@ -107,7 +107,10 @@ export interface TableView {
   find(key: Span): number;
 }
 
-/** A table that a snapshot reads, by the address of its descriptor. */
+/**
+ * A table that a snapshot reads, by the address of its descriptor. Whether an entry has expired is for the reader to
+ * say, who knows of which moment the snapshot is.
+ */
 export class FrozenTable implements TableView {
   readonly #heap: Heap;
   readonly #address: number;
@@ -138,7 +141,7 @@ export class FrozenTable implements TableView {
   }
 
   find(key: Span): number {
-    return find(this.#heap, this.#address, key);
+    return locate(this.#heap, this.#address, hashOf(key), key);
   }
 }
 
@@ -674,7 +677,6 @@ export class Table implements TableView {
   /** Makes sure that the page of a hash is there, and that no snapshot reads it or the descriptor: its address. */
   #ownPage(h: number): number {
     const heap = this.#heap;
-    if (heap.frozen) this.#own();
     const page = this.#page(h);
     if (page === 0) {
       const first = this.#newPage(MIN_BITS, 0, 0);
@@ -859,7 +861,7 @@ function pageOf(heap: Heap, table: number, h: number): number {
 }
 
 /** The address of the entry of a key in a table, or 0. */
-export function find(heap: Heap, table: number, key: Span): number {
+function find(heap: Heap, table: number, key: Span): number {
   const entry = locate(heap, table, hashOf(key), key);
   return entry !== 0 && hasExpired(heap, entry) ? 0 : entry;
 }
@@ -895,7 +897,7 @@ function locate(heap: Heap, table: number, h: number, key: Span): number {
 }
 
 /** See {@linkcode Table.scan}. */
-export function scanPage(
+function scanPage(
   heap: Heap,
   table: number,
   cursor: number,

@@ -100,7 +100,7 @@ Deno.test("a catalog that is frozen is what it was: tables made, dropped, cleare
     assert.equal(sets.totals.entries, [...expected.values()].reduce((a, b) => a + b));
     assert.equal(sets.totals.bytes, bytes);
   };
-  using snapshot = store.snapshot();
+  const snapshot = store.snapshot();
   for (let i = 0; i < N; i += 4) {
     store.sets.drop(span(`set ${i}`));
     store.sets.clear(span(`set ${i + 1}`));
@@ -109,13 +109,33 @@ Deno.test("a catalog that is frozen is what it was: tables made, dropped, cleare
     if (i % 400 === 0) { while (store.tend()); }
   }
   check(snapshot);
-  using second = store.snapshot();
+  const second = store.snapshot();
   for (let i = 0; i < N; i++) store.sets.drop(span(`set ${i}`)), store.sets.drop(span(`more ${i}`));
   while (store.tend());
   check(snapshot);
-  assert.equal(second.sets.size, N - N / 4 + N / 4);
+  assert.equal(second.sets.size, N);
   assert.equal(store.sets.size, 0);
+  snapshot[Symbol.dispose]();
+  second[Symbol.dispose]();
   assert.deepEqual({ ...store.sets.totals }, { entries: 0, bytes: 0, expiring: 0, expiringTables: 0 });
+});
+
+Deno.test("tables that were changed while a snapshot was read are there when its memory is used again", () => {
+  const store = new Store();
+  const N = 20_000;
+  for (let i = 0; i < N; i++) store.sets.set(span(`set ${i}`), span("member"), NOTHING, 0, 0);
+  const large = new Uint8Array(1000);
+  for (const round of [1, 2, 3]) {
+    const snapshot = store.snapshot();
+    for (let i = 0; i < N; i++) store.sets.set(span(`set ${i}`), span(`member ${round}`), NOTHING, 0, 0);
+    snapshot[Symbol.dispose]();
+    for (let i = 0; i < 2000; i++) store.tables.set(span("t"), span(`${i}`), large, 0, large.length);
+    store.tables.drop(span("t"));
+    while (store.tend());
+    for (let i = 0; i < N; i++) assert.equal(store.sets.get(span(`set ${i}`))?.size, 1 + round, `set ${i}`);
+    assert.deepEqual(namesOf(store.sets.values()), namesOf(store.snapshot().sets));
+    store.heap.thaw();
+  }
 });
 
 Deno.test("an overwrite in place that changes whether an entry expires is counted, and the state loads", async () => {
@@ -181,18 +201,21 @@ Deno.test("a store is replaced while a snapshot of it is read", () => {
 Deno.test("a page whose neighbour was split is not merged with a part of it", () => {
   const heap = new Heap();
   const table = Table.alone(heap);
-  // Few keys whose hashes begin with 0, and many that begin with 1: their pages are deeper.
-  const low: string[] = [], high: string[] = [];
-  for (let i = 0; low.length < 150 || high.length < 1000; i++) {
-    const key = `key ${i}`, { bytes, from, to } = span(key);
-    const of = hash(bytes, from, to) < 0 ? high : low;
-    if (of.length < (of === low ? 150 : 1000)) of.push(key);
+  // Keys by the first bits of their hashes: those that begin with 0 share a page, those with 10 and 11 have their own.
+  const keys: Record<"0" | "10" | "11", string[]> = { 0: [], 10: [], 11: [] };
+  for (let i = 0; keys[0].length < 150 || keys[10].length < 120 || keys[11].length < 120; i++) {
+    const key = `key ${i}`, { bytes, from, to } = span(key), h = hash(bytes, from, to);
+    const of = keys[h >= 0 ? "0" : h << 1 >= 0 ? "10" : "11"];
+    if (of.length < (of === keys[0] ? 150 : 120)) of.push(key);
   }
-  for (const key of [...low, ...high]) table.set(span(key), NOTHING, 0, 0);
-  for (const key of low) {
+  for (const key of Object.values(keys).flat()) table.set(span(key), NOTHING, 0, 0);
+  // Together they would be few enough for one page.
+  for (const key of keys[10].splice(0, 60)) assert.ok(table.delete(span(key)));
+  for (const key of keys[0].splice(0, 120)) {
     assert.ok(table.delete(span(key)));
     assert.equal(table.find(span(key)), 0);
   }
+  const high = Object.values(keys).flat();
   assert.deepEqual(keysOf(table, new Entry(heap)), high.toSorted());
   for (const key of high) assert.ok(table.delete(span(key)), key);
   assert.equal(table.size, 0);

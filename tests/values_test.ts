@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { Exam } from "msgpack-test-js";
 import { MemStoreClient } from "../mod.ts";
-import { encoded } from "../wire/codec.ts";
+import { encoded, Reader } from "../wire/codec.ts";
 import { Host, Peer } from "./host.ts";
 
 const encodings = Exam.getExams().flatMap((exam) => exam.getMsgpacks().map((bytes) => new Uint8Array(bytes)));
@@ -37,4 +37,11 @@ Deno.test(`each of the suite's ${encodings.length} encodings comes back with the
   await client.drop("t");
   await client.restore("state");
   await check();
+});
+
+Deno.test("a value of many containers side by side is not a deep one", () => {
+  const arrays = Array.from({ length: 3000 }, () => []);
+  assert.deepEqual(new Reader(encoded(arrays), 0).value(), arrays);
+  const maps = Array.from({ length: 3000 }, (_, i) => new Map([[i, 0]]));
+  assert.deepEqual(new Reader(encoded(maps), 0).value(), maps);
 });

@@ -34,6 +34,8 @@ export interface Arg {
   type?: ArgType;
   /** What its name does not say, for people. */
   help?: string;
+  /** How many items it may have, if it is an array or a map. */
+  most?: number;
   /** It may be left out, as may those that follow it. */
   optional?: true;
   /** It is for native clients alone. (pymemstore ignored surplus arguments, and so do hosts for its clients.) */

@@ -198,6 +198,8 @@ export interface Commands {
 
 const at = [key("table"), key("key")];
 const inSet = [key("set"), key("value")];
+/** (Each is looked up before anything else is done.) */
+const SETS = { ...keys("sets"), most: 2 ** 13 };
 const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
 
@@ -279,9 +281,9 @@ const descriptions: { [name in keyof Commands]: Description } = {
     [key("set"), uint32("cursor"), optional(uint32("count"))],
     "Returns a page of members and the cursor of the next, or 0.",
   ),
-  union: describe("read", [keys("sets")], "Returns what is in any of several sets."),
-  inter: describe("read", [keys("sets")], "Returns what is in all of several sets."),
-  diff: describe("read", [keys("sets")], "Returns what is in the first set and in no other."),
+  union: describe("read", [SETS], "Returns what is in any of several sets."),
+  inter: describe("read", [SETS], "Returns what is in all of several sets."),
+  diff: describe("read", [SETS], "Returns what is in the first set and in no other."),
   set_size: describe("read", [key("set")], "Returns the number of members of a set."),
   clear_set: describe("write", [key("set")], "Empties a set."),
   drop_set: describe("write", [key("set")], "Drops a set: 1, or 0 if there was none."),

@@ -22,6 +22,9 @@ export class Names {
   readonly #kind: number;
   /** The table that was asked for last: mostly the one that is asked for next. */
   #last: Table | undefined;
+  /** Its name, if that is short. */
+  readonly #lastName = new Uint8Array(64);
+  #lastLength = -1;
 
   constructor(space: Space) {
     this.#space = space;
@@ -56,9 +59,23 @@ export class Names {
 
   /** The table of a name. */
   get(name: Span): Table | undefined {
-    if (this.#last?.isNamed(name)) return this.#last;
+    const { bytes, from, to } = name;
+    if (to - from === this.#lastLength) {
+      const last = this.#lastName;
+      let i = from;
+      while (i < to && last[i - from] === bytes[i]) i++;
+      if (i === to) return this.#last;
+    }
     const address = this.#catalog.find(name);
-    return address === 0 ? undefined : this.#last = this.#space.at(address);
+    return address === 0 ? undefined : this.#remember(this.#space.at(address), name);
+  }
+
+  #remember(table: Table, { bytes, from, to }: Span): Table {
+    this.#last = table;
+    const length = to - from;
+    this.#lastLength = length <= this.#lastName.length ? length : -1;
+    for (let i = 0; i < this.#lastLength; i++) this.#lastName[i] = bytes[from + i];
+    return table;
   }
 
   /** The table of a name, made if it is not there. */
@@ -96,7 +113,7 @@ export class Names {
       throw error;
     }
     sink?.made(this, table);
-    return this.#last = table;
+    return this.#remember(table, name);
   }
 
   /** Drops a table; whether it was there. */
@@ -136,7 +153,8 @@ export class Names {
       this.#space.heap.beyondLimit(() => this.#catalog.linkTable(h, table.id));
       this.#count(table, 1);
     }
-    this.#last = table;
+    if (table) this.#remember(table, name);
+    else this.#lastLength = -1;
   }
 
   #count({ size, bytes, expiring }: Table, sign: 1 | -1): void {

@@ -9,8 +9,8 @@ import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../engine/key.ts";
 import { numberAt } from "../engine/commands/number.ts";
 import { head, skip } from "../wire/msgpack.ts";
 
-/** Items that a command takes at most in one argument (`set_many`, `get_many`, `union` …). */
-export const MAX_ITEMS: number = 2 ** 16;
+/** Items that an argument may have if its description does not say otherwise. */
+const MAX_ITEMS = 2 ** 18;
 
 /**
  * Why the arguments of a command cannot be taken; undefined if they can. Argument `i` is
@@ -31,13 +31,13 @@ export function argumentsError(
     return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
   }
   for (let i = 0; i < args.length && i < count; i++) {
-    const { type } = args[i];
+    const { type, most = MAX_ITEMS } = args[i];
     if (type === undefined) continue;
     const at = offsets[first + i], end = offsets[first + i + 1];
     // A short string or a small number is a key, as it stands: nearly all keys are.
     const byte = payload[at];
     if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
-    const why = argumentError(type, payload, at, end);
+    const why = argumentError(type, payload, at, end, most);
     if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
   }
 }
@@ -48,14 +48,15 @@ function argumentError(
   payload: Uint8Array,
   at: number,
   end: number,
+  most: number,
 ): string | undefined {
   switch (type) {
     case "key":
       return keyError(payload, at, end);
     case "keys":
-      return itemsError(payload, at, "array");
+      return itemsError(payload, at, "array", most);
     case "entries":
-      return itemsError(payload, at, "map");
+      return itemsError(payload, at, "map", most);
     case "string":
       return head(payload, at).type === "str" ? undefined : "must be a string";
     case "bool":
@@ -84,10 +85,15 @@ function isKey(payload: Uint8Array, at: number): boolean {
 }
 
 /** The same for an array of keys, or a map of them. */
-function itemsError(payload: Uint8Array, at: number, wanted: "array" | "map"): string | undefined {
+function itemsError(
+  payload: Uint8Array,
+  at: number,
+  wanted: "array" | "map",
+  most: number,
+): string | undefined {
   const { type, length, body } = head(payload, at);
   if (type !== wanted) return `must be ${wanted === "array" ? "an array" : "a map"}`;
-  if (length > MAX_ITEMS) return `has too many items: ${MAX_ITEMS} at most: received ${length}`;
+  if (length > most) return `has too many items: ${most} at most: received ${length}`;
   let next = body;
   for (let i = 0; i < length; i++) {
     const end = skip(payload, next);

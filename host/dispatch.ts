@@ -89,7 +89,7 @@ export class Dispatcher {
 
   /** Goes on with a message; whether its reply was delivered. */
   resume(execution: Execution, slice: number = SLICE_MS): boolean {
-    const done = execution.run(performance.now() + slice);
+    const done = execution.run(slice);
     if (done) this.#release(execution);
     return done;
   }

@@ -29,6 +29,7 @@ import type { Limits } from "../wire/limits.ts";
 import { MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
 import { skip } from "../wire/msgpack.ts";
 import { type FindCommand, Plan } from "./plan.ts";
+import { Slice } from "./slice.ts";
 
 /** A command that a host has: what it is, and what carries it out. */
 export interface HostCommand extends Command {
@@ -72,9 +73,7 @@ export interface Shared {
 }
 
 /** Commands that a batch may hold. */
-export const MAX_BATCH_COMMANDS: number = 2 ** 14;
-/** Entries that the commands of a batch may visit. */
-const MAX_BATCH_WORK = 2 ** 17;
+export const MAX_BATCH_COMMANDS: number = 10_000;
 /** How many entries are visited until the clock is looked at. */
 const CLOCK_WORK = 256;
 /** An error costs as much as visiting this many entries. */
@@ -100,6 +99,7 @@ export class Execution {
   readonly #call: Call;
   readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#request);
   readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
+  readonly #slice = new Slice();
   #request!: Request;
   /** The payload was walked and checked. */
   #planned = false;
@@ -148,11 +148,12 @@ export class Execution {
   /**
    * Runs on.
    *
-   * @param until When to pause, in the time of `performance.now()`.
+   * @param slice How long, in milliseconds; Infinity for a message that may not pause.
    * @returns Whether the reply was delivered. If not, the message waits for {@linkcode Execution.waiting}, or else
    * for its next slice.
    */
-  run(until: number): boolean {
+  run(slice: number): boolean {
+    this.#slice.reset(slice);
     const { payload, legacy, batch } = this.#request;
     const { limits } = this.#shared;
     const plan = this.#plan, { reply } = this.#call;
@@ -162,7 +163,7 @@ export class Execution {
       Error.stackTraceLimit = 0;
       try {
         const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
-        if (!plan.read(payload, this.#find, legacy, most, limits.depth, until)) return false;
+        if (!plan.read(payload, this.#find, legacy, most, limits.depth, this.#slice)) return false;
       } catch (error) {
         writeRefusal(unreadable(error), legacy, reply);
         this.#deliver(reply.written, false);
@@ -175,7 +176,7 @@ export class Execution {
     }
     // (A command of a batch may send itself one: it is part of the same transaction.)
     if (batch && !this.#shared.inBatch) this.#runBatch();
-    else if (!this.#runCommands(until)) return false;
+    else if (!this.#runCommands()) return false;
     const readable = plan.refusals.get(0)?.code !== "BAD_REQUEST";
     if (batch || this.#index === plan.length) this.#deliver(reply.written, readable);
     else this.#deliver(reply.bytes.subarray(0, this.#start), readable, this.#rest());
@@ -194,20 +195,20 @@ export class Execution {
   }
 
   /** Runs the commands, each on its own. False if the message pauses or waits. */
-  #runCommands(until: number): boolean {
+  #runCommands(): boolean {
     const call = this.#call, { length } = this.#plan;
     let look = call.work + CLOCK_WORK;
     for (; this.#index < length; this.#index++) {
       if (call.work >= look) {
         look = call.work + CLOCK_WORK;
-        if (performance.now() >= until) return false;
+        if (this.#slice.isOver()) return false;
       }
       if (this.#turn) {
         this.#turn = false;
-        if (until < Infinity) return false;
+        if (this.#slice.canEnd) return false;
       }
       try {
-        if (!this.#advance(until)) return false;
+        if (!this.#advance()) return false;
       } catch (error) {
         // (With a message of its own there may be room.)
         if (call.lacksRoom && this.#start > 0 && this.#request.parts) break;
@@ -234,7 +235,7 @@ export class Execution {
     shared.inBatch = true;
     try {
       for (; this.#index < plan.length; this.#index++) {
-        if (!this.#advance(Infinity)) throw notInBatch(plan.commands[this.#index]!);
+        if (!this.#advance()) throw notInBatch(plan.commands[this.#index]!);
       }
       store.commit();
     } catch (error) {
@@ -261,10 +262,10 @@ export class Execution {
   }
 
   /** Runs the command at the index to its end. False if it pauses, or waits. */
-  #advance(until: number): boolean {
+  #advance(): boolean {
     if (this.waiting) this.#takeResult();
     else if (!this.#steps) this.#steps = this.#begin();
-    if (this.waiting || this.#steps && !this.#step(until)) return false;
+    if (this.waiting || this.#steps && !this.#step()) return false;
     const { reply } = this.#call, { message } = this.#shared.limits;
     // (What may be long was checked before it was written, but for the replies of custom commands.)
     if (reply.length > message && reply.length - this.#start > SHORT_REPLY) {
@@ -304,16 +305,15 @@ export class Execution {
   }
 
   /** Goes on with the steps of a command. False if it pauses. */
-  #step(until: number): boolean {
+  #step(): boolean {
     const shared = this.#shared, call = this.#call, outer = shared.stepping;
     // (A message that may not pause does not wait for others either.)
-    if (outer && outer !== this && until < Infinity) return false;
+    if (outer && outer !== this && this.#canPause) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {
-        call.work += step.value;
-        if (shared.inBatch && call.work > MAX_BATCH_WORK) throw tooMuchWork();
-        if (performance.now() >= until) return false;
+        call.visit(step.value);
+        if (this.#canPause && this.#slice.isOver()) return false;
       }
       this.#endSteps();
       this.#turn = true;
@@ -324,6 +324,11 @@ export class Execution {
     } finally {
       if (!this.#steps) shared.stepping = outer === this ? undefined : outer;
     }
+  }
+
+  /** Whether others may be served before the message is done. */
+  get #canPause(): boolean {
+    return this.#slice.canEnd && !this.#shared.inBatch;
   }
 
   /** Lets go of what the steps hold. */
@@ -378,11 +383,6 @@ const together = new Int32Array(PREFETCH_COMMANDS);
 function notInBatch({ name }: Command): MemStoreError {
   const why = "it cannot be rolled back: send it on its own";
   return new MemStoreError("NOT_IN_BATCH", `Cannot run ${name} in a batch: ${why}`);
-}
-
-function tooMuchWork(): MemStoreError {
-  const why = `its commands go through more than ${MAX_BATCH_WORK} entries`;
-  return new MemStoreError("TOO_LARGE", `Cannot run the batch: ${why}: send those that do on their own`);
 }
 
 function replyTooLarge(most: number, inBatch: boolean): MemStoreError {

@@ -11,6 +11,7 @@ import type { Command } from "../commands/describe.ts";
 import { MemStoreError, type Refusal } from "../wire/message.ts";
 import { head, skip, TooDeepError } from "../wire/msgpack.ts";
 import { argumentsError } from "./arguments.ts";
+import type { Slice } from "./slice.ts";
 
 /**
  * Finds the command whose name is at `at`, and checks that the client may run it. Returns why not, if it may not.
@@ -60,7 +61,7 @@ export class Plan<Known extends Command> {
   /**
    * Walks on in a payload; whether its end is reached.
    *
-   * @param until When to pause, in the time of `performance.now()`.
+   * @param slice When to pause.
    * @param depth How deep a command and what is in it may be nested.
    * @throws {Error} if it cannot be read, or has more than `most` commands.
    */
@@ -70,14 +71,14 @@ export class Plan<Known extends Command> {
     legacy: boolean,
     most: number,
     depth: number,
-    until: number,
+    slice: Slice,
   ): boolean {
     do {
       if (this.length === most) {
         throw new MemStoreError("TOO_LARGE", `Cannot run a message of more than ${most} commands`);
       }
       this.#at = this.#readCommand(payload, this.#at, find, legacy, depth);
-      if (this.length % CLOCK_COMMANDS === 0 && performance.now() >= until) {
+      if (this.length % CLOCK_COMMANDS === 0 && slice.isOver()) {
         return this.#at >= payload.length;
       }
     } while (this.#at < payload.length);
@@ -113,11 +114,9 @@ export class Plan<Known extends Command> {
       // (What no command takes need not be known by its place.)
       const arity = legacy ? legacyArity(command) : command.args.length;
       const known = Math.min(items - 1, arity + 1);
-      for (let i = 1; i < items; i++) {
-        if (i <= known) this.#offset(at);
-        at = skip(payload, at, depth - 1);
-      }
+      for (let i = 1; i <= known; i++) this.#offset(at), at = skip(payload, at, depth - 1);
       this.#offset(at);
+      if (known < items - 1) at = skip(payload, start, depth);
       const count = Math.min(items - 1, arity);
       const why = argumentsError(command, payload, this.offsets, offsets, legacy ? count : items - 1);
       if (why !== undefined) {

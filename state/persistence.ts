@@ -4,7 +4,6 @@
  * @module
  */
 
-import { OutOfMemory } from "../engine/heap.ts";
 import type { Store } from "../engine/store.ts";
 import { MemStoreError } from "../wire/message.ts";
 import { type Bounds, StateFile } from "./file.ts";
@@ -227,7 +226,6 @@ export class Persistence {
       log("error", why);
       const preposition = what === "store" ? "to" : "from";
       const text = `Cannot ${what} ${preposition} ${location.name}: ${why}`;
-      if (error instanceof OutOfMemory) throw new MemStoreError("OUT_OF_MEMORY", text);
       if (error instanceof MemStoreError) throw new MemStoreError(error.code, text);
       throw new Error(text, { cause: error });
     } finally {

@@ -268,7 +268,7 @@ function bomb(begin: number[], count: number, rest: Uint8Array = new Uint8Array(
   return gzipSync(whole, { level: 1 });
 }
 
-Deno.test("a gzip bomb in a host with little memory: OUT_OF_MEMORY, and all memory is given back", async () => {
+Deno.test("a gzip bomb in a host with little memory is refused, and all memory is given back", async () => {
   const limit = 16 * SEGMENT;
   await using host = await Host.startWith({ flags: ["--max-memory", `${limit}`] });
   await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
@@ -294,7 +294,7 @@ Deno.test("a gzip bomb in a host with little memory: OUT_OF_MEMORY, and all memo
       ended = true
     );
     while (!ended) most = Math.max(most, (await client.stats()).memory - memory);
-    assert.equal((await restoring)?.code, "OUT_OF_MEMORY", name);
+    assert.match((await restoring)?.message ?? "", /the memory is full/, name);
     assert.ok(most < 4 * limit + 64 * 2 ** 20, `${name} took ${most >> 20} MiB`);
   }
   assert.equal(await client.get("t", "k"), "stays");
@@ -320,7 +320,7 @@ Deno.test("a restore that fails gives back all the memory that it has taken", as
   const begin = [...head, 0xde, 0, 201, ...entries.flat(), 0xcd, 1, 0, 0xdd, 4, 0, 0, 0];
   Deno.writeFileSync(`${directory.path}/state`, bomb(begin, 4 << 24));
   const before = bytes;
-  await assert.rejects(persistence.restore(persistence.file("state")), { code: "OUT_OF_MEMORY" });
+  await assert.rejects(persistence.restore(persistence.file("state")), /the memory is full/);
   assert.equal(bytes, before);
   assert.ok(most > before, "nothing was taken");
 });

@@ -144,12 +144,21 @@ function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
       following[depth++] = left;
       left = inside;
     }
+    // (Small numbers, nil, true and false come in rows.)
+    while (left > 0 && at < end && ONE_BYTE[bytes[at]] === 1) at++, left--;
     while (left === 0) {
       if (depth === 0) return at;
       left = following[--depth];
     }
   }
 }
+
+/** Whether an item that begins with a byte has no more of them, and holds no others. */
+const ONE_BYTE = Uint8Array.from({ length: 256 }, (_, head) => {
+  return Number(
+    head <= 0x80 || head === 0x90 || head === 0xa0 || head >= 0xe0 || [0xc0, 0xc2, 0xc3].includes(head),
+  );
+});
 
 /** Sizes of ca (float 32) to d8 (fixext 16), heads included. */
 const FIXED_SIZE = [5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18];

@@ -11,6 +11,9 @@ import { Writer } from "../../wire/msgpack.ts";
 import { Key } from "../key.ts";
 import type { Store } from "../store.ts";
 
+/** Entries that the commands of a batch may visit: nobody is served meanwhile. */
+const MAX_BATCH_WORK = 2 ** 15;
+
 /**
  * A command that takes long, in steps. Each step ends with about how many entries it has visited; in between,
  * others may be served.
@@ -34,7 +37,7 @@ export class Call {
   readonly reply: Writer = new Writer(1 << 10);
   /** Whether the client expects pymemstore's replies. */
   legacy = false;
-  /** Whether the command is part of a batch. */
+  /** Whether the command is part of a batch, whose work is bounded. */
   inBatch = false;
   /** What the client may do. */
   right: Right = "admin";
@@ -96,6 +99,18 @@ export class Call {
   /** An argument as a JavaScript value. */
   decode(i: number): unknown {
     return new Reader(this.#payload, this.#offsets[this.#first + i]).value();
+  }
+
+  /**
+   * Counts entries that are visited. Call it before they are.
+   *
+   * @throws {MemStoreError} `TOO_LARGE` if a batch would visit too many.
+   */
+  visit(entries: number): void {
+    this.work += entries;
+    if (!this.inBatch || this.work <= MAX_BATCH_WORK) return;
+    const why = `its commands go through more than ${MAX_BATCH_WORK} entries`;
+    throw new MemStoreError("TOO_LARGE", `Cannot run the batch: ${why}: send them on their own`);
   }
 
   /**

@@ -70,6 +70,12 @@ export class Reading implements Disposable {
     } while (cursor !== 0);
   }
 
+  /** Whether the time of an entry has come. */
+  hasExpired(address: number): boolean {
+    const { expiry } = this.entry.look(address);
+    return expiry !== 0 && expiry <= this.now;
+  }
+
   /** How many entries of a table are there. */
   *count(table: TableView | undefined): Generator<number, number> {
     if (!table || table.expiring === 0) return table?.size ?? 0;
@@ -85,19 +91,19 @@ const NO_BYTES = new Uint8Array(0);
  * Goes through tables: at once, or in steps where that takes long.
  *
  * @param find Finds the tables. (The steps may begin later, when a name has another table.)
- * @param visits How many entries are visited beside those of the tables.
+ * @param visits How many entries are visited; left out: all of the tables.
  */
 export function read(
   call: Call,
   find: () => (Table | undefined)[],
   steps: (reading: Reading) => Steps,
-  visits = 0,
+  visits?: number,
 ): void | Steps {
   const tables = find();
-  for (const table of tables) visits += table?.size ?? 0;
+  visits ??= tables.reduce((sum, table) => sum + (table?.size ?? 0), 0);
   if (visits > AT_ONCE) return inSteps(call, find, steps);
   using reading = new Reading(call.store, tables, false);
-  for (const visited of steps(reading)) call.work += visited;
+  for (const visited of steps(reading)) call.visit(visited);
 }
 
 function* inSteps(call: Call, find: () => (Table | undefined)[], steps: (reading: Reading) => Steps): Steps {
@@ -133,7 +139,7 @@ export function setAll(call: Call, names: Names, arg: number, what: "keys" | "en
   const { length } = head(call.payload, call.from(arg));
   // Nothing changes nothing: no table is made for it.
   if (length === 0) return 0;
-  call.work += length;
+  call.visit(length);
   return call.store.transaction(() => {
     const table = names.make(call.key(0));
     let added = 0;
@@ -222,7 +228,7 @@ export function writePage(call: Call, names: Names, what: "keys" | "entries"): v
     cursor = table?.walk(cursor, visit) ?? 0;
     visited++;
   } while (cursor !== 0 && visited < count && bytes < PAGE_BYTES);
-  call.work += visited;
+  call.visit(visited);
   call.checkRoom(bytes + 16, "ask for fewer at once");
   reply.arrayHead(2);
   reply.int(toClient(cursor));

@@ -8,8 +8,19 @@ import { MemStoreError } from "../../wire/message.ts";
 import { head } from "../../wire/msgpack.ts";
 import { sameValue } from "../key.ts";
 import type { Table } from "../table.ts";
-import type { Call, Handler } from "./call.ts";
-import { eachKey, has, setAll, writeAll, writeNames, writePage, writeSize, writeValue } from "./items.ts";
+import type { Call, Handler, Steps } from "./call.ts";
+import {
+  eachKey,
+  has,
+  read,
+  type Reading,
+  setAll,
+  writeAll,
+  writeNames,
+  writePage,
+  writeSize,
+  writeValue,
+} from "./items.ts";
 import { type Numeric, numericAt, writeSum } from "./number.ts";
 
 /** The handlers of commands on tables, by the commands' names. */
@@ -54,14 +65,20 @@ export const tableHandlers = {
   },
   get_many(call) {
     const { length } = head(call.payload, call.from(1));
-    const table = call.store.tables.get(call.key(0));
-    call.reply.arrayHead(length);
-    call.work += length;
-    for (const key of eachKey(call, 1)) {
-      const entry = table?.find(key) ?? 0;
-      if (entry === 0) call.checkRoom(1), call.reply.nil();
-      else writeValue(entry, call);
-    }
+    const { tables } = call.store;
+    const steps = function* (reading: Reading): Steps {
+      const [table] = reading.tables, { reply } = call;
+      reply.arrayHead(length);
+      let cost = 0;
+      for (const key of eachKey(call, 1)) {
+        const entry = table?.find(key) ?? 0;
+        if (entry === 0 || reading.hasExpired(entry)) call.checkRoom(1), reply.nil();
+        else writeValue(entry, call, reading.entry);
+        cost += keyCost(key.to - key.from);
+        if (cost >= STEP) yield cost, cost = 0;
+      }
+    };
+    return read(call, () => [tables.get(call.key(0))], steps, length + keyCost(call.to(1) - call.from(1)));
   },
   set_many(call) {
     call.reply.int(setAll(call, call.store.tables, 1, "entries"));
@@ -138,13 +155,30 @@ function tableToRead(call: Call): Table | undefined {
     : call.store.tables.get(call.key(0));
 }
 
+/** Bytes of values that are compared by value: to put larger ones in order takes too long. */
+const MAX_COMPARED = 2 ** 18;
+
+function sameBytes(a: Uint8Array, at: number, b: Uint8Array, from: number, to: number): boolean {
+  let i = from;
+  while (i < to && a[at + i - from] === b[i]) i++;
+  return i === to;
+}
+
 /** Whether the value of an entry is argument 2, by value; without an entry it is nil. */
 function isExpected(address: number, call: Call): boolean {
   const { payload } = call, from = call.from(2), to = call.to(2);
   if (address === 0) return payload[from] === 0xc0;
   const { bytes, keyTo, valueTo } = call.store.entry.look(address);
+  if (valueTo - keyTo > MAX_COMPARED || to - from > MAX_COMPARED) {
+    return valueTo - keyTo === to - from && sameBytes(bytes, keyTo, payload, from, to);
+  }
   return sameValue(bytes, keyTo, valueTo, payload, from, to);
 }
+
+/** A key of this many bytes takes as long as visiting so many entries. */
+const keyCost = (bytes: number) => 1 + (bytes >>> 6);
+/** Entries that are visited in a step. */
+const STEP = 128;
 
 const ZERO: Numeric = { value: 0, float: false };
 const ONE: Numeric = { value: 1, float: false };

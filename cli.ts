@@ -1,7 +1,7 @@
 /**
  * The command line: `memstore serve` runs a host, and every command of a host is a command here.
  *
- * The commands, their arguments and their help come from {@link ./commands/table.ts | the command table};
+ * The commands, their arguments and their help come from {@link ./commands/list.ts | the command table};
  * commander parses the line and prints the help. Modules are imported when a command needs them: `memstore get`
  * loads no host and no prompt.
  *
@@ -11,9 +11,9 @@
  */
 
 import { Command, CommanderError } from "commander";
-import { commands } from "./commands/table.ts";
+import { commands } from "./commands/list.ts";
 import type { Command as StoreCommand } from "./commands/describe.ts";
-import { address } from "./wire/endpoint.ts";
+import { address } from "./transport/endpoint.ts";
 import { parseArgument, parseJson } from "./terminal/json.ts";
 import { addFlags, givenFlags } from "./settings/flags.ts";
 import { duration } from "./settings/kinds.ts";
@@ -224,7 +224,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     .argument("<file>")
     .configureHelp({ showGlobalOptions: false })
     .action(async (file: string) => {
-      const { writeKeys } = await import("./wire/curve.ts");
+      const { writeKeys } = await import("./auth/curve.ts");
       print((await writeKeys(file)).publicKey);
     });
   const raw = add("send", "Sends a command as JSON: one that the host adds itself, for example.")

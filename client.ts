@@ -3,7 +3,7 @@
  *
  * A call's way: {@link ./client/methods.ts | method} → {@link ./client/multiplexer.ts | multiplexer} →
  * {@link ./client/queue.ts | queue} → {@link ./client/connection.ts | connection} →
- * {@link ./client/transport.ts | transport}, and its reply's way back through
+ * {@link ./transport/transport.ts | transport}, and its reply's way back through
  * {@link ./client/in_flight.ts | what is in flight}.
  *
  * @module
@@ -15,10 +15,11 @@ import { type CallOptions, CommandMethods } from "./client/methods.ts";
 import { Multiplexer } from "./client/multiplexer.ts";
 import { type Update, update } from "./client/update.ts";
 import { RemoteSet, RemoteTable } from "./client/views.ts";
-import { ZeroMqConnector } from "./client/zeromq.ts";
-import { commands } from "./commands/table.ts";
-import { address } from "./wire/endpoint.ts";
-import { LIMITS } from "./wire/limits.ts";
+import { readKeys, readPublicKey } from "./auth/curve.ts";
+import { ZeroMqConnector } from "./transport/zeromq/dealer.ts";
+import { commands } from "./commands/list.ts";
+import { address } from "./transport/endpoint.ts";
+import { LIMITS } from "./transport/limits.ts";
 
 const DEFAULT_TIMEOUT_MS = 5000;
 /** A host that is restarted is back within a second or two; who waits longer than that waits for no host. */
@@ -96,7 +97,9 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     if ((key === undefined) !== (serverKey === undefined)) {
       throw new TypeError("Cannot use keys: key and serverKey are needed, or none of the two");
     }
-    const keys = key !== undefined && serverKey !== undefined ? { key, serverKey } : undefined;
+    const keys = key !== undefined && serverKey !== undefined
+      ? async () => ({ ...await readKeys(key), serverKey: await readPublicKey(serverKey) })
+      : undefined;
     const connector = new ZeroMqConnector(this.endpoint, keys);
     this.#multiplexer = new Multiplexer({ endpoint: this.endpoint, connector, connectTimeout, maxMessage });
   }

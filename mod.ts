@@ -27,11 +27,10 @@ export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions 
 export { Lock, type LockOptions } from "./client/lock.ts";
 export type { Update } from "./client/update.ts";
 export type { RawCommand } from "./client/batch.ts";
-export type { StateStatus } from "./state/autosave.ts";
-export type { Log, LogLevel, Transfer } from "./state/persistence.ts";
-export type { CommandInfo, Commands, Hello, Stats } from "./commands/table.ts";
-export { type ClientCode, type Code, MemStoreError } from "./wire/message.ts";
+export type { Log, LogLevel } from "./state/persistence.ts";
+export type { CommandInfo, Commands, Hello, StateStatus, Stats, Transfer } from "./commands/list.ts";
+export { type ClientCode, type Code, MemStoreError } from "./transport/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
-export type { Right } from "./wire/clients.ts";
-export type { Limits } from "./wire/limits.ts";
-export { Extension } from "./wire/codec.ts";
+export type { Right } from "./auth/clients.ts";
+export type { Limits } from "./transport/limits.ts";
+export { Extension } from "./msgpack/codec.ts";

@@ -13,6 +13,6 @@
  * @module
  */
 
-import { libzmq } from "./wire/libzmq.ts";
+import { libzmq } from "./transport/zeromq/libzmq.ts";
 
 await libzmq();

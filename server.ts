@@ -1,18 +1,18 @@
 /**
  * The host: one process that holds tables and sets, and serves them to all others.
  *
- * A message's way through it: {@link ./wire/socket.ts | socket} → {@link ./wire/port.ts | port} →
- * {@link ./wire/message.ts | message} → {@link ./commands/dispatch.ts | dispatch} →
- * {@link ./commands/tables.ts | command} → {@link ./engine/store.ts | store}, and back as the reply.
+ * A message's way through it: {@link ./transport/zeromq/socket.ts | socket} → {@link ./transport/zeromq/port.ts | port} →
+ * {@link ./transport/message.ts | message} → {@link ./commands/dispatch.ts | dispatch} →
+ * {@link ./commands/tables.ts | command} → {@link ./engine/memory/store.ts | store}, and back as the reply.
  *
  * @module
  */
 
 import { resolve } from "node:path";
-import type { Hello } from "./commands/table.ts";
-import { Heap } from "./engine/heap.ts";
-import { Store } from "./engine/store.ts";
-import { Sweeper } from "./engine/sweeper.ts";
+import type { Hello, StateStatus } from "./commands/list.ts";
+import { Heap } from "./engine/memory/heap.ts";
+import { Store } from "./engine/memory/store.ts";
+import { Sweeper } from "./engine/memory/sweeper.ts";
 import { hostCommands } from "./host/commands.ts";
 import { type CustomCommand, customCommand } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
@@ -20,20 +20,20 @@ import { MAX_BATCH_COMMANDS } from "./host/execution.ts";
 import { type Served, ServingLoop } from "./host/serving.ts";
 import { safeLog } from "./host/log.ts";
 import { isInUse, isServed, listenWhenFree } from "./host/occupy.ts";
-import { AutoSave, type StateStatus } from "./state/autosave.ts";
+import { AutoSave } from "./state/autosave.ts";
 import { Gate } from "./state/gate.ts";
 import { type Log, Persistence } from "./state/persistence.ts";
 import type { S3Options } from "./state/s3.ts";
-import { address, isLocal } from "./wire/endpoint.ts";
-import { Clients, type Right } from "./wire/clients.ts";
-import { type KeyPair, readKeys } from "./wire/curve.ts";
-import { canOpenFiles, libzmq, maxOpenFiles } from "./wire/libzmq.ts";
-import type { Listening } from "./wire/listen.ts";
-import { MemStoreError, VERSION } from "./wire/message.ts";
-import { Context } from "./wire/socket.ts";
-import { completeLimits, type Limits } from "./wire/limits.ts";
-import { Port } from "./wire/port.ts";
-import { ZapHandler } from "./wire/zap.ts";
+import { address, isLocal } from "./transport/endpoint.ts";
+import { Clients, type Right } from "./auth/clients.ts";
+import { readKeys } from "./auth/curve.ts";
+import { canOpenFiles, libzmq, maxOpenFiles } from "./transport/zeromq/libzmq.ts";
+import type { Listening } from "./transport/zeromq/listen.ts";
+import { MemStoreError, VERSION } from "./transport/message.ts";
+import { Context, type KeyPair } from "./transport/zeromq/socket.ts";
+import { completeLimits, type Limits } from "./transport/limits.ts";
+import { Port } from "./transport/zeromq/port.ts";
+import { ZapHandler } from "./auth/zap.ts";
 import manifest from "./deno.json" with { type: "json" };
 
 /** Threads that move bytes for libzmq: one for ipc://, one for tcp://. */
@@ -92,7 +92,7 @@ export interface MemStoreOptions {
    * the clients of `authorizedClients` alone.
    */
   key?: string;
-  /** The file that lists the public keys of clients, with their rights: see {@link ./wire/clients.ts}. */
+  /** The file that lists the public keys of clients, with their rights: see {@link ./auth/clients.ts}. */
   authorizedClients?: string;
   /**
    * Whether to serve `tcp://` addresses that other machines reach without keys, where whoever reaches them may do

@@ -5,10 +5,10 @@
  * @module
  */
 
-import { replyShape } from "../commands/table.ts";
-import { encode, Reader } from "../wire/codec.ts";
-import { MemStoreError, readReply } from "../wire/message.ts";
-import { LimitError, MAX_REPLY_DEPTH, skip, Writer } from "../wire/msgpack.ts";
+import { replyShape } from "../commands/list.ts";
+import { encode, Reader } from "../msgpack/codec.ts";
+import { MemStoreError, readReply } from "../transport/message.ts";
+import { LimitError, MAX_REPLY_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 
 /** Makes of a raw reply what the method promises. */
 export type Convert = (reply: unknown) => unknown;

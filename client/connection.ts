@@ -13,10 +13,10 @@
  * @module
  */
 
-import { encoded, Reader } from "../wire/codec.ts";
-import { LIMITS } from "../wire/limits.ts";
-import { header, MemStoreError, readReply, type Reply } from "../wire/message.ts";
-import type { Connector, Transport } from "./transport.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { LIMITS } from "../transport/limits.ts";
+import { header, MemStoreError, readReply, type Reply } from "../transport/message.ts";
+import type { Connector, Transport } from "../transport/transport.ts";
 
 /** What a host takes from a client. */
 export interface HostLimits {

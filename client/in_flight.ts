@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Reply } from "../wire/message.ts";
+import type { Reply } from "../transport/message.ts";
 import type { Call, Request } from "./call.ts";
 import type { HostLimits } from "./connection.ts";
 import { MAX_BYTES } from "./queue.ts";

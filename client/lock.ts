@@ -13,7 +13,7 @@
  * @module
  */
 
-import { MemStoreError } from "../wire/message.ts";
+import { MemStoreError } from "../transport/message.ts";
 import type { CallOptions, CommandMethods } from "./methods.ts";
 
 /** The table of the locks: the name of each, and the token of its owner. */

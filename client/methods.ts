@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { Transfer } from "../state/persistence.ts";
-import type { CommandInfo, Commands, Hello, Stats } from "../commands/table.ts";
+import type { Transfer } from "../commands/list.ts";
+import type { CommandInfo, Commands, Hello, Stats } from "../commands/list.ts";
 
 /** Options of one call. */
 export interface CallOptions {

@@ -13,14 +13,14 @@
  * @module
  */
 
-import { header, MemStoreError } from "../wire/message.ts";
-import { Writer } from "../wire/msgpack.ts";
+import { header, MemStoreError } from "../transport/message.ts";
+import { Writer } from "../msgpack/msgpack.ts";
 import { Call, type Convert, type Request, tooLong } from "./call.ts";
 import { Connection } from "./connection.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
-import type { Connector } from "./transport.ts";
+import type { Connector } from "../transport/transport.ts";
 
 /** This many gathered calls leave before the tick ends: the host begins with them while more are made. */
 const EARLY = 128;

@@ -7,8 +7,8 @@
  * @module
  */
 
-import { MAX_DEPTH, skip } from "../wire/msgpack.ts";
-import { MemStoreError } from "../wire/message.ts";
+import { MAX_DEPTH, skip } from "../msgpack/msgpack.ts";
+import { MemStoreError } from "../transport/message.ts";
 import { type Call, Request, type RequestKind, tooLong } from "./call.ts";
 import type { HostLimits } from "./connection.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MemStoreError } from "../wire/message.ts";
+import { MemStoreError } from "../transport/message.ts";
 import type { CallOptions, CommandMethods } from "./methods.ts";
 
 /** Computes the new value of a key from the one that it has; `undefined` stands for no entry, on either side. */

@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { Right } from "../wire/clients.ts";
-import type { ReplyShape } from "../wire/message.ts";
+import type { Right } from "../auth/clients.ts";
+import type { ReplyShape } from "../transport/message.ts";
 
 /**
  * What an argument must be.

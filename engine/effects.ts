@@ -11,14 +11,14 @@
  * one, it is not, and the entry that was replaced or deleted belongs to the sink: it stays readable until the sink
  * frees it.
  *
- * The first consumer is {@link ./transaction.ts}, which rolls back. A journal, followers and watchers are to
+ * The first consumer is {@link ./memory/transaction.ts}, which rolls back. A journal, followers and watchers are to
  * consume what a transaction commits, under one revision.
  *
  * @module
  */
 
-import type { Names } from "./store.ts";
-import type { Table } from "./table.ts";
+import type { Names } from "./memory/store.ts";
+import type { Table } from "./memory/table.ts";
 
 /** Consumes effects, in the order in which they happen, and must not change the data. Only `prepare` may throw. */
 export interface Sink {
@@ -38,7 +38,7 @@ export interface Sink {
   dropped(names: Names, table: Table): void;
   /** A table took the place of another one of its name, which is the sink's. */
   cleared(names: Names, old: Table, table: Table): void;
-  /** Moves an entry that is the sink's, if it is: see `Owner` in {@link ./heap.ts}. */
+  /** Moves an entry that is the sink's, if it is: see `Owner` in {@link ./memory/heap.ts}. */
   move(address: number): void;
 }
 

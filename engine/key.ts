@@ -19,8 +19,8 @@
  * @module
  */
 
-import { head, skip, Writer } from "../wire/msgpack.ts";
-import type { Span } from "./table.ts";
+import { head, skip, Writer } from "../msgpack/msgpack.ts";
+import type { Span } from "./memory/table.ts";
 
 /** How many bytes a key, a member or a name may have. */
 export const MAX_KEY_BYTES: number = 65_536;

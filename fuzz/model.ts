@@ -4,7 +4,7 @@
  * @module
  */
 
-import { decoded, encoded } from "../wire/codec.ts";
+import { decoded, encoded } from "../msgpack/codec.ts";
 
 /** A value or a key as text: equal for what the host takes for equal. */
 const text = (value: unknown) => String.fromCharCode(...encoded(value));

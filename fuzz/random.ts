@@ -4,9 +4,9 @@
  * @module
  */
 
-import { commands } from "../commands/table.ts";
+import { commands } from "../commands/list.ts";
 import { concat } from "../tests/hostiles.ts";
-import { encoded } from "../wire/codec.ts";
+import { encoded } from "../msgpack/codec.ts";
 
 /** Bytes at which MessagePack, ZMTP or our headers change their meaning, … */
 const BYTES = [

@@ -16,18 +16,18 @@
 
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
-import { commands, replyShape } from "../commands/table.ts";
+import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import type { Request } from "../host/execution.ts";
 import { MemStoreClient } from "../client.ts";
-import { Store } from "../engine/store.ts";
+import { Store } from "../engine/memory/store.ts";
 import { decodeState, encodeState } from "../state/format.ts";
 import { Persistence } from "../state/persistence.ts";
-import { encoded, Reader } from "../wire/codec.ts";
-import { LIMITS } from "../wire/limits.ts";
-import { MemStoreError, parseReply, parseRequest, readReply } from "../wire/message.ts";
-import { MalformedError, skip } from "../wire/msgpack.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { LIMITS } from "../transport/limits.ts";
+import { MemStoreError, parseReply, parseRequest, readReply } from "../transport/message.ts";
+import { MalformedError, skip } from "../msgpack/msgpack.ts";
 import { Host, TempDir } from "../tests/host.ts";
 import { concat, handshake, message } from "../tests/hostiles.ts";
 import { contentsOf } from "../tests/stores.ts";

@@ -6,8 +6,8 @@
 
 import { type Arg, type Command, MAX_SECONDS, usage } from "../commands/describe.ts";
 import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../engine/key.ts";
-import { numberAt } from "../engine/commands/number.ts";
-import { head, skip } from "../wire/msgpack.ts";
+import { numberAt } from "../engine/memory/commands/number.ts";
+import { head, skip } from "../msgpack/msgpack.ts";
 
 /** Items that an argument may have if its description does not say otherwise. */
 const MAX_ITEMS = 2 ** 18;

@@ -6,14 +6,14 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import { commandInfo, commands, type Hello } from "../commands/table.ts";
-import type { Call, Handler, WriteReply } from "../engine/commands/call.ts";
-import { setHandlers } from "../engine/commands/sets.ts";
-import { tableHandlers } from "../engine/commands/tables.ts";
+import { commandInfo, commands, type Hello } from "../commands/list.ts";
+import type { Call, Handler, WriteReply } from "../engine/memory/commands/call.ts";
+import { setHandlers } from "../engine/memory/commands/sets.ts";
+import { tableHandlers } from "../engine/memory/commands/tables.ts";
 import type { Persistence } from "../state/persistence.ts";
-import { encode } from "../wire/codec.ts";
-import type { Right } from "../wire/clients.ts";
-import type { Writer } from "../wire/msgpack.ts";
+import { encode } from "../msgpack/codec.ts";
+import type { Right } from "../auth/clients.ts";
+import type { Writer } from "../msgpack/msgpack.ts";
 import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */

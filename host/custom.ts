@@ -4,11 +4,11 @@
  * @module
  */
 
-import { type Commands, replyShape } from "../commands/table.ts";
-import type { Call } from "../engine/commands/call.ts";
-import type { Right } from "../wire/clients.ts";
-import { encode, encoded, Reader } from "../wire/codec.ts";
-import { MemStoreError, readReply } from "../wire/message.ts";
+import { type Commands, replyShape } from "../commands/list.ts";
+import type { Call } from "../engine/memory/commands/call.ts";
+import type { Right } from "../auth/clients.ts";
+import { encode, encoded, Reader } from "../msgpack/codec.ts";
+import { MemStoreError, readReply } from "../transport/message.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import type { HostCommand } from "./execution.ts";
 

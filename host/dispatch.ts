@@ -5,12 +5,12 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import type { Store } from "../engine/store.ts";
+import type { Store } from "../engine/memory/store.ts";
 import { Gate } from "../state/gate.ts";
-import { RIGHTS } from "../wire/clients.ts";
-import type { Limits } from "../wire/limits.ts";
-import { type MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
-import { head, latin1, skip, Writer } from "../wire/msgpack.ts";
+import { RIGHTS } from "../auth/clients.ts";
+import type { Limits } from "../transport/limits.ts";
+import { type MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
+import { head, latin1, skip, Writer } from "../msgpack/msgpack.ts";
 import { type Deliver, Execution, type HostCommand, type Request, type Shared } from "./execution.ts";
 
 /** A message runs for this long until others are served, in milliseconds. */

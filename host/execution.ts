@@ -18,16 +18,16 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import { Call, type Handler, type Steps, type WriteReply } from "../engine/commands/call.ts";
-import { hash } from "../engine/hash.ts";
-import { OutOfMemory } from "../engine/heap.ts";
-import type { Store } from "../engine/store.ts";
-import type { Table } from "../engine/table.ts";
+import { Call, type Handler, type Steps, type WriteReply } from "../engine/memory/commands/call.ts";
+import { hash } from "../engine/memory/hash.ts";
+import { OutOfMemory } from "../engine/memory/heap.ts";
+import type { Store } from "../engine/memory/store.ts";
+import type { Table } from "../engine/memory/table.ts";
 import type { Gate } from "../state/gate.ts";
-import type { Right } from "../wire/clients.ts";
-import type { Limits } from "../wire/limits.ts";
-import { MemStoreError, type Refusal, writeRefusal } from "../wire/message.ts";
-import { skip } from "../wire/msgpack.ts";
+import type { Right } from "../auth/clients.ts";
+import type { Limits } from "../transport/limits.ts";
+import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
+import { skip } from "../msgpack/msgpack.ts";
 import { type FindCommand, Plan } from "./plan.ts";
 import { Slice } from "./slice.ts";
 

@@ -7,10 +7,10 @@
  * @module
  */
 
-import { socketPath } from "../wire/endpoint.ts";
-import { answers, listen, type Listening, type ListenOptions } from "../wire/listen.ts";
-import { MemStoreError } from "../wire/message.ts";
-import type { Context, Socket } from "../wire/socket.ts";
+import { socketPath } from "../transport/endpoint.ts";
+import { answers, listen, type Listening, type ListenOptions } from "../transport/zeromq/listen.ts";
+import { MemStoreError } from "../transport/message.ts";
+import type { Context, Socket } from "../transport/zeromq/socket.ts";
 
 /** How long a host that stops is waited for, in milliseconds: longer than most take for their last replies. */
 const STOPPING_MS = 10_000;

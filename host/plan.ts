@@ -8,8 +8,8 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import { MemStoreError, type Refusal } from "../wire/message.ts";
-import { head, skip, TooDeepError } from "../wire/msgpack.ts";
+import { MemStoreError, type Refusal } from "../transport/message.ts";
+import { head, skip, TooDeepError } from "../msgpack/msgpack.ts";
 import { argumentsError } from "./arguments.ts";
 import type { Slice } from "./slice.ts";
 

@@ -17,11 +17,11 @@
  * @module
  */
 
-import type { Client } from "../wire/clients.ts";
-import { MemStoreError, parseRequest } from "../wire/message.ts";
-import type { Arrived, Connection } from "../wire/connection.ts";
-import type { Port } from "../wire/port.ts";
-import { turn } from "../wire/turn.ts";
+import type { Client } from "../auth/clients.ts";
+import { MemStoreError, parseRequest } from "../transport/message.ts";
+import type { Arrived, Connection } from "../transport/zeromq/connection.ts";
+import type { Port } from "../transport/zeromq/port.ts";
+import { turn } from "../system/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
 import type { Deliver, Execution } from "./execution.ts";
 

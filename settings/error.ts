@@ -5,7 +5,7 @@
  */
 
 import { Complete, type Written } from "./kinds.ts";
-import type { Setting } from "./table.ts";
+import type { Setting } from "./list.ts";
 
 /** Settings that cannot be used. */
 export class SettingsError extends Error {

@@ -12,7 +12,7 @@ import { getLocation, type Node, type ParseError, parseTree, printParseErrorCode
 import { parse, problem, SettingsError } from "./error.ts";
 import type { Written } from "./kinds.ts";
 import { nearest } from "./nearest.ts";
-import { type Group, isSetting, type Setting, settings, table } from "./table.ts";
+import { type Group, isSetting, type Setting, settings, table } from "./list.ts";
 
 /** What a settings file says. */
 export interface SettingsFile {

@@ -6,7 +6,7 @@
 
 import { Argument, type Command, Option } from "commander";
 import { parse, SettingsError } from "./error.ts";
-import { type Setting, settings } from "./table.ts";
+import { type Setting, settings } from "./list.ts";
 
 /**
  * Adds a flag for each setting that has one.

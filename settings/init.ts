@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Group, isSetting, type Setting, table } from "./table.ts";
+import { type Group, isSetting, type Setting, table } from "./list.ts";
 
 const HEAD = `// The settings of a memstore host: memstore serve --config FILE
 //

@@ -5,8 +5,8 @@
  */
 
 import { resolve } from "node:path";
-import { isKey } from "../wire/curve.ts";
-import { address } from "../wire/endpoint.ts";
+import { isKey } from "../auth/curve.ts";
+import { address } from "../transport/endpoint.ts";
 
 /** A setting as it is written: JSON in a file, text in a flag or an environment variable. */
 export type Written = string | number | boolean | readonly string[];

@@ -7,7 +7,7 @@
 
 import { parse, problem, SettingsError } from "./error.ts";
 import type { SettingsFile } from "./file.ts";
-import { type Settings, settings } from "./table.ts";
+import { type Settings, settings } from "./list.ts";
 
 /** The environment variable that names the settings file. */
 export const CONFIG_ENV = "MEMSTORE_CONFIG";

@@ -5,23 +5,14 @@
  * @module
  */
 
-import type { Store } from "../engine/store.ts";
-import type { Lock } from "../wire/lock.ts";
+import type { StateStatus } from "../commands/list.ts";
+import type { Store } from "../engine/memory/store.ts";
+import type { Lock } from "../system/lock.ts";
 import type { StateLocation } from "./location.ts";
 import type { Persistence } from "./persistence.ts";
 
 /** How long one timer can be, in milliseconds: a longer one would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-/** Where a host keeps its data, and whether what is there is up to date. */
-export interface StateStatus {
-  /** The path, or `s3://bucket/key`. */
-  path: string;
-  /** When it was stored last, in seconds since 1970; nil for never. */
-  stored: number | null;
-  /** Whether the data has changed since. */
-  changed: boolean;
-}
 
 /** Keeps one store at one location, from {@linkcode AutoSave.open} to {@linkcode AutoSave.close}. */
 export class AutoSave {

@@ -13,7 +13,7 @@
  */
 
 import fs from "node:fs";
-import { binaryPath } from "../wire/libzmq.ts";
+import { binaryPath } from "../transport/zeromq/libzmq.ts";
 
 const symbols = {
   openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32" },

@@ -6,13 +6,13 @@
  * what a crashed process left is known and removed by the next store to the same target.
  *
  * A path is looked at first, links included, and then its directory is opened without following any
- * ({@link ./directory.ts}): what is put there meanwhile changes nothing, or fails.
+ * ({@link ../directory.ts}): what is put there meanwhile changes nothing, or fails.
  *
  * @module
  */
 
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { type Lock, lockHolder, takeLock } from "../wire/lock.ts";
+import { type Lock, lockHolder, takeLock } from "../system/lock.ts";
 import { Directory, type OpenFile } from "./directory.ts";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 

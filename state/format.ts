@@ -26,12 +26,12 @@
 
 import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
-import type { Heap } from "../engine/heap.ts";
-import { type Snapshot, Store } from "../engine/store.ts";
-import type { Entry, Table, TableView } from "../engine/table.ts";
-import { Reader } from "../wire/codec.ts";
-import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../wire/msgpack.ts";
-import { turn } from "../wire/turn.ts";
+import type { Heap } from "../engine/memory/heap.ts";
+import { type Snapshot, Store } from "../engine/memory/store.ts";
+import type { Entry, Table, TableView } from "../engine/memory/table.ts";
+import { Reader } from "../msgpack/codec.ts";
+import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../msgpack/msgpack.ts";
+import { turn } from "../system/turn.ts";
 
 /** The version that is written and read. */
 const VERSION = 1;

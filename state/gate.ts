@@ -5,7 +5,7 @@
  * @module
  */
 
-import { MemStoreError } from "../wire/message.ts";
+import { MemStoreError } from "../transport/message.ts";
 
 /** Open, until the host is certain to stop. */
 export class Gate {

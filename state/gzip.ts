@@ -4,7 +4,7 @@
  * @module
  */
 
-import { turn } from "../wire/turn.ts";
+import { turn } from "../system/turn.ts";
 
 /** Compressed bytes that are taken at once: they become a thousand times as many at most. */
 const SLICE = 1 << 11;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Lock } from "../wire/lock.ts";
+import type { Lock } from "../system/lock.ts";
 
 /** The writes that are under way, by what they write to. */
 const writing = new Map<string, Promise<void>>();

@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Store } from "../engine/store.ts";
-import { MemStoreError } from "../wire/message.ts";
+import type { Transfer } from "../commands/list.ts";
+import type { Store } from "../engine/memory/store.ts";
+import { MemStoreError } from "../transport/message.ts";
 import { type Bounds, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
 import type { Gate } from "./gate.ts";
@@ -29,22 +30,6 @@ export type LogLevel = "debug" | "info" | "warning" | "error";
  * @param fields What is known of it, as JSON has it.
  */
 export type Log = (level: LogLevel, event: string, fields: Record<string, unknown>) => void;
-
-/** A store or restore that is under way. */
-export interface Transfer {
-  /** Which of the two. */
-  what: "store" | "restore";
-  /** The path, or `s3://bucket/key`. */
-  where: string;
-  /** Entries and members that were written or read. */
-  entries: number;
-  /** Bytes of the state that were written or read. */
-  bytes: number;
-  /** From 0 to 1, how far it is. */
-  done: number;
-  /** Seconds since it began. */
-  seconds: number;
-}
 
 /** What is known of a transfer while it runs. */
 interface Running extends Progress {

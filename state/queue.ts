@@ -5,7 +5,7 @@
  * @module
  */
 
-import { MemStoreError } from "../wire/message.ts";
+import { MemStoreError } from "../transport/message.ts";
 
 /** Work that waits for its turn. */
 interface Pending {

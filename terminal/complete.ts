@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { CommandInfo } from "../commands/table.ts";
+import type { CommandInfo } from "../commands/list.ts";
 import type { RawCommand } from "./remote.ts";
 import { textOf, typed, valueOf, type Word, words } from "./words.ts";
 

@@ -7,8 +7,8 @@
 import { SettingsError } from "../settings/error.ts";
 import { example } from "../settings/init.ts";
 import { readSettings } from "../settings/read.ts";
-import { checkClients } from "../wire/clients.ts";
-import { readKeys } from "../wire/curve.ts";
+import { checkClients } from "../auth/clients.ts";
+import { readKeys } from "../auth/curve.ts";
 import { complain, print, visible, write } from "./output.ts";
 
 /**

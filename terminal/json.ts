@@ -16,7 +16,7 @@
  * @module
  */
 
-import { Extension } from "../wire/codec.ts";
+import { Extension } from "../msgpack/codec.ts";
 import { visible } from "./output.ts";
 
 /** A line that would be longer than this is broken. */

@@ -8,7 +8,7 @@
 
 import process from "node:process";
 import type { MemStoreClient } from "../client.ts";
-import type { Transfer } from "../state/persistence.ts";
+import type { Transfer } from "../commands/list.ts";
 import { visible } from "./output.ts";
 
 /** How often the host is asked, in milliseconds. */

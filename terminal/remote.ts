@@ -6,8 +6,8 @@
 
 import { MemStoreClient } from "../client.ts";
 import type { Arg } from "../commands/describe.ts";
-import { commands } from "../commands/table.ts";
-import { MemStoreError } from "../wire/message.ts";
+import { commands } from "../commands/list.ts";
+import { MemStoreError } from "../transport/message.ts";
 import { transferOf, withProgress } from "./progress.ts";
 import { toLine, toText } from "./json.ts";
 

@@ -14,7 +14,7 @@
 import { createInterface, type Interface } from "node:readline";
 import process from "node:process";
 import type { MemStoreClient } from "../client.ts";
-import { type CommandInfo, commandInfo, commands as ownCommands } from "../commands/table.ts";
+import { type CommandInfo, commandInfo, commands as ownCommands } from "../commands/list.ts";
 import { complete } from "./complete.ts";
 import { appendHistory, historyPath, loadHistory, MAX_LINES } from "./history.ts";
 import { parseJson } from "./json.ts";

@@ -1,11 +1,11 @@
 /** Catalogs, snapshots and expiries of a store. */
 
 import assert from "node:assert/strict";
-import { hash } from "../engine/hash.ts";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
-import { type Snapshot, Store } from "../engine/store.ts";
-import { Sweeper } from "../engine/sweeper.ts";
-import { Entry, type Span, Table, type TableView } from "../engine/table.ts";
+import { hash } from "../engine/memory/hash.ts";
+import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { type Snapshot, Store } from "../engine/memory/store.ts";
+import { Sweeper } from "../engine/memory/sweeper.ts";
+import { Entry, type Span, Table, type TableView } from "../engine/memory/table.ts";
 import { decodeState, encodeState } from "../state/format.ts";
 import { keyOf } from "./stores.ts";
 

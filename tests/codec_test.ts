@@ -5,8 +5,8 @@ import { decode, ExtensionCodec } from "@msgpack/msgpack";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { decoded, encode, encoded, Extension, Reader } from "../wire/codec.ts";
-import { MalformedError, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
+import { decoded, encode, encoded, Extension, Reader } from "../msgpack/codec.ts";
+import { MalformedError, MAX_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 
 const bytes = (...values: number[]) => new Uint8Array(values);
 const text = fc.oneof(

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type CommandMethods, MemStore, MemStoreClient } from "../mod.ts";
-import { encoded } from "../wire/codec.ts";
+import { encoded } from "../msgpack/codec.ts";
 import { Host, Peer, TempDir } from "./host.ts";
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

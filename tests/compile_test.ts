@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createRequire } from "node:module";
 import manifest from "../deno.json" with { type: "json" };
-import { libzmq } from "../wire/libzmq.ts";
+import { libzmq } from "../transport/zeromq/libzmq.ts";
 import { TempDir } from "./host.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;

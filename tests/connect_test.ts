@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
-import { writeKeys } from "../wire/curve.ts";
+import { writeKeys } from "../auth/curve.ts";
 import { Host, TempDir } from "./host.ts";
 import { abortListeners, pair } from "./pair.ts";
 

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
-import { encoded } from "../wire/codec.ts";
+import { encoded } from "../msgpack/codec.ts";
 import { concat, handshake, message } from "./hostiles.ts";
 import { Host, hostiles, LocalHost, Peer } from "./host.ts";
 

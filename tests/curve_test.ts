@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
-import { commands } from "../commands/table.ts";
-import { Clients } from "../wire/clients.ts";
-import { isKey, makeKeys, readKeys, writeKeys } from "../wire/curve.ts";
+import { commands } from "../commands/list.ts";
+import { Clients } from "../auth/clients.ts";
+import { isKey, makeKeys, readKeys, writeKeys } from "../auth/curve.ts";
 import { Host, TempDir } from "./host.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;

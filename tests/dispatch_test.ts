@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
-import { encoded, Reader } from "../wire/codec.ts";
-import { header, readReply } from "../wire/message.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { header, readReply } from "../transport/message.ts";
 import { Host, Peer, TempDir } from "./host.ts";
 import { concat } from "./hostiles.ts";
 

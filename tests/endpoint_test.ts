@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { address, socketPath } from "../wire/endpoint.ts";
+import { address, socketPath } from "../transport/endpoint.ts";
 
 const VARIABLES = ["XDG_RUNTIME_DIR", "TMPDIR"] as const;
 

@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
-import { replyShape } from "../commands/table.ts";
-import { encoded, Reader } from "../wire/codec.ts";
-import { ZMQ } from "../wire/libzmq.ts";
-import { readReply } from "../wire/message.ts";
-import { MalformedError } from "../wire/msgpack.ts";
-import { Context } from "../wire/socket.ts";
+import { replyShape } from "../commands/list.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { readReply } from "../transport/message.ts";
+import { MalformedError } from "../msgpack/msgpack.ts";
+import { Context } from "../transport/zeromq/socket.ts";
 import { TempDir } from "./host.ts";
 
 Deno.test("a reply that is none is an error of ours, wherever its bytes end and whatever they claim", () => {

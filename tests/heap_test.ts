@@ -11,7 +11,7 @@ import {
   SEGMENT,
   UNIT_BITS,
   UNIT_MASK,
-} from "../engine/heap.ts";
+} from "../engine/memory/heap.ts";
 
 /** Bytes that one allocation, or the cleaning in step with it, may move: 4 MiB and one block more. */
 const MAX_MOVED = 2 ** 22 + SEGMENT / 2;

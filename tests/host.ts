@@ -6,9 +6,9 @@
  */
 
 import { MemStore, type MemStoreOptions } from "../mod.ts";
-import { address } from "../wire/endpoint.ts";
-import { ZMQ } from "../wire/libzmq.ts";
-import { Context, type Frames, type Socket } from "../wire/socket.ts";
+import { address } from "../transport/endpoint.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { Context, type Frames, type Socket } from "../transport/zeromq/socket.ts";
 
 /** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
 const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command

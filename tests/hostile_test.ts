@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
-import { encoded, Reader } from "../wire/codec.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
 import { Host, Peer } from "./host.ts";
 import { concat } from "./hostiles.ts";
 

@@ -6,7 +6,7 @@ import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
 import { canonical, MAX_KEY_BYTES, sameValue } from "../engine/key.ts";
-import { skip, Writer } from "../wire/msgpack.ts";
+import { skip, Writer } from "../msgpack/msgpack.ts";
 import { keyAt, keyOf } from "./stores.ts";
 
 const concat = (...parts: ArrayLike<number>[]) => new Uint8Array(parts.flatMap((part) => Array.from(part)));

@@ -1,9 +1,9 @@
 /** What a store takes of the system's memory, and gives back. */
 
 import assert from "node:assert/strict";
-import { type Allocator, Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
-import { Store } from "../engine/store.ts";
-import type { Span } from "../engine/table.ts";
+import { type Allocator, Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { Store } from "../engine/memory/store.ts";
+import type { Span } from "../engine/memory/table.ts";
 import { Persistence } from "../state/persistence.ts";
 
 /** Counts the bytes of all heaps that it gives memory to. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { head, MalformedError, MAX_DEPTH, skip, Writer } from "../wire/msgpack.ts";
+import { head, MalformedError, MAX_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 
 const concat = (...parts: ArrayLike<number>[]) => new Uint8Array(parts.flatMap((part) => Array.from(part)));
 /** `depth` containers around a nil, each with nothing else in it. */

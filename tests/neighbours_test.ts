@@ -5,10 +5,10 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
-import { encoded, Reader } from "../wire/codec.ts";
-import { completeLimits } from "../wire/limits.ts";
-import { Port } from "../wire/port.ts";
-import { Context, MAX_FRAMES } from "../wire/socket.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { completeLimits } from "../transport/limits.ts";
+import { Port } from "../transport/zeromq/port.ts";
+import { Context, MAX_FRAMES } from "../transport/zeromq/socket.ts";
 import { handshake } from "./hostiles.ts";
 import { Host, hostiles, LocalHost, Peer, TempDir } from "./host.ts";
 

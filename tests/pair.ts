@@ -6,10 +6,10 @@
 
 import * as events from "node:events";
 import { type ClientOptions, MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
-import { encoded, Reader } from "../wire/codec.ts";
-import { ZMQ } from "../wire/libzmq.ts";
-import { parseRequest } from "../wire/message.ts";
-import { Context, type Socket } from "../wire/socket.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { parseRequest } from "../transport/message.ts";
+import { Context, type Socket } from "../transport/zeromq/socket.ts";
 import { TempDir } from "./host.ts";
 
 /** A host in this process, and a client of it. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "@memstore/memstore";
-import { Store } from "../engine/store.ts";
+import { Store } from "../engine/memory/store.ts";
 import { Persistence } from "../state/persistence.ts";
 import { Host, TempDir } from "./host.ts";
 import { keyOf } from "./stores.ts";

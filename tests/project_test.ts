@@ -41,24 +41,38 @@ function room(path: string): string {
 
 /** What each room may import of ours, beside itself: only what is below it. */
 const BELOW: Record<string, string[]> = {
-  "wire/": [],
-  "engine/": ["wire/"],
-  "state/": ["engine/", "wire/"],
-  "commands/": ["state/", "engine/", "wire/"],
-  "client/": ["commands/", "state/", "wire/"],
-  "client.ts": ["client/", "commands/", "wire/"],
-  "preload.ts": ["wire/"],
-  "server.ts": ["commands/", "state/", "engine/", "wire/", "deno.json"],
+  "system/": [],
+  "msgpack/": [],
+  "transport/": ["msgpack/", "system/"],
+  "auth/": ["transport/"],
+  "commands/": ["auth/", "transport/"],
+  "engine/": ["commands/", "auth/", "transport/", "msgpack/", "system/"],
+  "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
+  "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/"],
+  "client/": ["commands/", "transport/", "msgpack/"],
+  "client.ts": ["client/", "commands/", "auth/", "transport/"],
+  "server.ts": ["host/", "state/", "engine/", "commands/", "auth/", "transport/", "system/", "deno.json"],
   "s3.ts": ["server.ts", "state/"],
-  "mod.ts": ["s3.ts", "server.ts", "client.ts", "client/", "commands/", "state/", "wire/"],
-  "settings/": ["wire/"],
-  "terminal/": ["client.ts", "settings/", "commands/", "state/", "wire/"],
-  "cli.ts": ["terminal/", "settings/", "server.ts", "client.ts", "commands/", "wire/", "deno.json"],
+  "mod.ts": [
+    "s3.ts",
+    "server.ts",
+    "client.ts",
+    "client/",
+    "state/",
+    "commands/",
+    "auth/",
+    "transport/",
+    "msgpack/",
+  ],
+  "preload.ts": ["transport/"],
+  "settings/": ["auth/", "transport/"],
+  "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
+  "cli.ts": ["terminal/", "settings/", "server.ts", "client.ts", "commands/", "transport/", "deno.json"],
 };
 
 const isOurs = (specifier: string) => /\.(ts|json)$/.test(specifier);
 
-Deno.test("imports run one way: cli → server, client → commands → state → engine → wire", () => {
+Deno.test("imports run one way: cli → terminal → client, server → host → state, engine → commands → auth → transport", () => {
   for (const [path, imports] of graph) {
     const below = BELOW[room(path)];
     assert.ok(below, `${path} is in a room that tests/project_test.ts does not know`);

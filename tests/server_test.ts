@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { type CommandHost, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
-import { ZMQ } from "../wire/libzmq.ts";
-import { Context } from "../wire/socket.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { Context } from "../transport/zeromq/socket.ts";
 import { Host, TempDir } from "./host.ts";
 
 Deno.test("a socket file is for its owner, or with allowGroup for its group: then it needs a path", async () => {

@@ -11,9 +11,9 @@ import { parseFile } from "../settings/file.ts";
 import { example } from "../settings/init.ts";
 import { bytes, duration, type Kind } from "../settings/kinds.ts";
 import { readClientSettings, readSettings } from "../settings/read.ts";
-import { settings } from "../settings/table.ts";
+import { settings } from "../settings/list.ts";
 import { colored, human, json } from "../terminal/log.ts";
-import { writeKeys } from "../wire/curve.ts";
+import { writeKeys } from "../auth/curve.ts";
 import { TempDir } from "./host.ts";
 
 const CLI = new URL("../cli.ts", import.meta.url).pathname;

@@ -1,9 +1,9 @@
 /** The traps of an edge-triggered descriptor, one by one. */
 
 import assert from "node:assert/strict";
-import { ZMQ } from "../wire/libzmq.ts";
-import { listen } from "../wire/listen.ts";
-import { Context, MAX_FRAMES } from "../wire/socket.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { listen } from "../transport/zeromq/listen.ts";
+import { Context, MAX_FRAMES } from "../transport/zeromq/socket.ts";
 import { TempDir } from "./host.ts";
 
 const ping = new TextEncoder().encode("ping");

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
-import { type CatalogView, type Snapshot, Store } from "../engine/store.ts";
+import { type CatalogView, type Snapshot, Store } from "../engine/memory/store.ts";
 import { dirname } from "node:path";
 import { decodeState, encodeState } from "../state/format.ts";
 import { Persistence } from "../state/persistence.ts";

@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { gzipSync } from "node:zlib";
 import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from "../mod.ts";
-import { Heap, SEGMENT } from "../engine/heap.ts";
-import { Store } from "../engine/store.ts";
+import { Heap, SEGMENT } from "../engine/memory/heap.ts";
+import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
 import { Directory } from "../state/directory.ts";
 import { Persistence } from "../state/persistence.ts";
-import { takeLock } from "../wire/lock.ts";
+import { takeLock } from "../system/lock.ts";
 import { Host, TempDir } from "./host.ts";
 import { keyOf } from "./stores.ts";
 

@@ -5,9 +5,9 @@
  */
 
 import { Key } from "../engine/key.ts";
-import { Entry, type TableView } from "../engine/table.ts";
-import type { Store } from "../engine/store.ts";
-import { latin1, skip } from "../wire/msgpack.ts";
+import { Entry, type TableView } from "../engine/memory/table.ts";
+import type { Store } from "../engine/memory/store.ts";
+import { latin1, skip } from "../msgpack/msgpack.ts";
 
 /** The canonical bytes of the item at `at`, one character a byte. */
 export function keyAt(bytes: Uint8Array, at: number): string {

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { halfSipHash, hash } from "../engine/hash.ts";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
-import { Store } from "../engine/store.ts";
-import { Entry, type Span, Table, type TableView } from "../engine/table.ts";
+import { halfSipHash, hash } from "../engine/memory/hash.ts";
+import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { Store } from "../engine/memory/store.ts";
+import { Entry, type Span, Table, type TableView } from "../engine/memory/table.ts";
 
 const text = new TextEncoder();
 

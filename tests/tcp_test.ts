@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
-import { isLocal } from "../wire/endpoint.ts";
+import { isLocal } from "../transport/endpoint.ts";
 import { Host, TempDir } from "./host.ts";
 
 Deno.test("an address is local if only processes of this machine reach it", () => {

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/heap.ts";
-import { type Snapshot, Store } from "../engine/store.ts";
-import type { Entry, Span, TableView } from "../engine/table.ts";
+import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { type Snapshot, Store } from "../engine/memory/store.ts";
+import type { Entry, Span, TableView } from "../engine/memory/table.ts";
 
 const text = new TextEncoder();
 

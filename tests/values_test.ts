@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { Exam } from "msgpack-test-js";
 import { MemStoreClient } from "../mod.ts";
-import { encoded, Reader } from "../wire/codec.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
 import { Host, Peer } from "./host.ts";
 
 const encodings = Exam.getExams().flatMap((exam) => exam.getMsgpacks().map((bytes) => new Uint8Array(bytes)));

@@ -1,7 +1,7 @@
 /** Tables as asynchronous Maps, named sets as asynchronous Sets: every command on them, with its types. */
 
 import assert from "node:assert/strict";
-import { commands } from "../commands/table.ts";
+import { commands } from "../commands/list.ts";
 import { CommandMethods, RemoteSet, RemoteTable } from "../mod.ts";
 import { pair } from "./pair.ts";
 

@@ -9,8 +9,8 @@
  */
 
 import { type Arg, usage } from "../commands/describe.ts";
-import { commands } from "../commands/table.ts";
-import { settings } from "../settings/table.ts";
+import { commands } from "../commands/list.ts";
+import { settings } from "../settings/list.ts";
 
 const ROOT = new URL("..", import.meta.url);
 
@@ -83,6 +83,6 @@ function code(text: string): string {
 
 if (import.meta.main) {
   const readme = new URL("README.md", ROOT);
-  const source = await Deno.readTextFile(new URL("commands/table.ts", ROOT));
+  const source = await Deno.readTextFile(new URL("commands/list.ts", ROOT));
   await Deno.writeTextFile(readme, render(await Deno.readTextFile(readme), source));
 }

@@ -13,8 +13,8 @@
  * @module
  */
 
-import { type Libzmq, ZMQ } from "./libzmq.ts";
-import type { Context, Frames, Socket } from "./socket.ts";
+import { type Libzmq, ZMQ } from "../transport/zeromq/libzmq.ts";
+import type { Context, Frames, Socket } from "../transport/zeromq/socket.ts";
 
 const KEY_BYTES = 32;
 /**

@@ -17,7 +17,7 @@
  */
 
 import { Connection } from "./connection.ts";
-import { latin1 } from "./msgpack.ts";
+import { latin1 } from "../../msgpack/msgpack.ts";
 
 /** How long messages and replies of a closed connection may still be on their way, in milliseconds. */
 export const CLOSED_RETENTION_MS = 1_000;

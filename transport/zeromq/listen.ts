@@ -9,10 +9,10 @@
  * @module
  */
 
-import { socketPath } from "./endpoint.ts";
+import { socketPath } from "../endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
-import { lockHolder, removeFile, takeLock } from "./lock.ts";
-import { MemStoreError } from "./message.ts";
+import { lockHolder, removeFile, takeLock } from "../../system/lock.ts";
+import { MemStoreError } from "../message.ts";
 import type { Context, Socket } from "./socket.ts";
 
 /** How long whoever lives behind a socket file may take to answer, in milliseconds. */

@@ -15,7 +15,7 @@
 
 import type { Arrived, Connection } from "./connection.ts";
 import { CLOSED_RETENTION_MS, Connections } from "./connections.ts";
-import type { Limits } from "./limits.ts";
+import type { Limits } from "../limits.ts";
 import { ZMQ } from "./libzmq.ts";
 import type { Context, Frames, Socket, SocketOptions } from "./socket.ts";
 

@@ -1,7 +1,7 @@
 /**
  * What the host holds: tables and sets, two name spaces, in one {@linkcode Heap}.
  *
- * Names, keys and members are canonical ({@link ./key.ts}); a value is the bytes that a client sent. A set is
+ * Names, keys and members are canonical ({@link ../key.ts}); a value is the bytes that a client sent. A set is
  * a table whose values have no bytes. A table or set is there from the first write to it until it is dropped,
  * also when it is empty.
  *

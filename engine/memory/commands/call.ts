@@ -4,11 +4,11 @@
  * @module
  */
 
-import { Reader } from "../../wire/codec.ts";
-import type { Right } from "../../wire/clients.ts";
-import { MemStoreError } from "../../wire/message.ts";
-import { Writer } from "../../wire/msgpack.ts";
-import { Key } from "../key.ts";
+import { Reader } from "../../../msgpack/codec.ts";
+import type { Right } from "../../../auth/clients.ts";
+import { MemStoreError } from "../../../transport/message.ts";
+import { Writer } from "../../../msgpack/msgpack.ts";
+import { Key } from "../../key.ts";
 import type { Store } from "../store.ts";
 
 /** Entries that the commands of a batch may visit: nobody is served meanwhile. */

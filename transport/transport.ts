@@ -1,11 +1,11 @@
 /**
- * What the client needs of whatever carries its messages: a few methods, of which {@link ./zeromq.ts | ZeroMQ} is one
+ * What the client needs of whatever carries its messages: a few methods, of which {@link ./zeromq/dealer.ts | ZeroMQ} is one
  * implementation. A transport knows no command.
  *
  * @module
  */
 
-import type { Reply } from "../wire/message.ts";
+import type { Reply } from "./message.ts";
 
 /** One connection to a host, from the first attempt to connect until it is closed. */
 export interface Transport {

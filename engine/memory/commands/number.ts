@@ -4,9 +4,9 @@
  * @module
  */
 
-import { Reader } from "../../wire/codec.ts";
-import type { Writer } from "../../wire/msgpack.ts";
-import { MemStoreError } from "../../wire/message.ts";
+import { Reader } from "../../../msgpack/codec.ts";
+import type { Writer } from "../../../msgpack/msgpack.ts";
+import { MemStoreError } from "../../../transport/message.ts";
 
 /** The number at `at`; undefined if what is there is none. */
 export function numberAt(bytes: Uint8Array, at: number): number | bigint | undefined {

@@ -10,9 +10,9 @@
  * @module
  */
 
-import { head, skip } from "../../wire/msgpack.ts";
+import { head, skip } from "../../../msgpack/msgpack.ts";
 import { fromClient, toClient } from "../cursor.ts";
-import { Key } from "../key.ts";
+import { Key } from "../../key.ts";
 import type { Names, Store } from "../store.ts";
 import { Entry, type Span, type Table, type TableView } from "../table.ts";
 import type { Call, Steps } from "./call.ts";

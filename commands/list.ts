@@ -10,10 +10,8 @@
  * @module
  */
 
-import type { StateStatus } from "../state/autosave.ts";
-import type { Transfer } from "../state/persistence.ts";
-import type { Right } from "../wire/clients.ts";
-import type { ReplyShape } from "../wire/message.ts";
+import type { Right } from "../auth/clients.ts";
+import type { ReplyShape } from "../transport/message.ts";
 import {
   any,
   bool,
@@ -63,6 +61,32 @@ export interface Hello {
     /** Commands in a batch. */
     batch: number;
   };
+}
+
+/** A store or restore that is under way. */
+export interface Transfer {
+  /** Which of the two. */
+  what: "store" | "restore";
+  /** The path, or `s3://bucket/key`. */
+  where: string;
+  /** Entries and members that were written or read. */
+  entries: number;
+  /** Bytes of the state that were written or read. */
+  bytes: number;
+  /** From 0 to 1, how far it is. */
+  done: number;
+  /** Seconds since it began. */
+  seconds: number;
+}
+
+/** Where a host keeps its data, and whether what is there is up to date. */
+export interface StateStatus {
+  /** The path, or `s3://bucket/key`. */
+  path: string;
+  /** When it was stored last, in seconds since 1970; nil for never. */
+  stored: number | null;
+  /** Whether the data has changed since. */
+  changed: boolean;
 }
 
 /** What `stats` tells. */

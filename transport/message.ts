@@ -39,10 +39,10 @@
  * @module
  */
 
-import { type Frames, MAX_FRAMES } from "./socket.ts";
-import type { Reader } from "./codec.ts";
-import { MalformedError } from "./msgpack.ts";
-import type { Writer } from "./msgpack.ts";
+import { type Frames, MAX_FRAMES } from "./zeromq/socket.ts";
+import type { Reader } from "../msgpack/codec.ts";
+import { MalformedError } from "../msgpack/msgpack.ts";
+import type { Writer } from "../msgpack/msgpack.ts";
 
 /**
  * Why a command was not done.

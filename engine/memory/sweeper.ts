@@ -7,7 +7,7 @@
  * @module
  */
 
-import { turn } from "../wire/turn.ts";
+import { turn } from "../../system/turn.ts";
 import type { Store } from "./store.ts";
 
 /** The clock of the system may be set, of which no timer knows: look again after so many milliseconds. */

@@ -9,13 +9,8 @@
  * @module
  */
 
-import { libzmq } from "./libzmq.ts";
-
-/** A secret key and the public key that belongs to it. */
-export interface KeyPair {
-  secretKey: string;
-  publicKey: string;
-}
+import { libzmq } from "../transport/zeromq/libzmq.ts";
+import type { KeyPair } from "../transport/zeromq/socket.ts";
 
 const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 const buffer = () => new Uint8Array(new ArrayBuffer(41));

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Effects } from "./effects.ts";
+import type { Effects } from "../effects.ts";
 import { hash } from "./hash.ts";
 import { type Heap, OutOfMemory, OWNER, type Owner, TABLE, UNIT_BITS, UNIT_MASK } from "./heap.ts";
 import { descriptorSize, idOf, kindOf, nameOf, type Span, Table, writeDescriptor } from "./table.ts";

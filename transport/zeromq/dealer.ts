@@ -4,11 +4,10 @@
  * @module
  */
 
-import { type KeyPair, readKeys, readPublicKey } from "../wire/curve.ts";
-import { ZMQ } from "../wire/libzmq.ts";
-import { parseReply, type Reply } from "../wire/message.ts";
-import { Context, type Socket } from "../wire/socket.ts";
-import type { Connector, Transport } from "./transport.ts";
+import { ZMQ } from "./libzmq.ts";
+import { parseReply, type Reply } from "../message.ts";
+import { Context, type KeyPair, type Socket } from "./socket.ts";
+import type { Connector, Transport } from "../transport.ts";
 
 /** How long libzmq waits before its second attempt to connect, in milliseconds. Each interval doubles the last … */
 const RECONNECT_MS = 50;
@@ -17,32 +16,24 @@ const RECONNECT_MAX_MS = 1000;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** The files of a client's keys. */
-export interface KeyFiles {
-  /** The file of the client's secret key. */
-  key: string;
-  /** The host's public key, or its file. */
-  serverKey: string;
-}
+/** A client's keys, and the public key of the host that it talks to. */
+export type ClientKeys = KeyPair & { serverKey: string };
 
 /** Connects to a ZeroMQ address. The context and the keys are made and read at the first connection. */
 export class ZeroMqConnector implements Connector {
   readonly #address: string;
-  readonly #keyFiles: KeyFiles | undefined;
+  readonly #readKeys: (() => Promise<ClientKeys>) | undefined;
   #context: Context | undefined;
-  #keys: KeyPair & { serverKey: string } | undefined;
+  #keys: ClientKeys | undefined;
 
-  constructor(address: string, keyFiles: KeyFiles | undefined) {
+  constructor(address: string, readKeys: (() => Promise<ClientKeys>) | undefined) {
     this.#address = address;
-    this.#keyFiles = keyFiles;
+    this.#readKeys = readKeys;
   }
 
   async connect(): Promise<Transport> {
     this.#context ??= await Context.open();
-    if (this.#keyFiles) {
-      const { key, serverKey } = this.#keyFiles;
-      this.#keys ??= { ...await readKeys(key), serverKey: await readPublicKey(serverKey) };
-    }
+    this.#keys ??= await this.#readKeys?.();
     const socket = this.#context.socket(ZMQ.DEALER, {
       linger: 0,
       watchPeer: true,

@@ -34,7 +34,7 @@
  * @module
  */
 
-import { copyBytes, type Writer } from "../wire/msgpack.ts";
+import { copyBytes, type Writer } from "../../msgpack/msgpack.ts";
 import { hash } from "./hash.ts";
 import {
   EXPIRES,

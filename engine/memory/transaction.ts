@@ -1,7 +1,7 @@
 /**
  * Changes that are committed or rolled back together.
  *
- * The transaction consumes the effects of a store ({@link ./effects.ts}) and records how to undo each. What was
+ * The transaction consumes the effects of a store ({@link ../effects.ts}) and records how to undo each. What was
  * replaced or deleted is not copied: its block stays alive until the commit frees it or the rollback puts it back,
  * and counts as memory in use until then. Of an entry that was not there before, the key is recorded. A table that
  * was dropped or cleared is kept whole.
@@ -12,12 +12,12 @@
  * @module
  */
 
-import type { Sink } from "./effects.ts";
+import type { Sink } from "../effects.ts";
 import type { Heap } from "./heap.ts";
 import type { Space } from "./space.ts";
 import type { Names } from "./store.ts";
 import type { Table } from "./table.ts";
-import { Writer } from "../wire/msgpack.ts";
+import { Writer } from "../../msgpack/msgpack.ts";
 
 /** How one effect is undone. */
 type Undo =

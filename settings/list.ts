@@ -7,7 +7,7 @@
  * @module
  */
 
-import { LIMIT_RANGES, LIMITS, type Limits } from "../wire/limits.ts";
+import { LIMIT_RANGES, LIMITS, type Limits } from "../transport/limits.ts";
 import {
   bytes,
   count,

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { MemStoreError } from "../../wire/message.ts";
-import { head } from "../../wire/msgpack.ts";
-import { sameValue } from "../key.ts";
+import { MemStoreError } from "../../../transport/message.ts";
+import { head } from "../../../msgpack/msgpack.ts";
+import { sameValue } from "../../key.ts";
 import type { Table } from "../table.ts";
 import type { Call, Handler, Steps } from "./call.ts";
 import {

@@ -16,7 +16,6 @@
  * @module
  */
 
-import type { KeyPair } from "./curve.ts";
 import { lastError, type Libzmq, libzmq, size, ZMQ } from "./libzmq.ts";
 
 /** A multipart message. */
@@ -54,6 +53,12 @@ const KEEPALIVE_IDLE_S = 30;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 3;
 
+/** A secret key of CURVE and the public key that belongs to it, each as 40 characters of Z85. */
+export interface KeyPair {
+  secretKey: string;
+  publicKey: string;
+}
+
 /** Options of a {@linkcode Socket}; those left out are libzmq's defaults. */
 export interface SocketOptions {
   /** How long, in milliseconds, unsent messages outlive the socket. */
@@ -67,7 +72,7 @@ export interface SocketOptions {
   /** Bytes; a peer that sends a longer frame is cut off. */
   maxMessageSize?: number;
   /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
-   * {@linkcode ./zap.ts | handler} knows. */
+   * {@linkcode ../../auth/zap.ts | handler} knows. */
   curve?: KeyPair & { serverKey?: string };
   /** Messages that may wait for one peer, and that may come from one before they are received; 0 is any number. */
   sendHighWaterMark?: number;

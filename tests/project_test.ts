@@ -67,7 +67,16 @@ const BELOW: Record<string, string[]> = {
   "preload.ts": ["transport/"],
   "settings/": ["auth/", "transport/"],
   "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
-  "cli.ts": ["terminal/", "settings/", "server.ts", "client.ts", "commands/", "transport/", "deno.json"],
+  "cli.ts": [
+    "terminal/",
+    "settings/",
+    "server.ts",
+    "client.ts",
+    "commands/",
+    "auth/",
+    "transport/",
+    "deno.json",
+  ],
 };
 
 const isOurs = (specifier: string) => /\.(ts|json)$/.test(specifier);

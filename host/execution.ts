@@ -129,6 +129,14 @@ export class Execution {
     this.#call = new Call(shared.store, shared.limits.message);
   }
 
+  /** Whether it was paused since another message goes through the data in steps. */
+  isBlocked = false;
+
+  /** Bytes of the reply so far. */
+  get bytes(): number {
+    return this.#call.reply.length;
+  }
+
   /** Takes a message to run. */
   take(request: Request, deliver: Deliver): void {
     const call = this.#call;
@@ -308,7 +316,8 @@ export class Execution {
   #step(): boolean {
     const shared = this.#shared, call = this.#call, outer = shared.stepping;
     // (A message that may not pause does not wait for others either.)
-    if (outer && outer !== this && this.#canPause) return false;
+    this.isBlocked = outer !== undefined && outer !== this && this.#canPause;
+    if (this.isBlocked) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {

@@ -24,6 +24,7 @@ import type { Port } from "../transport/zeromq/port.ts";
 import { turn } from "../system/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
 import type { Deliver, Execution } from "./execution.ts";
+import { PausedMessages } from "./paused.ts";
 
 /** How long a new message runs, in milliseconds, before it is paused. */
 const FIRST_SLICE_MS = 1;
@@ -59,7 +60,7 @@ export class ServingLoop {
   readonly #host: Served;
   readonly #ports: readonly Port[];
   /** Messages that wait for their next slice, the first one next. */
-  readonly #paused: Paused[] = [];
+  readonly #paused = new PausedMessages<Paused>();
   /** Messages that wait for something else, until they are done. */
   readonly #waiting = new Set<Promise<void>>();
   #open = true;
@@ -121,7 +122,7 @@ export class ServingLoop {
       await turn();
     }
     const why = new MemStoreError("FAILED", "Cannot run: the host stops");
-    for (const { execution } of this.#paused.splice(0)) this.#host.dispatcher.abandon(execution, why);
+    for (let next; (next = this.#paused.next());) this.#host.dispatcher.abandon(next.execution, why);
   }
 
   /** Takes one message of each port: who floods one of them does not hold up the others. Returns how many. */
@@ -159,15 +160,20 @@ export class ServingLoop {
       if (rest) port.putBack({ ...arrived, frames: [...envelope, rest] });
     };
     const request = { payload, legacy, batch, parts, right, client: name };
-    const execution = this.#host.dispatcher.run(request, deliver, FIRST_SLICE_MS);
+    const execution = this.#host.dispatcher.run(request, deliver, this.#firstSlice);
     if (!execution) return 1;
     if (execution.waiting) {
       this.#wait(execution, port, from);
       return 1;
     }
     port.pause(from);
-    this.#paused.push({ execution, port, from });
+    this.#paused.add({ execution, port, from });
     return PAUSED_MESSAGES;
+  }
+
+  /** How long a message runs when it is begun, in milliseconds. */
+  get #firstSlice(): number {
+    return this.#paused.isFull ? 0 : FIRST_SLICE_MS;
   }
 
   /** Who sent a message. (The list of clients may have changed since it connected.) */
@@ -177,13 +183,13 @@ export class ServingLoop {
 
   /** Gives the message that has waited longest another slice. */
   #resumeNext(): void {
-    const next = this.#paused.shift();
+    const next = this.#paused.next();
     if (!next) return;
     const { execution, port, from } = next;
     if (from.disconnected) {
       this.#host.dispatcher.abandon(execution, GONE);
     } else if (!this.#host.dispatcher.resume(execution)) {
-      if (!execution.waiting) return void this.#paused.push(next);
+      if (!execution.waiting) return this.#paused.addAgain(next);
       this.#wait(execution, port, from);
     }
     port.resume(from);
@@ -195,10 +201,10 @@ export class ServingLoop {
     const done = execution.waiting!.then(() => {
       port.end(from);
       // (Once nobody serves any more, nobody gives it another slice.)
-      if (this.#host.dispatcher.resume(execution, this.#open ? FIRST_SLICE_MS : Infinity)) return;
+      if (this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity)) return;
       if (execution.waiting) return this.#wait(execution, port, from);
       port.pause(from);
-      this.#paused.push({ execution, port, from });
+      this.#paused.add({ execution, port, from });
       port.socket.wake();
     }).finally(() => this.#waiting.delete(done));
     this.#waiting.add(done);

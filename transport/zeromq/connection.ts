@@ -27,8 +27,8 @@ export class Connection {
   owner = "";
   /** The number of its last message, among all messages of the port: the least is idle for the longest time. */
   lastMessage = 0;
-  /** A message of it is paused: its next ones wait, so that they do not overtake it. */
-  paused = false;
+  /** How many messages of it are paused: its next ones wait, so that they do not overtake them. */
+  paused = 0;
   /** Its messages that are being answered over some time. */
   inFlight = 0;
   /** Its messages that were none, less those that were one. */

@@ -131,7 +131,7 @@ export class Port {
       if (from.disconnected) continue;
       from.lastMessage = ++this.#messages;
       const arrived = { from, frames, user };
-      if (from.deferred.length === 0 && !from.paused && !this.#isFull(from)) return arrived;
+      if (from.deferred.length === 0 && from.paused === 0 && !this.#isFull(from)) return arrived;
       this.#defer(arrived);
     }
   }
@@ -176,12 +176,12 @@ export class Port {
 
   /** Has the next messages of a client wait, so that they do not overtake one of it that is paused. */
   pause(from: Connection): void {
-    from.paused = true;
+    from.paused++;
   }
 
   /** Ends {@linkcode Port.pause}. */
   resume(from: Connection): void {
-    from.paused = false;
+    from.paused--;
     from.blockedSince = performance.now();
   }
 
@@ -315,7 +315,7 @@ export class Port {
   #nextDeferred(): Arrived | undefined {
     const now = performance.now();
     for (const connection of this.#blocked) {
-      if (connection.paused) continue;
+      if (connection.paused > 0) continue;
       if (this.#collect(connection)) connection.blockedSince = now;
       if (!this.#isFull(connection)) {
         const arrived = connection.deferred.shift()!;

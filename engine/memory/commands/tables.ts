@@ -132,8 +132,9 @@ function find(call: Call): number {
 
 /** Sets the key that is argument 1 to the value that is argument `value`. */
 function set(call: Call, value: number, expiry = 0): void {
-  const { store } = call;
-  store.tables.set(call.key(0), call.key(1), call.payload, call.from(value), call.to(value));
+  const { store } = call, from = call.from(value), to = call.to(value);
+  store.tables.set(call.key(0), call.key(1), call.payload, from, to);
+  call.copy(to - from);
   if (expiry > 0) store.expire(store.tables.get(call.key(0))!, call.key(1), expiry);
 }
 

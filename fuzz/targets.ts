@@ -15,6 +15,7 @@
  */
 
 import assert from "node:assert/strict";
+import { cpuUsage } from "node:process";
 import { gzipSync } from "node:zlib";
 import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
@@ -84,6 +85,12 @@ function answer(dispatcher: Dispatcher, request: Omit<Request, "client">): Uint8
   return answered;
 }
 
+/** Milliseconds of the processor that this process has used: what else the machine does adds nothing. */
+function processorTime(): number {
+  const { user, system } = cpuUsage();
+  return (user + system) / 1000;
+}
+
 /** The items of a payload; undefined if it is no list of them. */
 function count(payload: Uint8Array): number | undefined {
   let items = 0;
@@ -103,10 +110,10 @@ function payloads(random: Random): void {
     const legacy = random.one(4), right = random.pick(["read", "write", "admin"] as const);
     const batch = !legacy && random.one(3);
     const before = contentsOf(store);
-    const start = performance.now();
+    const start = processorTime();
     const reply = answer(dispatcher, { payload, legacy, batch, right });
     assert.ok(reply, "a quick command answers at once");
-    assert.ok(performance.now() - start < 1000, "it takes too long");
+    assert.ok(processorTime() - start < 1000, "it takes too long");
     const items = count(reply);
     assert.ok(items !== undefined, "the reply is no MessagePack");
     const unchanged = right === "read" || !legacy && isRefused(reply);
@@ -365,7 +372,7 @@ function full(random: Random): void {
   let refused = 0, slowest = 0;
   for (let i = 0, steps = Math.min(20_000, Math.ceil(limit / size * 3)); i < steps; i++) {
     const key = random.below(Math.ceil(limit / size * 1.2)), at = span(encoded(key));
-    const start = performance.now();
+    const start = processorTime();
     if (random.one(3)) {
       assert.equal(store.tables.get(span(name))?.delete(at) ?? false, there.delete(key));
     } else {
@@ -380,7 +387,7 @@ function full(random: Random): void {
         assert.ok(heap.live > limit / 2, `refused while ${heap.live} of ${limit} bytes live`);
       }
     }
-    slowest = Math.max(slowest, performance.now() - start);
+    slowest = Math.max(slowest, processorTime() - start);
     if (random.one(50)) store.tend();
   }
   // (What takes a second here took for ever.)

@@ -2,7 +2,7 @@
  * The client: commands as methods, over one connection to a host.
  *
  * A call's way: {@link ./client/methods.ts | method} → {@link ./client/multiplexer.ts | multiplexer} →
- * {@link ./client/queue.ts | queue} → {@link ./client/connection.ts | connection} →
+ * {@link ./client/queue.ts | queue} → {@link ./client/session.ts | session} →
  * {@link ./transport/transport.ts | transport}, and its reply's way back through
  * {@link ./client/in_flight.ts | what is in flight}.
  *

@@ -32,13 +32,13 @@ export type Right = "read" | "write" | "admin";
 export const RIGHTS: readonly Right[] = ["read", "write", "admin"];
 
 /** A client that may connect. */
-export interface Client {
+export interface AuthorizedClient {
   readonly right: Right;
   readonly name: string;
 }
 
 /** What a list tells of its changes. */
-export interface ClientsEvents {
+export interface AuthorizedClientsEvents {
   /** The list cannot be read whole. The text names each line that has a fault. */
   failed(why: string): void;
   /** These public keys are not authorized any more: their connections must be closed. */
@@ -57,17 +57,17 @@ const SETTLE_MS = 1000;
  *
  * @throws {Error} that names each line that has a fault.
  */
-export function checkClients(path: string): ReadonlyMap<string, Client> {
+export function checkClients(path: string): ReadonlyMap<string, AuthorizedClient> {
   const { clients, faults } = read(path);
   if (faults.length > 0) throw new Error(`Cannot read the authorized clients: ${textOf(faults)}`);
   return clients;
 }
 
-/** The clients of a file, until {@linkcode Clients.close}. */
-export class Clients {
+/** The clients of a file, until {@linkcode AuthorizedClients.close}. */
+export class AuthorizedClients {
   readonly #path: string;
-  readonly #events: ClientsEvents;
-  #clients: ReadonlyMap<string, Client>;
+  readonly #events: AuthorizedClientsEvents;
+  #clients: ReadonlyMap<string, AuthorizedClient>;
   /** What the file was when it was read last. */
   #version: string;
   /** What was wrong with it then. */
@@ -77,7 +77,7 @@ export class Clients {
   /**
    * @throws {Error} that names each line that has a fault.
    */
-  constructor(path: string, events: ClientsEvents) {
+  constructor(path: string, events: AuthorizedClientsEvents) {
     this.#path = path;
     this.#events = events;
     this.#version = version(path);
@@ -88,7 +88,7 @@ export class Clients {
   }
 
   /** The client of a public key; undefined if it may not connect. */
-  find(publicKey: string): Client | undefined {
+  find(publicKey: string): AuthorizedClient | undefined {
     return this.#clients.get(publicKey);
   }
 
@@ -131,8 +131,8 @@ function version(path: string): string {
 }
 
 /** The clients that a file lists, on the lines that can be read, and what is wrong with it. */
-function read(path: string): { clients: Map<string, Client>; faults: string[] } {
-  const clients = new Map<string, Client>();
+function read(path: string): { clients: Map<string, AuthorizedClient>; faults: string[] } {
+  const clients = new Map<string, AuthorizedClient>();
   const faults: string[] = [];
   let text = "";
   try {
@@ -162,10 +162,10 @@ function read(path: string): { clients: Map<string, Client>; faults: string[] } 
 
 /** Those of some clients that others have too, with the lower of their rights. */
 function lowered(
-  clients: ReadonlyMap<string, Client>,
-  others: ReadonlyMap<string, Client>,
-): Map<string, Client> {
-  const both = new Map<string, Client>();
+  clients: ReadonlyMap<string, AuthorizedClient>,
+  others: ReadonlyMap<string, AuthorizedClient>,
+): Map<string, AuthorizedClient> {
+  const both = new Map<string, AuthorizedClient>();
   for (const [key, client] of clients) {
     const other = others.get(key);
     if (other) both.set(key, withLower(client, other));
@@ -173,6 +173,6 @@ function lowered(
   return both;
 }
 
-function withLower(a: Client, b: Client): Client {
+function withLower(a: AuthorizedClient, b: AuthorizedClient): AuthorizedClient {
   return RIGHTS.indexOf(a.right) <= RIGHTS.indexOf(b.right) ? a : b;
 }

@@ -10,7 +10,7 @@
  */
 
 import { libzmq } from "../transport/zeromq/libzmq.ts";
-import type { KeyPair } from "../transport/zeromq/socket.ts";
+import type { KeyPair } from "../transport/transport.ts";
 
 const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 const buffer = () => new Uint8Array(new ArrayBuffer(41));

@@ -14,7 +14,9 @@
  */
 
 import { type Libzmq, ZMQ } from "../transport/zeromq/libzmq.ts";
-import type { Context, Frames, Socket } from "../transport/zeromq/socket.ts";
+import type { Context } from "../transport/zeromq/context.ts";
+import type { Frames } from "../transport/zeromq/frames.ts";
+import type { Socket } from "../transport/zeromq/socket.ts";
 
 const KEY_BYTES = 32;
 /**

@@ -7,7 +7,7 @@
 
 import type { Reply } from "../transport/message.ts";
 import type { Call, Request } from "./call.ts";
-import type { HostLimits } from "./connection.ts";
+import type { HostLimits } from "./session.ts";
 import { MAX_BYTES } from "./queue.ts";
 
 /** Messages of gathered calls that may be in flight. What is called meanwhile gathers for the next. */

@@ -16,7 +16,7 @@
 import { header, MemStoreError } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
 import { Call, type Convert, type Request, tooLong } from "./call.ts";
-import { Connection } from "./connection.ts";
+import { HostSession } from "./session.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
@@ -41,7 +41,7 @@ export class Multiplexer {
   readonly #endpoint: string;
   readonly #connectTimeout: number;
   readonly #maxMessage: number;
-  readonly #connection: Connection;
+  readonly #session: HostSession;
   readonly #queue = new Queue();
   readonly #inFlight = new InFlight();
   readonly #deadlines = new Deadlines((now) => this.#expire(now));
@@ -61,7 +61,7 @@ export class Multiplexer {
     this.#endpoint = endpoint;
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;
-    this.#connection = new Connection(connector, maxMessage);
+    this.#session = new HostSession(connector, maxMessage);
   }
 
   /**
@@ -130,7 +130,7 @@ export class Multiplexer {
   giveUp(calls: Iterable<Call>, why: (call: Call) => unknown): void {
     for (const call of calls) call.fail(why(call));
     this.#queue.markStale();
-    this.#connection.wake();
+    this.#session.wake();
   }
 
   /** Rejects the pending calls and closes the connection. */
@@ -139,7 +139,7 @@ export class Multiplexer {
     this.giveUp(this.#calls(), ({ name }) => this.#closedError(name));
     this.#deadlines.clear();
     await this.#running;
-    await this.#connection.close();
+    await this.#session.close();
   }
 
   /** The time, in milliseconds: the same for all calls of a tick. */
@@ -155,20 +155,20 @@ export class Multiplexer {
   async #run(): Promise<void> {
     // However soon it ends, `#running` has been set by then.
     await undefined;
-    const connection = this.#connection;
+    const session = this.#session;
     try {
-      connection.retry();
+      session.retry();
       while (this.#pending > 0) {
         // What arrived before the host was lost still counts.
-        connection.look();
-        const { broken } = connection;
+        session.look();
+        const { broken } = session;
         this.#receive();
         if (broken) this.#onBroken(broken);
-        await connection.connect();
-        connection.greet();
+        await session.connect();
+        session.greet();
         this.#failUnreachable(performance.now());
         this.#send();
-        if (this.#pending > 0) await connection.wait();
+        if (this.#pending > 0) await session.wait();
       }
     } catch (error) {
       this.giveUp(this.#calls(), () => error);
@@ -179,25 +179,25 @@ export class Multiplexer {
 
   /** Sends what is queued, as far as the host is ready and there is room. */
   #send(): void {
-    const connection = this.#connection, inFlight = this.#inFlight, queue = this.#queue;
+    const session = this.#session, inFlight = this.#inFlight, queue = this.#queue;
     for (let first; (first = queue.first);) {
-      if (!connection.ready) {
-        if (connection.changed) connection.wake();
+      if (!session.ready) {
+        if (session.changed) session.wake();
         return this.#watchConnecting(first.calls[0]);
       }
-      const { limits } = connection;
+      const { limits } = session;
       if (!inFlight.hasRoomFor(first, limits)) return;
       const request = queue.take(limits, inFlight.replyBytes);
       if (!request) continue;
       const payload = request.payload(this.#scratch);
       const number = inFlight.add(request, payload.length);
       const batch = request.kind === "batch";
-      connection.send(header(number, batch, !batch && connection.takesParts), payload);
+      session.send(header(number, batch, !batch && session.takesParts), payload);
     }
   }
 
   #receive(): void {
-    for (let reply; (reply = this.#connection.receive());) this.#inFlight.settle(reply);
+    for (let reply; (reply = this.#session.receive());) this.#inFlight.settle(reply);
   }
 
   #onBroken(why: "lost" | "refused"): void {
@@ -214,12 +214,12 @@ export class Multiplexer {
         return new MemStoreError("DENIED", `Cannot ${name}: ${text}`);
       });
     }
-    this.#connection.dropBroken(why);
+    this.#session.dropBroken(why);
   }
 
   /** Makes sure that a call is given up if no connection is made in time. */
   #watchConnecting(call: Call): void {
-    if (this.#connectTimeout === 0 || this.#connection.connected) return;
+    if (this.#connectTimeout === 0 || this.#session.connected) return;
     const by = this.#connectBy(call);
     // (Past that it waits for a host that was found: it fails when that is lost again, or at its own deadline.)
     if (by > performance.now()) this.#deadlines.add(by);
@@ -227,7 +227,7 @@ export class Multiplexer {
 
   /** When a call is given up if there is no connection: it has waited for one since it was made, or since one was lost. */
   #connectBy({ deadline, timeout }: Call): number {
-    return Math.max(deadline - timeout, this.#connection.lostAt) + this.#connectTimeout;
+    return Math.max(deadline - timeout, this.#session.lostAt) + this.#connectTimeout;
   }
 
   /** Gives up the calls whose time is up; returns when that of the next is. */
@@ -235,7 +235,7 @@ export class Multiplexer {
     // What has arrived counts, however late this process looks.
     this.#receive();
     this.#failUnreachable(now);
-    const { reached } = this.#connection;
+    const { reached } = this.#session;
     const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);
     if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, reached));
     let next = Infinity;
@@ -247,7 +247,7 @@ export class Multiplexer {
 
   /** Gives up the calls that have waited long enough for a host, unless one was found. */
   #failUnreachable(now: number): void {
-    const { reached, unreachable } = this.#connection;
+    const { reached, unreachable } = this.#session;
     if (reached || this.#connectTimeout === 0 && !unreachable) return;
     const late = Array.from(this.#queue.calls()).filter((call) => this.#connectBy(call) <= now);
     if (late.length === 0) return;

@@ -10,7 +10,7 @@
 import { MAX_DEPTH, skip } from "../msgpack/msgpack.ts";
 import { MemStoreError } from "../transport/message.ts";
 import { type Call, Request, type RequestKind, tooLong } from "./call.ts";
-import type { HostLimits } from "./connection.ts";
+import type { HostLimits } from "./session.ts";
 
 /** A message takes no more gathered calls than this, so that the host can serve others between two … */
 const MAX_COMMANDS = 1024;

@@ -20,7 +20,7 @@ import { gzipSync } from "node:zlib";
 import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
-import type { Request } from "../host/execution.ts";
+import type { Job } from "../host/execution.ts";
 import { MemStoreClient } from "../client.ts";
 import { Heap, OutOfMemory } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
@@ -28,7 +28,8 @@ import { decodeState, encodeState } from "../state/format.ts";
 import { Persistence } from "../state/persistence.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { LIMITS } from "../transport/limits.ts";
-import { MemStoreError, parseReply, parseRequest, readReply } from "../transport/message.ts";
+import { MemStoreError, readReply } from "../transport/message.ts";
+import { parseReply, parseRequest } from "../transport/zeromq/frames.ts";
 import { MalformedError, skip } from "../msgpack/msgpack.ts";
 import { TempDir } from "../tests/host.ts";
 import { concat } from "../tests/hostiles.ts";
@@ -79,9 +80,9 @@ function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
 }
 
 /** The reply to a message; undefined if it waits for a file. */
-function answer(dispatcher: Dispatcher, request: Omit<Request, "client">): Uint8Array | undefined {
+function answer(dispatcher: Dispatcher, job: Omit<Job, "client">): Uint8Array | undefined {
   let answered: Uint8Array | undefined;
-  dispatcher.run(request, (reply) => answered = reply.slice(), Infinity);
+  dispatcher.run(job, (reply) => answered = reply.slice(), Infinity);
   return answered;
 }
 

@@ -37,7 +37,7 @@ export interface HostCommand extends Command {
 }
 
 /** A message to run. */
-export interface Request {
+export interface Job {
   readonly payload: Uint8Array;
   /** Whether the client expects pymemstore's replies. */
   readonly legacy: boolean;
@@ -65,7 +65,7 @@ export interface Shared {
   /** Closed when the host stops. */
   readonly gate: Gate;
   /** Finds the command by the name at `at`, and checks that the client may run it. */
-  find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal;
+  find(payload: Uint8Array, at: number, job: Job): HostCommand | Refusal;
   /** The message that goes through the data in steps: one at a time, so that the heap does not stay frozen. */
   stepping: Execution | undefined;
   /** A batch runs. */
@@ -97,10 +97,10 @@ export class Execution {
   readonly #shared: Shared;
   readonly #plan = new Plan<HostCommand>();
   readonly #call: Call;
-  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#request);
+  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#job);
   readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
   readonly #slice = new Slice();
-  #request!: Request;
+  #job!: Job;
   /** The payload was walked and checked. */
   #planned = false;
   #deliver!: Deliver;
@@ -138,9 +138,9 @@ export class Execution {
   }
 
   /** Takes a message to run. */
-  take(request: Request, deliver: Deliver): void {
+  take(job: Job, deliver: Deliver): void {
     const call = this.#call;
-    this.#request = request;
+    this.#job = job;
     this.#deliver = deliver;
     this.#index = this.#hashedFrom = this.#hashedTo = 0;
     this.#prefetchAt = Infinity;
@@ -148,8 +148,8 @@ export class Execution {
     this.#planned = this.#turn = false;
     this.#plan.reset();
     call.reply.reset();
-    call.legacy = request.legacy;
-    call.right = request.right;
+    call.legacy = job.legacy;
+    call.right = job.right;
     call.work = 0;
   }
 
@@ -162,7 +162,7 @@ export class Execution {
    */
   run(slice: number): boolean {
     this.#slice.reset(slice);
-    const { payload, legacy, batch } = this.#request;
+    const { payload, legacy, batch } = this.#job;
     const { limits } = this.#shared;
     const plan = this.#plan, { reply } = this.#call;
     if (!this.#planned) {
@@ -219,7 +219,7 @@ export class Execution {
         if (!this.#advance()) return false;
       } catch (error) {
         // (With a message of its own there may be room.)
-        if (call.lacksRoom && this.#start > 0 && this.#request.parts) break;
+        if (call.lacksRoom && this.#start > 0 && this.#job.parts) break;
         this.#refuse(error);
       }
     }
@@ -228,7 +228,7 @@ export class Execution {
 
   /** The commands from the index on, as a payload. */
   #rest(): Uint8Array {
-    const { payload } = this.#request;
+    const { payload } = this.#job;
     let at = 0;
     for (let i = 0; i < this.#index; i++) at = skip(payload, at);
     return payload.subarray(at);
@@ -298,7 +298,7 @@ export class Execution {
     if (i >= this.#prefetchAt) this.#prefetch();
     call.work++;
     call.inBatch = inBatch;
-    call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+    call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
     if (i < this.#hashedTo && command.finds) call.hash = this.#hashes[i - this.#hashedFrom];
     call.checkRoom(SHORT_REPLY);
     if (!call.legacy) call.reply.byte(0);
@@ -373,7 +373,7 @@ export class Execution {
     for (let i = from; i < to; i++) {
       const finds = plan.commands[i]?.finds;
       if (!finds) continue;
-      call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
       const next = store[finds].get(call.key(0));
       if (next !== table) {
         this.#prefetched ^= table?.touch(together, count) ?? 0;

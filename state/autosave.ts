@@ -7,7 +7,7 @@
 
 import type { StateStatus } from "../commands/list.ts";
 import type { Store } from "../engine/memory/store.ts";
-import type { Lock } from "../system/lock.ts";
+import type { FileLock } from "../system/file_lock.ts";
 import type { StateLocation } from "./location.ts";
 import type { Persistence } from "./persistence.ts";
 
@@ -19,7 +19,7 @@ export class AutoSave {
   readonly #location: StateLocation;
   readonly #store: Store;
   readonly #persistence: Persistence;
-  readonly #lock: Lock | undefined;
+  readonly #lock: FileLock | undefined;
   readonly #every: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #saving: Promise<void> | undefined;
@@ -33,7 +33,7 @@ export class AutoSave {
     store: Store,
     persistence: Persistence,
     every: number,
-    lock?: Lock,
+    lock?: FileLock,
   ) {
     this.#location = location;
     this.#store = store;

@@ -12,7 +12,7 @@
  */
 
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { type Lock, lockHolder, takeLock } from "../system/lock.ts";
+import { type FileLock, fileLockHolder, takeFileLock } from "../system/file_lock.ts";
 import { Directory, type OpenFile } from "./directory.ts";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
@@ -64,12 +64,12 @@ export class StateFile implements StateLocation {
   }
 
   /** Locks `<path>.lock`. */
-  async lock(): Promise<Lock> {
+  async lock(): Promise<FileLock> {
     try {
       const path = `${resolvePath(this.#path, this.#bounds).path}.lock`;
-      const lock = await takeLock(path);
+      const lock = await takeFileLock(path);
       if (lock) return lock;
-      const holder = await lockHolder(path);
+      const holder = await fileLockHolder(path);
       throw new Error(`another host does${holder === undefined ? "" : `, process ${holder}`}`);
     } catch (error) {
       throw new Error(`Cannot keep the state in ${this.name}: ${(error as Error).message}`);

@@ -12,7 +12,7 @@ import { decodeState, encodeState, type Progress } from "./format.ts";
 import type { Gate } from "./gate.ts";
 import { gzip, plain } from "./gzip.ts";
 import type { StateLocation, Stored, WhenBusy } from "./location.ts";
-import { Queue } from "./queue.ts";
+import { TransferQueue } from "./transfer_queue.ts";
 import { parseS3, S3Object, type S3Options } from "./s3.ts";
 
 /** Stores and restores of clients that run at a time. Each has some descriptors, and a restore a second state. */
@@ -48,7 +48,7 @@ export class Persistence {
   readonly #log: Log;
   readonly #gate: Gate | undefined;
   readonly #running = new Set<Running>();
-  readonly #queue = new Queue(TRANSFERS, PENDING_TRANSFERS);
+  readonly #queue = new TransferQueue(TRANSFERS, PENDING_TRANSFERS);
 
   /** @param gate Tells when the data may not be replaced any more. */
   constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log, gate?: Gate) {

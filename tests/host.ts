@@ -8,7 +8,9 @@
 import { MemStore, type MemStoreOptions } from "../mod.ts";
 import { address } from "../transport/endpoint.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
-import { Context, type Frames, type Socket } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import type { Frames } from "../transport/zeromq/frames.ts";
+import type { Socket } from "../transport/zeromq/socket.ts";
 
 /** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
 const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command

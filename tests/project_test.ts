@@ -48,10 +48,10 @@ const BELOW: Record<string, string[]> = {
   "commands/": ["auth/", "transport/"],
   "engine/": ["commands/", "auth/", "transport/", "msgpack/", "system/"],
   "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
-  "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/"],
+  "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/", "deno.json"],
   "client/": ["commands/", "transport/", "msgpack/"],
   "client.ts": ["client/", "commands/", "auth/", "transport/"],
-  "server.ts": ["host/", "state/", "engine/", "commands/", "auth/", "transport/", "system/", "deno.json"],
+  "server.ts": ["host/", "state/", "engine/", "commands/"],
   "s3.ts": ["server.ts", "state/"],
   "mod.ts": [
     "s3.ts",

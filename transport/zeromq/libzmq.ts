@@ -136,6 +136,12 @@ export async function libzmq(): Promise<Libzmq> {
   return loaded ??= Deno.dlopen(await binaryPath(), symbols).symbols;
 }
 
+/** Terminates a context. Resolves when the last messages of its sockets have left, or their linger has passed. */
+export async function terminate(zmq: Libzmq, context: Deno.PointerValue): Promise<void> {
+  // (It fails only where a signal interrupts it. It ran in another thread, and so did its errno.)
+  while (await zmq.zmq_ctx_term(context) < 0);
+}
+
 /** Where the binary is. Whoever opens it reaches the system's own C functions too, on Linux and macOS alike. */
 export async function binaryPath(): Promise<string> {
   await import("zeromq");

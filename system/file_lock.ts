@@ -9,7 +9,7 @@
  */
 
 /** A lock that is held. */
-export interface Lock {
+export interface FileLock {
   /** Whether the process that held it before did not release it: it crashed, or was killed. */
   readonly abandoned: boolean;
   /** Lets go of it and removes its file. */
@@ -25,7 +25,7 @@ const MAX_CONTENT = 64;
  *
  * @throws {Error} if the file is none of ours, or cannot be made.
  */
-export async function takeLock(path: string): Promise<Lock | undefined> {
+export async function takeFileLock(path: string): Promise<FileLock | undefined> {
   for (;;) {
     const file = await openLock(path);
     try {
@@ -45,7 +45,7 @@ export async function takeLock(path: string): Promise<Lock | undefined> {
 }
 
 /** The number of the process that holds the lock of a file; undefined if the file does not say it. */
-export async function lockHolder(path: string): Promise<number | undefined> {
+export async function fileLockHolder(path: string): Promise<number | undefined> {
   const [, holder] = CONTENT.exec(await Deno.readTextFile(path).catch(() => "")) ?? [];
   return holder === undefined ? undefined : Number(holder);
 }
@@ -68,7 +68,7 @@ async function openLock(path: string): Promise<Deno.FsFile> {
   }
 }
 
-async function own(file: Deno.FsFile, path: string): Promise<Lock> {
+async function own(file: Deno.FsFile, path: string): Promise<FileLock> {
   const content = new Uint8Array(MAX_CONTENT);
   const length = await file.read(content) ?? 0;
   if (!CONTENT.test(new TextDecoder().decode(content.subarray(0, length)))) throw notOurs(path);

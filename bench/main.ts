@@ -1,6 +1,6 @@
 /**
- * The benchmark: memstore beside whatever peers there are, in one run on one machine. bench/README.md says how
- * to read what it prints.
+ * The benchmark: memstore beside the peers that are installed, in one run on one machine. bench/README.md says how to
+ * read what it prints.
  *
  * ```text
  * deno task bench [--quick] [--rounds N] [--only TEXT] [--out DIRECTORY]
@@ -14,7 +14,8 @@ import os from "node:os";
 import process from "node:process";
 import progress from "cli-progress";
 import manifest from "../deno.json" with { type: "json" };
-import { type Measure, measures, type Sample, type Size } from "./measures.ts";
+import type { Measure, Sample, Size } from "./measure.ts";
+import { measures } from "./measures.ts";
 import { findTools, type Tools } from "./processes.ts";
 import { chart, type Report, resultOf, table } from "./report.ts";
 
@@ -30,7 +31,7 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Lets ours and its peers take turns. */
+/** Measures ours and its peers in turn. */
 async function measureAll(measure: Measure, rounds: number, seconds: number): Promise<Sample[][]> {
   const samples: Sample[][] = measure.contestants.map(() => []);
   const bar = new progress.SingleBar({

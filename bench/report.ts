@@ -1,10 +1,10 @@
 /**
- * What the benchmark tells: a table in the terminal, JSON for programs, a chart for pages.
+ * The benchmark's report: a table in the terminal, JSON for programs, a chart for pages.
  *
  * @module
  */
 
-import type { Measure, Sample } from "./measures.ts";
+import type { Measure, Sample } from "./measure.ts";
 
 /** A measure and all that was measured. */
 export interface Result {
@@ -27,7 +27,7 @@ export interface Report {
   results: Result[];
 }
 
-/** What came out of a measure. */
+/** The result of a measure. */
 export function resultOf(measure: Measure, samples: Sample[][]): Result {
   const { name, unit, better, goal } = measure;
   const contestants = measure.contestants.map((contestant, i) => ({

@@ -1,5 +1,5 @@
 /**
- * Who may connect, and with which rights: a file, which is read again when it changes.
+ * The list of authorized clients, with their rights: a file, which is read again when it changes.
  *
  * One client a line: its public key, its right, and its name, for the log. `#` begins a comment.
  *
@@ -25,19 +25,19 @@
 
 import { isKey } from "./curve.ts";
 
-/** What a client may do: not change anything; not store, restore or stop; or all. */
+/** What a client may do: `read` changes nothing; `write` does not store, restore or stop the host; `admin` does everything. */
 export type Right = "read" | "write" | "admin";
 
-/** The rights, each with what those before it allow. */
+/** The rights; each allows what those before it allow. */
 export const RIGHTS: readonly Right[] = ["read", "write", "admin"];
 
-/** A client that may connect. */
+/** A client that may connect, as the list has it. */
 export interface AuthorizedClient {
   readonly right: Right;
   readonly name: string;
 }
 
-/** What a list tells of its changes. */
+/** Is told when a list changes. */
 export interface AuthorizedClientsEvents {
   /** The list cannot be read whole. The text names each line that has a fault. */
   failed(why: string): void;
@@ -47,9 +47,9 @@ export interface AuthorizedClientsEvents {
 
 /** How often it is checked whether the file has changed, in milliseconds. */
 const POLL_MS = 100;
-/** A text names no more faults of a list than this. */
+/** How many faults of a list an error names. */
 const MAX_FAULTS = 5;
-/** A file may change twice without another timestamp: one that is younger than this is read again. In milliseconds. */
+/** A file may change twice within one timestamp: while it is younger than this, it is read again. In milliseconds. */
 const SETTLE_MS = 1000;
 
 /**
@@ -68,9 +68,9 @@ export class AuthorizedClients {
   readonly #path: string;
   readonly #events: AuthorizedClientsEvents;
   #clients: ReadonlyMap<string, AuthorizedClient>;
-  /** What the file was when it was read last. */
+  /** The version of the file that was read last. */
   #version: string;
-  /** What was wrong with it then. */
+  /** What was wrong with it. */
   #why: string | undefined;
   readonly #timer: ReturnType<typeof setInterval>;
 
@@ -82,7 +82,7 @@ export class AuthorizedClients {
     this.#events = events;
     this.#version = version(path);
     this.#clients = checkClients(path);
-    // (Also while nobody sends anything: the connections of removed keys are closed.)
+    // (Also while no message arrives: the connections of removed keys are closed.)
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
     Deno.unrefTimer(this.#timer);
   }
@@ -92,7 +92,7 @@ export class AuthorizedClients {
     return this.#clients.get(publicKey);
   }
 
-  /** Reads the file no more. */
+  /** Stops reading the file. */
   close(): void {
     clearInterval(this.#timer);
   }
@@ -119,7 +119,7 @@ function textOf(faults: readonly string[]): string {
   return faults.slice(0, MAX_FAULTS).join("; ") + (more > 0 ? `; and ${more} more` : "");
 }
 
-/** Differs when the file does. */
+/** Differs whenever the file does. */
 function version(path: string): string {
   try {
     const { ctime, mtime, ino, size } = Deno.statSync(path);
@@ -130,7 +130,7 @@ function version(path: string): string {
   }
 }
 
-/** The clients that a file lists, on the lines that can be read, and what is wrong with it. */
+/** The clients on the lines of a file that can be read, and what is wrong with the others. */
 function read(path: string): { clients: Map<string, AuthorizedClient>; faults: string[] } {
   const clients = new Map<string, AuthorizedClient>();
   const faults: string[] = [];
@@ -160,7 +160,7 @@ function read(path: string): { clients: Map<string, AuthorizedClient>; faults: s
   return { clients, faults };
 }
 
-/** Those of some clients that others have too, with the lower of their rights. */
+/** The clients that are in both lists, with the lower of their rights. */
 function lowered(
   clients: ReadonlyMap<string, AuthorizedClient>,
   others: ReadonlyMap<string, AuthorizedClient>,

@@ -139,7 +139,7 @@ export function chart({ results }: Report): string {
     LEFT + BAR + 70
   }" height="${height}" font-family="sans-serif" font-size="11">
   <style>text { fill: #777 } .bar { fill: #2a9d6f } .short { fill: #d08c2a } .goal { stroke: #777; stroke-width: 2 }</style>
-  <text x="${LEFT}" y="16">memstore in its best peer (the line is the goal)</text>
+  <text x="${LEFT}" y="16">memstore relative to its best peer (the line is the goal)</text>
 ${bars.join("\n")}
 </svg>
 `;

@@ -15,7 +15,7 @@
 
 import { header, MemStoreError } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
-import { Call, type Convert, type Request, tooLong } from "./call.ts";
+import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
 import { HostSession } from "./session.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
@@ -102,11 +102,20 @@ export class Multiplexer {
     convert: Convert | undefined,
     resolve: (reply: unknown) => void,
     reject: (error: unknown) => void,
-  ): Call {
+  ): PendingCall {
     if (this.#closed) throw this.#closedError(name);
     const from = request.encode(name, args, this.#maxMessage);
     const deadline = this.#now() + timeout;
-    const call = new Call(name, from, request.bytes.length, deadline, timeout, convert, resolve, reject);
+    const call = new PendingCall(
+      name,
+      from,
+      request.bytes.length,
+      deadline,
+      timeout,
+      convert,
+      resolve,
+      reject,
+    );
     call.onSettled = this.#onSettled;
     this.#pending++;
     request.calls.push(call);
@@ -127,7 +136,7 @@ export class Multiplexer {
   }
 
   /** Gives up the pending ones of some calls. */
-  giveUp(calls: Iterable<Call>, why: (call: Call) => unknown): void {
+  giveUp(calls: Iterable<PendingCall>, why: (call: PendingCall) => unknown): void {
     for (const call of calls) call.fail(why(call));
     this.#queue.markStale();
     this.#session.wake();
@@ -218,7 +227,7 @@ export class Multiplexer {
   }
 
   /** Makes sure that a call is given up if no connection is made in time. */
-  #watchConnecting(call: Call): void {
+  #watchConnecting(call: PendingCall): void {
     if (this.#connectTimeout === 0 || this.#session.connected) return;
     const by = this.#connectBy(call);
     // (Past that it waits for a host that was found: it fails when that is lost again, or at its own deadline.)
@@ -226,7 +235,7 @@ export class Multiplexer {
   }
 
   /** When a call is given up if there is no connection: it has waited for one since it was made, or since one was lost. */
-  #connectBy({ deadline, timeout }: Call): number {
+  #connectBy({ deadline, timeout }: PendingCall): number {
     return Math.max(deadline - timeout, this.#session.lostAt) + this.#connectTimeout;
   }
 
@@ -258,7 +267,7 @@ export class Multiplexer {
     this.giveUp(late, ({ name }) => new MemStoreError("UNAVAILABLE", `Cannot ${name}: ${text}`));
   }
 
-  #failOnAbort(call: Call, signal: AbortSignal): void {
+  #failOnAbort(call: PendingCall, signal: AbortSignal): void {
     const abort = () => this.giveUp([call], () => signal.reason);
     signal.addEventListener("abort", abort);
     call.onSettled = () => {
@@ -268,12 +277,12 @@ export class Multiplexer {
   }
 
   /** The calls whose replies are pending. */
-  *#calls(): Generator<Call> {
+  *#calls(): Generator<PendingCall> {
     yield* this.#queue.calls();
     yield* this.#inFlight.calls();
   }
 
-  #timeoutError({ name, timeout }: Call, reached: boolean): MemStoreError {
+  #timeoutError({ name, timeout }: PendingCall, reached: boolean): MemStoreError {
     const who = reached ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
     return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
   }

@@ -1,5 +1,5 @@
 /**
- * Who may connect to a host: whoever can reach its addresses, or with keys the clients of a list.
+ * Who may connect to a host: everybody who can reach its addresses or, with keys, the clients of a list.
  *
  * @module
  */
@@ -82,7 +82,7 @@ export class Access {
     return isAuthorized;
   }
 
-  /** Reads the list no more. */
+  /** Stops reading the list. */
   close(): void {
     this.#clients.close();
   }

@@ -13,26 +13,26 @@ import { type MemStoreError, type Refusal, writeRefusal } from "../transport/mes
 import { head, latin1, skip, Writer } from "../msgpack/msgpack.ts";
 import { type Deliver, Execution, type HostCommand, type Job, type Shared } from "./execution.ts";
 
-/** A message runs for this long until others are served, in milliseconds. */
+/** How long a message runs before others are served, in milliseconds. */
 export const SLICE_MS = 4;
-/** Executions that are kept to be used again. */
+/** How many executions are kept for other messages. */
 const SPARE = 4;
 const MAX_NAME = 64;
 const NAME = /^[\x21-\x7e]{1,64}$/;
 
-/** A command, and how messages name it: the bytes of its name under the shortest head. */
+/** A command, and its name as most messages encode it. */
 interface Known {
   command: HostCommand;
   bytes: Uint8Array;
 }
 
-/** Told when a client may not run a command. */
+/** Is told when a client may not run a command. */
 export type Denied = (client: string | undefined, command: string) => void;
 
 /** Runs messages against the commands of a host. */
 export class Dispatcher {
   readonly #known = new Map<string, Known>();
-  /** The command that was found last: mostly the one that comes next. */
+  /** The command that was found last: the next one is mostly the same. */
   #last: Known | undefined;
   readonly #spare: Execution[] = [];
   readonly #denied: Denied;

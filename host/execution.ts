@@ -72,11 +72,11 @@ export interface Shared {
   inBatch: boolean;
 }
 
-/** Commands that a batch may hold. */
+/** How many commands a batch may hold. */
 export const MAX_BATCH_COMMANDS: number = 10_000;
-/** How many entries are visited until the clock is looked at. */
+/** After how many visited entries the clock is read. */
 const CLOCK_WORK = 256;
-/** An error costs as much as visiting this many entries. */
+/** An error takes as long as visiting this many entries. */
 const THROW_WORK = 16;
 /** How many commands' keys are prefetched together. */
 const PREFETCH_COMMANDS = 256;
@@ -84,7 +84,7 @@ const PREFETCH_COMMANDS = 256;
 const PREFETCH_MIN_KEYS = 4;
 /** … if the data has more bytes than the processor's caches hold. */
 const CACHE_BYTES = 1 << 20;
-/** A command that replies more than this checks itself that there is room for its reply. */
+/** A command with a longer reply checks itself that there is room for it. */
 const SHORT_REPLY = 64;
 
 const NOT_RUN: Refusal = {
@@ -101,18 +101,18 @@ export class Execution {
   readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
   readonly #slice = new Slice();
   #job!: Job;
-  /** The payload was walked and checked. */
+  /** Whether the payload was walked and checked. */
   #planned = false;
   #deliver!: Deliver;
   /** The command that runs, or runs next. */
   #index = 0;
   /** Where its reply begins. */
   #start = 0;
-  /** What is left of it. */
+  /** The rest of it, if it runs in steps. */
   #steps: Steps | undefined;
-  /** A long command has ended: other messages have a turn before the next command. */
+  /** A long command has ended: other messages run before the next command. */
   #turn = false;
-  /** What it waited for. */
+  /** The result that it waited for. */
   #result: WriteReply | MemStoreError | undefined;
   /** The keys of the commands from … to … are prefetched, and their hashes known. */
   #hashedFrom = 0;
@@ -129,7 +129,7 @@ export class Execution {
     this.#call = new Call(shared.store, shared.limits.message);
   }
 
-  /** Whether it was paused since another message goes through the data in steps. */
+  /** Whether it was paused because another message goes through the data in steps. */
   isBlocked = false;
 
   /** Bytes of the reply so far. */
@@ -166,7 +166,7 @@ export class Execution {
     const { limits } = this.#shared;
     const plan = this.#plan, { reply } = this.#call;
     if (!this.#planned) {
-      // Where in our code a refusal was made does not matter, and costs more than the rest of the answer.
+      // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
       const { stackTraceLimit } = Error;
       Error.stackTraceLimit = 0;
       try {
@@ -191,7 +191,7 @@ export class Execution {
     return true;
   }
 
-  /** Gives up: what has not run is answered with an error. */
+  /** Gives up: commands that have not run are answered with an error. */
   abandon(why: MemStoreError): void {
     const { reply, legacy } = this.#call;
     if (this.#steps || this.waiting) reply.length = this.#start;
@@ -218,7 +218,7 @@ export class Execution {
       try {
         if (!this.#advance()) return false;
       } catch (error) {
-        // (With a message of its own there may be room.)
+        // (In a reply of its own there may be room.)
         if (call.lacksRoom && this.#start > 0 && this.#job.parts) break;
         this.#refuse(error);
       }
@@ -340,7 +340,7 @@ export class Execution {
     return this.#slice.canEnd && !this.#shared.inBatch;
   }
 
-  /** Lets go of what the steps hold. */
+  /** Releases what the steps hold. */
   #endSteps(): void {
     const steps = this.#steps;
     this.#steps = undefined;
@@ -358,8 +358,7 @@ export class Execution {
   }
 
   /**
-   * Has the keys of the next commands brought into the processor's caches together: see
-   * {@linkcode Table.touch}.
+   * Brings the keys of the next commands into the processor's caches together: see {@linkcode Table.touch}.
    */
   #prefetch(): void {
     const plan = this.#plan, call = this.#call, { store } = this.#shared, hashes = this.#hashes;

@@ -9,7 +9,7 @@ import type { Log } from "../state/persistence.ts";
 /** How many warnings about clients are logged in a second: clients could cause them without end. */
 const WARNINGS_PER_SECOND = 10;
 
-/** A log that never throws: the first failure of the application's own is told on stderr, the others are ignored. */
+/** A log that never throws: the first failure of the application's log is printed to stderr, the others are ignored. */
 export function safeLog(log: Log): Log {
   let told = false;
   const failed = (error: unknown) => {
@@ -19,7 +19,7 @@ export function safeLog(log: Log): Log {
   return (level, event, fields) => {
     try {
       const result: unknown = log(level, event, fields);
-      // (A function that is async may be given as well.)
+      // (The application's function may be async.)
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);

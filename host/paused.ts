@@ -1,9 +1,9 @@
 /**
- * The messages that are paused: whose turn it is next.
+ * The messages that are paused, and which of them runs next.
  *
- * They take turns, so that a short one is done soon whatever the others ask for. Each holds what it has replied so
- * far. While all of them hold more than a bound, they take turns no longer: the first one runs on until it is done,
- * and new messages run for no more than a moment, so that a crowd does not fill the memory.
+ * They take turns, so that a short message is done soon, whatever the others ask for. Each holds its reply so far. While
+ * all replies together are above a bound, they take no turns: the first message runs on until it is done, and new messages
+ * run only for a moment, so that many long messages do not fill the memory.
  *
  * @module
  */

@@ -31,13 +31,13 @@ type Pieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 export class StateFile implements StateLocation {
   readonly name: string;
   readonly #path: string;
-  readonly #bounds: Bounds;
+  readonly #bounds: PathBounds;
 
   /**
    * @param name How people know it.
    * @param path Where it is, as somebody wrote it.
    */
-  constructor(name: string, path: string, bounds: Bounds) {
+  constructor(name: string, path: string, bounds: PathBounds) {
     this.name = name;
     this.#path = path;
     this.#bounds = bounds;
@@ -78,7 +78,7 @@ export class StateFile implements StateLocation {
 }
 
 /** Which paths may be stored to and restored from. */
-export interface Bounds {
+export interface PathBounds {
   /** Where relative paths begin. */
   directory: string;
   /** Whether paths may lead out of it. */
@@ -99,7 +99,7 @@ interface Resolved {
  *
  * @throws {Error} if it leads out of the directory, to what is no regular file, or nowhere.
  */
-function resolvePath(path: string, { directory, anyPath }: Bounds): Resolved {
+function resolvePath(path: string, { directory, anyPath }: PathBounds): Resolved {
   if (path === "" || path.includes("\0")) throw new Error("it is no path");
   if (path.endsWith("/")) throw new Error("it is the path of a directory");
   const whole = resolve(directory, path);

@@ -7,7 +7,7 @@
 import type { Transfer } from "../commands/list.ts";
 import type { Store } from "../engine/memory/store.ts";
 import { MemStoreError } from "../transport/message.ts";
-import { type Bounds, StateFile } from "./file.ts";
+import { type PathBounds, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
 import type { Gate } from "./gate.ts";
 import { gzip, plain } from "./gzip.ts";
@@ -43,7 +43,7 @@ interface Running extends Progress {
 /** Stores and restores one store. */
 export class Persistence {
   readonly #store: Store;
-  readonly #bounds: Bounds;
+  readonly #bounds: PathBounds;
   readonly #s3: S3Options;
   readonly #log: Log;
   readonly #gate: Gate | undefined;
@@ -51,7 +51,7 @@ export class Persistence {
   readonly #queue = new TransferQueue(TRANSFERS, PENDING_TRANSFERS);
 
   /** @param gate Tells when the data may not be replaced any more. */
-  constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log, gate?: Gate) {
+  constructor(store: Store, bounds: PathBounds, s3: S3Options, log: Log, gate?: Gate) {
     this.#store = store;
     this.#bounds = bounds;
     this.#s3 = s3;

@@ -43,15 +43,15 @@ export class ReceivedMessage implements IncomingMessage {
 /** A connection of a client. */
 export class Connection implements Sender {
   readonly fd: number;
-  /** The routing id of its messages; undefined until one has come. */
+  /** The routing id of its messages; undefined until one has arrived. */
   id: Uint8Array | undefined;
-  /** Whose it is: a key, a process or a machine. Known once a message has come. */
+  /** Its owner: a key, a process or a machine. Known once a message has arrived. */
   owner = "";
-  /** The number of its last message, among all messages of the port: the least is idle for the longest time. */
+  /** The number of its last message among all messages of the port: the least has been idle for the longest time. */
   lastMessage = 0;
   /** How many of its messages are paused: its next ones wait, so that they do not overtake them. */
   paused = 0;
-  /** Its messages that are being answered over some time. */
+  /** How many of its messages will be answered later. */
   inFlight = 0;
   /** Its messages that could not be read, less those that could. */
   faults = 0;
@@ -59,7 +59,7 @@ export class Connection implements Sender {
   disconnected = false;
   /** When the connection was lost, or 0. */
   closedAt = 0;
-  /** Messages that wait until it has read some of its replies, … */
+  /** Messages that wait until it has read more of its replies, … */
   readonly deferred: ReceivedMessage[] = [];
   /** … their bytes, … */
   deferredBytes = 0;
@@ -90,7 +90,7 @@ export class Connection implements Sender {
     return this.#sizes.length - this.#first;
   }
 
-  /** Finds out what has left since the last time: its bytes. */
+  /** Notes the replies that have left since the last time. Returns their bytes. */
   collectSent(): number {
     const count = Atomics.load(this.#counter, 0);
     const end = this.#first + ((count - this.#collected) | 0);

@@ -43,9 +43,9 @@ const symbols = {
   zmq_z85_encode: { parameters: ["buffer", "buffer", "usize"], result: "pointer" },
   zmq_errno: { parameters: [], result: "i32" },
   zmq_strerror: { parameters: ["i32"], result: "pointer" },
-  /** The function itself, for libzmq to call: adds one to the number that it is given the address of. */
+  /** The function itself, for libzmq to call: adds one to the number at an address. */
   zmq_atomic_counter_inc: { type: "pointer" },
-  /** POSIX's, which the binary reaches as well. */
+  /** POSIX's, which can be called through the binary as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   /** glibc's: gives free memory back to the system. */
@@ -62,7 +62,7 @@ const symbols = {
 /** libzmq's functions by their C names. */
 export type Libzmq = Deno.DynamicLibrary<typeof symbols>["symbols"];
 
-/** The numbers that zmq.h gives to what we use. */
+/** The constants of zmq.h that we use. */
 export const ZMQ = {
   PAIR: 0,
   DEALER: 5,
@@ -126,7 +126,7 @@ export const ZMQ = {
 
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));
 
-/** A `size_t`. (Calls with a bigint are the fast ones, and small ones need not be made anew.) */
+/** A `size_t`. (FFI calls with a bigint are fast; small ones are made once.) */
 export const size = (n: number): bigint => SIZES[n] ?? BigInt(n);
 
 let loaded: Libzmq | undefined;
@@ -142,7 +142,7 @@ export async function terminate(zmq: Libzmq, context: Deno.PointerValue): Promis
   while (await zmq.zmq_ctx_term(context) < 0);
 }
 
-/** Where the binary is. Whoever opens it reaches the system's own C functions too, on Linux and macOS alike. */
+/** The path of the binary. Through it the system's own C functions can be called too, on Linux and macOS alike. */
 export async function binaryPath(): Promise<string> {
   await import("zeromq");
   const addon = Object.keys(createRequire(import.meta.url).cache)
@@ -151,7 +151,7 @@ export async function binaryPath(): Promise<string> {
   return addon;
 }
 
-/** How many files, connections among them, this process may have open: getrlimit(2). */
+/** How many files (connections are files) this process may have open: getrlimit(2). */
 export function maxOpenFiles(zmq: Libzmq): number {
   const limit = new BigUint64Array(new ArrayBuffer(16));
   const RLIMIT_NOFILE = Deno.build.os === "linux" ? 7 : 8;
@@ -177,7 +177,7 @@ export function canOpenFiles(zmq: Libzmq, count: number): boolean {
   }
 }
 
-/** What libzmq says of the failure that just happened. */
+/** libzmq's text for the error that just happened. */
 export function lastError(zmq: Libzmq): string {
   const text = zmq.zmq_strerror(zmq.zmq_errno());
   return text === null ? "unknown error" : Deno.UnsafePointerView.getCString(text);

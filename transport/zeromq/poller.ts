@@ -1,6 +1,6 @@
 /**
  * The one `zmq_poll` of the process: it watches the descriptors of all sockets that wait, and of a PAIR socket of its
- * own, through which it is interrupted when there is another to watch, or one to let go.
+ * own, which interrupts it when a socket begins or stops to wait.
  *
  * Deno cannot watch a foreign descriptor, but `zmq_poll` can, on a thread of Deno's pool. That has 32 threads, which file
  * operations need too: so all sockets share one call. While no socket waits nothing runs, so that a process with idle
@@ -45,7 +45,7 @@ export class Poller implements Waiter {
     this.#interrupter.connect("inproc://interrupts");
   }
 
-  /** Ends the poller when nobody needs it any more. */
+  /** Ends the poller with its last user. */
   async release(): Promise<void> {
     if (--this.#users > 0) return;
     Poller.#shared = undefined;

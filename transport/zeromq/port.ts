@@ -30,7 +30,7 @@ const REPLIES_BEFORE_COLLECT = 64;
 const CROWD = 2;
 /** … each may have only this part of it: many clients that do not read take little more memory than one. */
 const CROWD_PART = 1 / 16;
-/** Requests of a client that libzmq reads ahead. */
+/** How many requests of a client libzmq reads ahead. */
 const READ_AHEAD = 64;
 /**
  * Bytes that libzmq reads at once, where the rest of a frame is not longer: less than the shortest PING command, so
@@ -38,7 +38,7 @@ const READ_AHEAD = 64;
  * connection is lost and its input was stopped, since more had arrived than was received.
  */
 const READ_SIZE = 6;
-/** Connections that the system queues until libzmq takes them. */
+/** How many connections the system queues until libzmq accepts them. */
 const BACKLOG = 1024;
 /** How long a handshake may take before libzmq disconnects the client, in milliseconds. */
 const HANDSHAKE_MS = 5_000;
@@ -46,7 +46,7 @@ const HANDSHAKE_MS = 5_000;
 const POLL_MS = 2;
 /** How long a client may leave its replies unread before it is disconnected, in milliseconds. */
 const UNREAD_MS = 10_000;
-/** After how many connections their memory is given back to the system. */
+/** After how many connections their memory is released to the system. */
 const CONNECTIONS_BEFORE_RELEASE = 4096;
 /** How many messages that cannot be read a client may send. Each that can be read makes up for one. */
 const MAX_FAULTS = 50;
@@ -73,7 +73,7 @@ export class ZeroMqPort implements Port {
   readonly #connections: Connections;
   /** How many were disconnected to make room and are not logged yet. */
   #evicted = 0;
-  /** Those whose requests wait. */
+  /** The connections whose requests wait. */
   readonly #blocked = new Set<Connection>();
   /** Forgets closed connections, also when no other is opened any more. */
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -236,12 +236,12 @@ export class ZeroMqPort implements Port {
     Deno.unrefTimer(timer);
   }
 
-  /** Whether so many connections have come that it is worth while to give their memory back. */
+  /** Whether there have been enough connections for their memory to be worth releasing. */
   get #mayRelease(): boolean {
     return this.#connections.accepted - this.#released >= CONNECTIONS_BEFORE_RELEASE;
   }
 
-  /** A while after some connections were closed. */
+  /** Runs a while after connections were closed. */
   #cleanUp(): void {
     this.#timer = undefined;
     this.look();
@@ -279,7 +279,7 @@ export class ZeroMqPort implements Port {
     if (this.#connections.isClaimed(id)) {
       this.#reject(connection, "it claims a routing id that it was not given");
     } else if (this.#connections.isChosen(id)) {
-      // (It could choose that of another client, and get its replies. Where there are no keys it may do all anyway.)
+      // (It could choose another client's, and get its replies. Without keys it may do everything anyway.)
       if (this.encrypted) this.#reject(connection, "it chose a routing id: with a key it may not");
       const before = this.#connections.takeOver(connection);
       if (before) this.#disconnect(before);
@@ -300,7 +300,7 @@ export class ZeroMqPort implements Port {
     for (const connection of this.#connections.all()) this.#collect(connection);
   }
 
-  /** Whether so much is pending for a client that its requests must wait as well. */
+  /** Whether so much is pending for a client that its requests must wait. */
   #isFull(connection: Connection): boolean {
     const { outputBuffer } = this.#limits;
     if (this.#pendingBytes <= outputBuffer && connection.pendingBytes <= outputBuffer) return false;
@@ -333,7 +333,7 @@ export class ZeroMqPort implements Port {
       if (!this.#isFull(connection)) {
         const message = connection.deferred.shift()!;
         connection.deferredBytes -= message.bytes;
-        // Others have their turn first.
+        // (The other clients take their turns before its next message.)
         this.#blocked.delete(connection);
         if (connection.deferred.length > 0) this.#blocked.add(connection);
         return message;
@@ -342,7 +342,7 @@ export class ZeroMqPort implements Port {
     }
   }
 
-  /** Disconnects a client that did what it may not. */
+  /** Disconnects a client that broke a rule. */
   #reject(connection: Connection, why: string): void {
     // (Another connection may have its descriptor by now.)
     this.look();
@@ -378,7 +378,7 @@ function firstRoutingId(context: Context, router: Socket): Uint8Array {
   }
 }
 
-/** What libzmq's event says of a handshake that failed. */
+/** Why a handshake failed, by libzmq's event. */
 function refusal(what: number, code: number): string {
   if (what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL) {
     return "it left during the handshake, without a key perhaps";

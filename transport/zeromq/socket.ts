@@ -16,9 +16,8 @@ import { lastError, type Libzmq, size, ZMQ } from "./libzmq.ts";
 import { PeerState, readEvent, type SocketEvent } from "./monitor.ts";
 
 /**
- * How long a wait looks for a message before it lets the process sleep, in milliseconds. Whoever sleeps is
- * woken through three threads, which costs more than an answer takes; in between, libzmq's threads get the
- * processor.
+ * How long a wait spins before it lets the process sleep, in milliseconds. A process that sleeps is woken through three
+ * threads, which takes longer than most replies; while it spins, it yields the processor to libzmq's threads.
  */
 const SPIN_MS = 0.1;
 
@@ -35,16 +34,18 @@ const KEEPALIVE_COUNT = 3;
 export interface SocketOptions {
   /** How long, in milliseconds, unsent messages outlive the socket. */
   linger: number;
-  /** Tell of the one peer that the socket connects to, see {@linkcode Socket.peer}. */
+  /** Whether to watch the one peer that the socket connects to, see {@linkcode Socket.peer}. */
   watchPeer?: boolean;
   /** Milliseconds before the first attempt to connect again. */
   reconnectInterval?: number;
   /** Attempts to connect again double their interval up to this many milliseconds. */
   reconnectIntervalMax?: number;
-  /** Bytes; a peer that sends a longer frame is cut off. */
+  /** Bytes; a peer that sends a longer frame is disconnected. */
   maxMessageSize?: number;
-  /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
-   * {@linkcode ../../auth/zap.ts | handler} knows. */
+  /**
+   * Our keys. With a peer's key the socket connects to that peer and no other; without one it accepts the peers that the
+   * handler of the context lets in.
+   */
   curve?: KeyPair & { serverKey?: string };
   /** Messages that may wait for one peer, and that may come from one before they are received; 0 is any number. */
   sendHighWaterMark?: number;
@@ -59,11 +60,11 @@ export interface SocketOptions {
   handshakeInterval?: number;
   /** Which of the context's threads serves it. */
   ioThread?: number;
-  /** Events to tell of, see {@linkcode Socket.nextEvent}. */
+  /** The events that {@linkcode Socket.nextEvent} returns. */
   events?: number;
 }
 
-/** Watches descriptors for sockets. */
+/** Watches the descriptors of sockets that wait. */
 export interface Waiter {
   /** Resolves when one of the descriptors tells of something, or at {@linkcode Waiter.wake} for the first. */
   wait(fd: number, other?: number): Promise<void>;
@@ -79,7 +80,7 @@ export const cString = (s: string): Uint8Array<ArrayBuffer> => new TextEncoder()
 const USER_ID = cString("User-Id");
 const PEER_ADDRESS = cString("Peer-Address");
 
-/** What a system holds for a socket at the most, and some more: whoever is cut off may send while it is read. */
+/** More than a system buffers for a socket: a client that is disconnected may go on sending while this is read. */
 const MAX_UNREAD = 2 ** 23;
 const discardBuffer = fixed(1 << 16);
 
@@ -178,10 +179,10 @@ export class Socket {
   }
 
   /**
-   * Has the system find clients that died without a word: over TCP nothing else tells.
+   * Has the system detect clients that vanished: over TCP nothing else does.
    *
    * A host sends no heartbeats itself. libzmq ends the process if one is due on a connection that was lost while its
-   * input was stopped, since more had come than was received.
+   * input was stopped, since more had arrived than was received.
    */
   #keepAlive(): void {
     this.#set(ZMQ.TCP_KEEPALIVE, 1);
@@ -190,12 +191,12 @@ export class Socket {
     this.#set(ZMQ.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT);
   }
 
-  /** Asks a host whether it lives, and has it disconnect us when we do not ask any more. */
+  /** Sends heartbeats to a host, and has it disconnect us when they stop. */
   #sendHeartbeats(): void {
     this.#set(ZMQ.HEARTBEAT_IVL, HEARTBEAT_MS);
     this.#set(ZMQ.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
     this.#set(ZMQ.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS);
-    // (So that input is never stopped, see above: a client bounds what it asks for.)
+    // (Input must never be stopped, see above: a client bounds what it asks for.)
     this.#set(ZMQ.RCVHWM, 0);
   }
 
@@ -217,17 +218,17 @@ export class Socket {
     return new TextDecoder().decode(optionValue.slice(0, optionSizeView.getUint32(0, true) - 1));
   }
 
-  /** Serves an address no more. */
+  /** Stops serving an address. */
   unbind(address: string): void {
     this.#check(this.#zmq.zmq_unbind(this.#pointer, cString(address)), `stop to serve ${address}`);
   }
 
-  /** From now on, lets only processes of this user connect over `ipc://`; libzmq closes others as it accepts them. */
+  /** From now on, only processes of this user can connect over `ipc://`; libzmq closes others as it accepts them. */
   allowUser(uid: number): void {
     this.#set(ZMQ.IPC_FILTER_UID, uid);
   }
 
-  /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
+  /** Connects, and connects again whenever the peer is back, in libzmq's own thread. */
   connect(address: string): void {
     this.#allowIpv6(address);
     if (address.startsWith("tcp://")) this.#sendHeartbeats();
@@ -248,14 +249,14 @@ export class Socket {
     return frames;
   }
 
-  /** Of the message that was received last, the key that the ZAP handler let in; undefined where there is none. */
+  /** The key of the client that sent the last message received; undefined where clients have no keys. */
   get user(): string | undefined {
     return this.#property(USER_ID);
   }
 
   /**
-   * Of the message that was received last, where it came from: the address of a machine, or `:uid:gid:pid` of a
-   * process over `ipc://` (on macOS without the process).
+   * Where the last message received came from: the address of a machine, or `:uid:gid:pid` of a process over `ipc://` (on
+   * macOS without the process).
    */
   get peerAddress(): string {
     return this.#property(PEER_ADDRESS) ?? "";
@@ -266,14 +267,14 @@ export class Socket {
     return value === null ? undefined : Deno.UnsafePointerView.getCString(value);
   }
 
-  /** Of the message that was received last: the descriptor of the connection by which it came; or -1. */
+  /** The descriptor of the connection by which the last message received came; or -1. */
   get source(): number {
     return this.#zmq.zmq_msg_get(this.#message, ZMQ.SRCFD);
   }
 
   /**
-   * Ends the connection that has this descriptor. What waits for its peer is dropped, and so is what the peer has
-   * sent and libzmq has not read: it would read that first.
+   * Ends the connection that has a descriptor. Messages to its peer are dropped, and so is what the peer has sent and
+   * libzmq has not read: libzmq would read it first.
    */
   disconnect(fd: number): void {
     for (let unread = MAX_UNREAD; unread > 0;) {
@@ -284,7 +285,7 @@ export class Socket {
     this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
   }
 
-  /** Gives memory back to the system that libzmq had for connections. It may take some milliseconds. */
+  /** Returns memory to the system that libzmq used for connections. It may take some milliseconds. */
   releaseMemory(): void {
     this.#zmq.malloc_trim?.(size(0));
   }
@@ -326,7 +327,7 @@ export class Socket {
     const end = spin ? performance.now() + SPIN_MS : 0;
     do {
       const state = this.#state();
-      // Looking may have swallowed the edge of a change that the caller has not seen.
+      // (Reading the state may have swallowed the edge of a change that the caller has not seen.)
       if (this.#pointer === null || !this.#poller || state & ZMQ.POLLIN || state !== told) return;
       if (this.#monitor?.readable) return;
       this.#zmq.sched_yield?.();
@@ -345,8 +346,7 @@ export class Socket {
   close(): void {
     if (this.#pointer === null) return;
     this.wake();
-    // (Without that, libzmq's thread waits for ever if it tells the monitor of something from now on:
-    // zeromq/libzmq#3575.)
+    // (Otherwise libzmq's thread would wait forever to send the next event: zeromq/libzmq#3575.)
     if (this.#monitor) this.#zmq.zmq_socket_monitor(this.#pointer, null, 0);
     this.#monitor?.close();
     this.#zmq.zmq_msg_close(this.#message);
@@ -354,7 +354,7 @@ export class Socket {
     this.#pointer = null;
   }
 
-  /** Sends an empty frame whose end raises a number. */
+  /** Sends an empty frame that raises a number when libzmq frees it. */
   #sendCounted(address: Deno.PointerValue, flags: number): boolean {
     const zmq = this.#zmq;
     zmq.zmq_msg_init_data(this.#counted, address, size(0), zmq.zmq_atomic_counter_inc, null);
@@ -381,7 +381,7 @@ export class Socket {
     return bytes;
   }
 
-  /** `ZMQ_EVENTS`. Asking may swallow the edge that a wait is waiting for, so a change ends the wait. */
+  /** `ZMQ_EVENTS`. Reading it may swallow the edge that a wait is waiting for, so a change ends the wait. */
   #state(): number {
     const state = this.#get(ZMQ.EVENTS);
     if (this.#waiting && state !== this.#told) this.wake();
@@ -416,7 +416,7 @@ export class Socket {
     this.#check(result, `set option ${name}`);
   }
 
-  /** With the option on, libzmq would serve IPv4 addresses through IPv6, where there may be none. */
+  /** (With the option, libzmq serves IPv4 addresses through IPv6, which the system may not have: so only where needed.) */
   #allowIpv6(address: string): void {
     if (address.includes("[")) this.#set(ZMQ.IPV6, 1);
   }

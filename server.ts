@@ -543,7 +543,7 @@ export class MemStore implements AsyncDisposable {
     return {
       dispatcher: this.#dispatcher,
       client: (publicKey) => this.#clients?.find(publicKey),
-      tidy: () => store.tend(),
+      cleanWhenIdle: () => store.cleanWhenIdle(),
       get busy() {
         return isBusy();
       },

@@ -117,7 +117,7 @@ function payloads(random: Random): void {
     // (What is no message at all has one reply.)
     if (whole !== 1) assert.equal(whole, wanted, "each command has its reply");
     if (wanted === undefined || wanted === 0) assert.equal(whole, 1);
-    if (random.one(4)) store.tend();
+    if (random.one(4)) store.cleanWhenIdle();
   }
   checkStore(store);
 }
@@ -235,8 +235,8 @@ function states(): Promise<Target> {
         if (!plain) assert.deepEqual(contentsOf(loaded), expected, "a state that is damaged is taken");
         checkStore(loaded);
       } finally {
-        loaded.close();
-        store.close();
+        await loaded.close();
+        await store.close();
       }
     },
     [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
@@ -302,7 +302,7 @@ function model(random: Random): void {
         else assert.deepEqual(sorted(actual[i]), sorted(each), inspect(sent[i]));
       }
     }
-    if (random.one(5)) store.tend();
+    if (random.one(5)) store.cleanWhenIdle();
   }
   checkStore(store);
 }

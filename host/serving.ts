@@ -42,7 +42,7 @@ export interface Served {
   /** The client that has a public key; undefined if it may not connect (any more). */
   client(publicKey: string): Client | undefined;
   /** Does a little of the work that waits for a quiet moment; whether there is more. */
-  tidy(): boolean;
+  cleanWhenIdle(): boolean;
   /** Whether the process has other work that must not wait. */
   readonly busy: boolean;
 }
@@ -98,7 +98,7 @@ export class ServingLoop {
         this.#resumeNext();
         port.look();
         await turn();
-      } else if (this.#host.tidy()) {
+      } else if (this.#host.cleanWhenIdle()) {
         await turn();
       } else {
         await port.wait(!this.#host.busy);

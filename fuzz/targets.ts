@@ -22,7 +22,8 @@ import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import type { Job } from "../host/execution.ts";
 import { MemStoreClient } from "../client.ts";
-import { Heap, OutOfMemory } from "../engine/memory/heap.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
+import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { decodeState, encodeState } from "../state/format.ts";
 import { Persistence } from "../state/persistence.ts";
@@ -126,7 +127,7 @@ function payloads(random: Random): void {
     // (What is no message at all has one reply.)
     if (whole !== 1) assert.equal(whole, wanted, "each command has its reply");
     if (wanted === undefined || wanted === 0) assert.equal(whole, 1);
-    if (random.one(4)) store.tend();
+    if (random.one(4)) store.cleanWhenIdle();
   }
   checkStore(store);
 }
@@ -244,8 +245,8 @@ function states(): Promise<Target> {
         if (!plain) assert.deepEqual(contentsOf(loaded), expected, "a state that is damaged is taken");
         checkStore(loaded);
       } finally {
-        loaded.close();
-        store.close();
+        await loaded.close();
+        await store.close();
       }
     },
     [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
@@ -311,7 +312,7 @@ function model(random: Random): void {
         else assert.deepEqual(sorted(actual[i]), sorted(each), inspect(sent[i]));
       }
     }
-    if (random.one(5)) store.tend();
+    if (random.one(5)) store.cleanWhenIdle();
   }
   checkStore(store);
 }
@@ -389,7 +390,7 @@ function full(random: Random): void {
       }
     }
     slowest = Math.max(slowest, processorTime() - start);
-    if (random.one(50)) store.tend();
+    if (random.one(50)) store.cleanWhenIdle();
   }
   // (What takes a second here took for ever.)
   assert.ok(slowest < 1000, `a step took ${slowest} ms`);
@@ -397,12 +398,12 @@ function full(random: Random): void {
   const table = store.tables.get(span(name));
   assert.equal(table?.size ?? 0, there.size);
   for (const [key, length] of there) {
-    const entry = store.entry.look(table!.find(span(encoded(key))));
+    const entry = store.entry.read(table!.find(span(encoded(key))));
     assert.equal(entry.valueTo - entry.keyTo, length);
     assert.equal(entry.bytes[entry.keyTo], length & 255);
   }
   for (const key of there.keys()) table!.delete(span(encoded(key)));
-  for (let i = 0; store.tend(); i++) assert.ok(i < 1e6, "the host does not rest");
+  for (let i = 0; store.cleanWhenIdle(); i++) assert.ok(i < 1e6, "the host does not rest");
   assert.ok(refused === 0 || heap.size < 2 ** 22, `${heap.size} bytes are left of nothing`);
   store.close();
 }

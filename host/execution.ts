@@ -20,7 +20,7 @@
 import type { Command } from "../commands/describe.ts";
 import { Call, type Handler, type Steps, type WriteReply } from "../engine/memory/commands/call.ts";
 import { hash } from "../engine/memory/hash.ts";
-import { OutOfMemory } from "../engine/memory/heap.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
 import type { Store } from "../engine/memory/store.ts";
 import type { Table } from "../engine/memory/table.ts";
 import type { Gate } from "../state/gate.ts";
@@ -358,7 +358,7 @@ export class Execution {
   }
 
   /**
-   * Brings the keys of the next commands into the processor's caches together: see {@linkcode Table.touch}.
+   * Brings the keys of the next commands into the processor's caches together: see {@linkcode Table.prefetch}.
    */
   #prefetch(): void {
     const plan = this.#plan, call = this.#call, { store } = this.#shared, hashes = this.#hashes;
@@ -375,14 +375,14 @@ export class Execution {
       call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
       const next = store[finds].get(call.key(0));
       if (next !== table) {
-        this.#prefetched ^= table?.touch(together, count) ?? 0;
+        this.#prefetched ^= table?.prefetch(together, count) ?? 0;
         table = next;
         count = 0;
       }
       const { bytes, from: start, to: end } = call.key(1);
       together[count++] = hashes[i - from] = hash(bytes, start, end);
     }
-    this.#prefetched ^= table?.touch(together, count) ?? 0;
+    this.#prefetched ^= table?.prefetch(together, count) ?? 0;
   }
 }
 

@@ -203,7 +203,7 @@ export class Lifecycle {
     return {
       dispatcher,
       client: (publicKey) => ports.findClient(publicKey),
-      cleanWhenIdle: () => store.tend(),
+      cleanWhenIdle: () => store.cleanWhenIdle(),
       get busy() {
         return persistence.busy || sweeper.busy;
       },

@@ -127,10 +127,10 @@ export class Persistence {
           const state = await this.#read(stored, running);
           try {
             this.#gate?.check("restore");
-            this.#store.replaceBy(state);
-          } catch (error) {
-            state.close();
-            throw error;
+            this.#store.swap(state);
+          } finally {
+            // Of what was replaced, or could not be used.
+            await state.close();
           }
         }),
     );
@@ -178,7 +178,7 @@ export class Persistence {
     try {
       return await decodeState(plain(counted), store, running);
     } catch (error) {
-      store.close();
+      await store.close();
       throw error;
     }
   }

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { gzipSync } from "node:zlib";
 import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from "../mod.ts";
-import { Heap, SEGMENT } from "../engine/memory/heap.ts";
+import { SEGMENT } from "../engine/memory/block.ts";
+import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
 import { Directory } from "../state/directory.ts";
@@ -255,7 +256,7 @@ Deno.test("what is set while the state is saved is in the next one", async () =>
   await autoSave.close();
   const { state } = (await persistence.load(persistence.file("state")))!;
   const table = state.tables.get(keyOf(new Uint8Array(text("t"))))!;
-  const { bytes, keyTo } = state.entry.look(table.find(keyOf(new Uint8Array([1]))));
+  const { bytes, keyTo } = state.entry.read(table.find(keyOf(new Uint8Array([1]))));
   assert.equal(bytes[keyTo], 2);
 });
 

@@ -12,7 +12,7 @@ import { Context, type Frames, type Socket } from "../transport/zeromq/socket.ts
 
 /** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
 const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command
-  .split(" ").filter((word: string) => word.startsWith("--")) as string[];
+  .split(" ").filter((word: string) => /^--(allow|no-prompt)/.test(word)) as string[];
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const ROOT = new URL("..", import.meta.url);
 

@@ -138,7 +138,7 @@ export async function libzmq(): Promise<Libzmq> {
 
 /** Where the binary is. Whoever opens it reaches the system's own C functions too, on Linux and macOS alike. */
 export async function binaryPath(): Promise<string> {
-  await import("zeromq");
+  await import("npm:zeromq@6.8.0");
   const addon = Object.keys(createRequire(import.meta.url).cache)
     .find((path) => path.endsWith(".node") && path.includes("zeromq"));
   if (!addon) throw new Error("Cannot load libzmq: npm:zeromq has no binary for this platform");

@@ -3,11 +3,17 @@
 import assert from "node:assert/strict";
 import { MemStoreClient, S3MemStore } from "@memstore/memstore";
 import { parseS3, S3Object } from "../state/s3.ts";
-import { TempDir } from "./host.ts";
+import { Host, TempDir } from "./host.ts";
 import { CREDENTIALS, type Cut, CuttingProxy, S3Server } from "./s3_server.ts";
 
-const ROOT = new URL("..", import.meta.url).pathname;
 const MIB = 1 << 20;
+/** What a transfer may take beside the data: parts in flight, the SDK, and garbage that V8 has not collected yet. */
+const STORE_BYTES = 64 * MIB;
+const RESTORE_BYTES = 128 * MIB;
+const S3_ENVIRONMENT = {
+  AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
+};
 
 /** So many pieces of one MiB, all in the same buffer. */
 function* pieces(count: number, byte = 0): Generator<Uint8Array> {
@@ -199,16 +205,36 @@ Deno.test("an S3MemStore keeps its state in S3; s3store and s3restore reach any 
   assert.equal(await client.get("t", "k"), 1);
 });
 
-Deno.test("the AWS SDK is not loaded by a program that does not use S3", async () => {
-  const info = await new Deno.Command(Deno.execPath(), {
-    args: ["info", "--json", `--config=${ROOT}deno.json`, `${ROOT}cli.ts`],
-    stdout: "piped",
-  }).output();
-  const { modules } = JSON.parse(new TextDecoder().decode(info.stdout)) as {
-    modules: { dependencies?: { specifier: string; isDynamic?: boolean; code?: unknown }[] }[];
+Deno.test("to store to S3 and to restore from it take little memory beside the data", async () => {
+  await using server = new S3Server();
+  const SIZE = 200e6;
+  const value = crypto.getRandomValues(new Uint8Array(50_000));
+  /** How much the memory of a host grows beyond what it has, meanwhile. */
+  const growth = async (client: MemStoreClient, work: Promise<unknown>) => {
+    const { memory } = await client.stats();
+    let done = false, most = 0;
+    const working = work.finally(() => done = true);
+    while (!done) most = Math.max(most, (await client.stats()).memory - memory);
+    await working;
+    return most;
   };
-  const sdk = modules.flatMap(({ dependencies = [] }) => dependencies)
-    .filter(({ specifier, code }) => specifier.startsWith("@aws-sdk/") && code);
-  assert.ok(sdk.length > 0);
-  for (const { specifier, isDynamic } of sdk) assert.ok(isDynamic, `${specifier} is imported at once`);
+  const flags = ["--s3-endpoint", server.endpoint];
+  const start = () => Host.startWith({ flags, task: "compile", env: S3_ENVIRONMENT });
+  {
+    await using host = await start();
+    await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+    // (The SDK itself takes memory, once.)
+    await client.s3store("states", "first");
+    for (let i = 0; i < SIZE / value.length; i += 100) {
+      await Promise.all(Array.from({ length: 100 }, (_, j) => client.set("t", i + j, value)));
+    }
+    const most = await growth(client, client.s3store("states", "state"));
+    assert.ok(most < STORE_BYTES, `storing 200 MB took ${most >> 20} MiB`);
+  }
+  await using host = await start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  const most = await growth(client, client.s3restore("states", "state"));
+  assert.ok(most > 150e6, "nothing was measured");
+  assert.ok(most < SIZE + RESTORE_BYTES, `restoring 200 MB took ${(most - SIZE) >> 20} MiB beside the data`);
+  assert.deepEqual(await client.get("t", 3999), value);
 });

@@ -51,7 +51,7 @@ const BELOW: Record<string, string[]> = {
   "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
   "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/"],
   "client/": ["commands/", "transport/", "msgpack/"],
-  "client.ts": ["client/", "commands/", "auth/", "transport/"],
+  "client.ts": ["client/", "commands/", "auth/", "transport/", "system/"],
   "server.ts": ["host/", "state/", "engine/", "commands/", "auth/", "transport/", "system/", "deno.json"],
   "s3.ts": ["server.ts", "state/"],
   "mod.ts": [
@@ -64,8 +64,9 @@ const BELOW: Record<string, string[]> = {
     "auth/",
     "transport/",
     "msgpack/",
+    "system/",
   ],
-  "preload.ts": ["transport/"],
+  "preload.ts": ["transport/", "system/"],
   "settings/": ["auth/", "transport/"],
   "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
   "cli.ts": [

@@ -9,6 +9,7 @@
  * @module
  */
 
+import "./system/deno.ts";
 import { type RawCommand, runBatch } from "./client/batch.ts";
 import { Lock, type LockOptions } from "./client/lock.ts";
 import { type CallOptions, CommandMethods } from "./client/methods.ts";

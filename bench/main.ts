@@ -11,8 +11,6 @@
 
 import { parseArgs } from "node:util";
 import os from "node:os";
-import process from "node:process";
-import progress from "cli-progress";
 import manifest from "../deno.json" with { type: "json" };
 import type { Measure, Sample, Size } from "./measure.ts";
 import { measures } from "./measures.ts";
@@ -31,28 +29,23 @@ const { values: options } = parseArgs({
   },
 });
 
+/** Shows on a terminal what is measured, in the place of what was shown before. */
+function show(text: string): void {
+  if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${text}`));
+}
+
 /** Measures ours and its peers in turn. */
 async function measureAll(measure: Measure, rounds: number, seconds: number): Promise<Sample[][]> {
   const samples: Sample[][] = measure.contestants.map(() => []);
-  const bar = new progress.SingleBar({
-    stream: process.stderr,
-    format: "{bar} {value}/{total} {name}",
-    barsize: 20,
-    clearOnComplete: true,
-    hideCursor: true,
-  });
   const times = Math.min(rounds, measure.rounds ?? rounds);
-  bar.start(times * samples.length, 0, { name: measure.name });
-  try {
-    for (let round = 0; round < times; round++) {
-      for (const [i, { once }] of measure.contestants.entries()) {
-        samples[i].push(await once(seconds));
-        bar.increment();
-      }
+  let done = 0;
+  for (let round = 0; round < times; round++) {
+    for (const [i, { once }] of measure.contestants.entries()) {
+      show(`${done++}/${times * samples.length} ${measure.name}`);
+      samples[i].push(await once(seconds));
     }
-  } finally {
-    bar.stop();
   }
+  show("");
   return samples;
 }
 

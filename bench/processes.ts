@@ -65,7 +65,15 @@ export async function run(command: string, args: string[], cwd = "."): Promise<s
 
 /** The arguments that make Deno run a file of ours. */
 export function deno(file: string, ...args: string[]): string[] {
-  return ["run", "--quiet", "--allow-all", `--config=${ROOT}deno.json`, `${ROOT}${file}`, ...args];
+  return [
+    "run",
+    "--quiet",
+    "--allow-all",
+    `--config=${ROOT}deno.json`,
+    `--lock=${ROOT}tests/deno.lock`,
+    `${ROOT}${file}`,
+    ...args,
+  ];
 }
 
 /** A memstore host, which may serve other endpoints beside its path. */

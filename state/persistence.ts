@@ -176,7 +176,7 @@ export class Persistence {
     );
     const store = this.#store.sibling();
     try {
-      return await decodeState(plain(counted), store, running);
+      return await decodeState(freed(plain(counted)), store, running);
     } catch (error) {
       await store.close();
       throw error;
@@ -216,6 +216,19 @@ export class Persistence {
     } finally {
       this.#running.delete(running);
     }
+  }
+}
+
+/**
+ * Pieces whose memory is freed once they were read: they are large, and V8 would collect a hundred megabytes of them
+ * before it thinks it worthwhile.
+ */
+async function* freed(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    yield piece;
+    const { buffer } = piece;
+    // (A piece of a larger buffer may have neighbours in use.)
+    if (buffer instanceof ArrayBuffer && piece.byteLength === buffer.byteLength) buffer.transfer(0);
   }
 }
 

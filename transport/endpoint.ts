@@ -16,6 +16,7 @@
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { withPermission } from "../system/permission.ts";
 
 /** What `sockaddr_un.sun_path` holds without its closing zero: 107 bytes on Linux, 103 on macOS. */
 const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
@@ -53,7 +54,7 @@ export function address(endpoint: string): string {
     ? endpoint
     : endpoint.includes("/")
     ? `ipc://${endpoint}`
-    : `ipc://${join(runtimeDirectory(), `${endpoint}.sock`)}`;
+    : `ipc://${join(withPermission("use the runtime directory", runtimeDirectory), `${endpoint}.sock`)}`;
   const path = socketPath(result);
   if (path !== undefined && new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
     refuse(`the path is longer than ${MAX_PATH_BYTES} bytes`);

@@ -92,7 +92,7 @@ class Sandbox implements AsyncDisposable {
   readonly #running: Deno.ChildProcess[] = [];
   /** Variables of everything that runs. */
   readonly env: Record<string, string> = {
-    XDG_RUNTIME_DIR: this.path,
+    XDG_RUNTIME_DIR: `${this.path}/run`,
     NO_COLOR: "1",
     DENO_INSTALL_ROOT: `${this.path}/installed`,
     PATH: `${this.path}/installed/bin:${this.path}/bin:${Deno.env.get("PATH")}`,
@@ -100,6 +100,7 @@ class Sandbox implements AsyncDisposable {
 
   constructor() {
     Deno.mkdirSync(`${this.path}/bin`);
+    Deno.mkdirSync(this.env.XDG_RUNTIME_DIR, { mode: 0o700 });
     const flags = EXECUTABLE.map((word) => `'${word}'`).join(" ");
     this.#write("memstore", `exec '${DENO}' run --quiet ${flags} '${ROOT}cli.ts' "$@"`);
     this.#write("deno", DENO_SHIM);

@@ -301,7 +301,7 @@ Deno.test("the README's Node program prints what it says", async () => {
   );
   await Deno.writeTextFile(`${sandbox.path}/package.json`, JSON.stringify({ type: "module", dependencies }));
   await Deno.writeTextFile(`${sandbox.path}/block.js`, block.code);
-  await sandbox.run(`deno install --quiet --node-modules-dir=auto --config package.json`);
+  await sandbox.run(`deno install --quiet --node-modules-dir=auto`);
   assertPrinted(block, await sandbox.run("node block.js"));
 });
 

@@ -1,11 +1,11 @@
 /**
  * The command line: `memstore serve` runs a host, and every command of a host is a command here.
  *
- * The commands, their arguments and their help come from {@link ./commands/list.ts | the command table};
- * commander parses the line and prints the help. Modules are imported when a command needs them: `memstore get`
- * loads no host and no prompt.
+ * The commands, their arguments and their help come from {@link ./commands/list.ts | the list of commands}; commander
+ * parses the command line and prints the help. Modules are imported when a command needs them: `memstore get` loads no
+ * host and no prompt.
  *
- * Exit codes: 0 success; 1 failure; 2 a line that cannot be understood.
+ * Exit codes: 0 success; 1 the command failed; 2 the command line has an error.
  *
  * @module
  */
@@ -47,14 +47,14 @@ Every option can also be set in the settings file or by an environment variable;
 can be set only there. "memstore config init" explains all of them. A flag overrides the
 file, and the file overrides the environment.
 
-Exit codes: 0 the host was stopped; 1 it failed; 2 the line cannot be understood.`;
+Exit codes: 0 the host was stopped; 1 it failed; 2 the command line has an error.`;
 
 const CONFIG_HELP = `The settings file. (default: $${CONFIG_ENV})`;
 const ENDPOINT_DEFAULT = `default: $MEMSTORE_ENDPOINT, or ${DEFAULT_ENDPOINT}`;
 
-/** A line that cannot be understood. */
+/** An error in the command line. */
 class UsageError extends Error {
-  /** How the command is written. */
+  /** The syntax of the command. */
   readonly usage: string;
 
   constructor(text: string, command: Command) {
@@ -78,9 +78,9 @@ async function main(args: string[]): Promise<number> {
 }
 
 function exitCode(error: unknown): number {
-  // `memstore … | head`: the reader has read enough.
+  // (As in `memstore … | head`.)
   if (error instanceof Deno.errors.BrokenPipe) return 0;
-  // Help or the version was printed. Where it was not asked for, that is an error.
+  // Help or the version was printed. If nobody asked for it, the command line has an error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof SettingsError) error.problems.forEach(complain);
   else complain(error);
@@ -131,7 +131,7 @@ function makeProgram(): Command {
   return withUsageErrors(program);
 }
 
-/** The value of an option or an argument. One that cannot be used is a usage error. */
+/** Parses an option or an argument. If that fails, it is a usage error. */
 function parseOption<Value>(text: string, command: Command, parse: (text: string) => Value): Value {
   try {
     return parse(text);
@@ -152,7 +152,7 @@ function parseDuration(text: string): number {
   }
 }
 
-/** Checks an endpoint, and leaves it as it was written. */
+/** Checks an endpoint, and returns it unchanged. */
 function checkEndpoint(text: string): string {
   address(text);
   return text;
@@ -162,7 +162,7 @@ function helpWidth(): number {
   return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : HELP_WIDTH;
 }
 
-/** Turns commander's errors into ours. That help or the version was printed is no error. */
+/** Turns commander's errors into usage errors. (It also throws after it has printed help or the version.) */
 function withUsageErrors(command: Command): Command {
   return command.exitOverride((error) => {
     if (["commander.help", "commander.helpDisplayed", "commander.version"].includes(error.code)) throw error;
@@ -178,7 +178,7 @@ function unknownCommand(program: Command): string {
   const [name] = program.args;
   const near = nearest(name, program.commands.map((each) => each.name()));
   const meant = near === undefined ? "" : `, did you mean ${near}?`;
-  const send = "A command that the host adds itself is sent with: memstore send";
+  const send = "A custom command of the host is sent with: memstore send";
   return `there is no command of this name: received ${name}${meant} (${send} '["${name}"]')`;
 }
 
@@ -227,7 +227,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       const { writeKeys } = await import("./auth/curve.ts");
       print((await writeKeys(file)).publicKey);
     });
-  const raw = add("send", "Sends a command as JSON: one that the host adds itself, for example.")
+  const raw = add("send", "Sends a command as JSON, for example a custom command of the host.")
     .argument("<command>", `A JSON array: '["get","users","alice"]'`)
     .action((text: string) => run(parseRawCommand(text, raw), program));
   add("endpoint", "Prints the ZeroMQ address of an endpoint.")
@@ -249,7 +249,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     });
 }
 
-/** A command of the command table. */
+/** Adds a command of the list of commands. */
 function addStoreCommand(program: Command, { name, args, help }: StoreCommand): void {
   const command = withUsageErrors(
     program.command(name).description(help).helpGroup(group(name, args[0]?.name)),
@@ -281,14 +281,14 @@ function parseRawCommand(text: string, command: Command): RawCommand {
   try {
     value = parseOption(text, command, parseJson);
   } catch (error) {
-    // (What is not JSON is not a raw command either.)
+    // (The error below says it.)
     if (!(error instanceof SyntaxError)) throw error;
   }
   if (isRawCommand(value)) return value;
   throw new UsageError(`Cannot send: a JSON array ["name", …] is needed: received ${text}`, command);
 }
 
-/** The options that were given, and the settings for those that were not. */
+/** The options of the command line, completed with the settings. */
 async function remoteOptions(program: Command): Promise<RemoteOptions> {
   const given = program.opts<RemoteOptions>();
   const { endpoint, key, serverKey } = await readClientSettings(given.config);
@@ -313,7 +313,7 @@ async function serve({ settings, warnings }: Read): Promise<void> {
   let stopping = false;
   const stop = () => {
     if (stopping) {
-      // Whoever says so twice does not want to wait.
+      // (A second signal means: do not wait.)
       const lost = store.state?.changed
         ? "what was changed since the state was stored is lost"
         : "no data is lost";
@@ -321,7 +321,7 @@ async function serve({ settings, warnings }: Read): Promise<void> {
       Deno.exit(1);
     }
     stopping = true;
-    // Why it does not stop, if it does not, is in the log.
+    // (If it cannot stop, the log says why.)
     store.stop().catch(() => stopping = false);
   };
   Deno.addSignalListener("SIGINT", stop);

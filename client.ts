@@ -1,10 +1,10 @@
 /**
  * The client: commands as methods, over one connection to a host.
  *
- * A call's way: {@link ./client/methods.ts | method} → {@link ./client/multiplexer.ts | multiplexer} →
+ * The path of a call: {@link ./client/methods.ts | method} → {@link ./client/multiplexer.ts | multiplexer} →
  * {@link ./client/queue.ts | queue} → {@link ./client/session.ts | session} →
- * {@link ./transport/transport.ts | transport}, and its reply's way back through
- * {@link ./client/in_flight.ts | what is in flight}.
+ * {@link ./transport/transport.ts | transport}. Its reply comes back through
+ * {@link ./client/in_flight.ts | the requests in flight}.
  *
  * @module
  */
@@ -23,39 +23,39 @@ import { address } from "./transport/endpoint.ts";
 import { LIMITS } from "./transport/limits.ts";
 
 const DEFAULT_TIMEOUT_MS = 5000;
-/** A host that is restarted is back within a second or two; who waits longer than that waits for no host. */
+/** A host that restarts is back within a second or two. */
 const DEFAULT_CONNECT_TIMEOUT_MS = 2000;
 
 /** Options of a {@linkcode MemStoreClient}. */
 export interface ClientOptions {
   /**
-   * How long a call waits for its reply if it does not say otherwise, in milliseconds.
+   * How long a call waits for its reply, in milliseconds, unless it has a timeout of its own.
    * @default {5000}
    */
   timeout?: number;
   /**
-   * How long a call waits for a host to be there, in milliseconds: then it fails with `UNAVAILABLE`, and was not sent.
-   * With 0 it fails as soon as an attempt to connect finds no host. A host that is restarted is back well within the
-   * default. (For a host that is there and busy a call waits as long as its `timeout` says.)
+   * How long a call waits for a connection, in milliseconds. After that it fails with `UNAVAILABLE`, and has not been
+   * sent. With 0 it fails as soon as an attempt to connect finds no host. The default leaves time for a host to
+   * restart. (If a host is connected but busy, the call waits for its `timeout`.)
    * @default {2000}
    */
   connectTimeout?: number;
   /**
-   * Bytes that a message may have, if the host takes as many: it tells how many when the client connects.
+   * The largest message that the client sends, in bytes. If the host's limit is lower, that applies.
    * @default {67108864}
    */
   maxMessage?: number;
-  /** The file of the client's secret key, see `memstore keygen`: for a host that is served with keys. */
+  /** The file of the client's secret key, for a host that uses keys. `memstore keygen` makes one. */
   key?: string;
-  /** The host's public key, or its file: we talk to the host that has the secret one, and to no other. */
+  /** The host's public key, or the file that holds it. The client connects to no host with another key. */
   serverKey?: string;
 }
 
 /**
- * A connection to a host, made at the first call and again whenever the host is back.
+ * A client of a host. It connects at its first call, and again after the connection was lost.
  *
- * The host runs the calls of a client in the order in which they were made, each on its own: one that fails does not
- * touch the others. (`store`, `restore` and commands of the host's own may take their time; later calls overtake them.)
+ * The host runs the calls of a client in the order in which they were made. A call that fails does not affect others.
+ * (While a `store`, a `restore` or a custom command of the host runs, later calls may overtake it.)
  *
  * @example
  * ```ts
@@ -83,7 +83,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * Makes a client, which connects at its first call.
    *
    * @param endpoint The host's name, path or ZeroMQ address.
-   * @throws {TypeError} if it cannot be an endpoint.
+   * @throws {TypeError} if the endpoint is malformed.
    */
   constructor(endpoint = "memstore", options: ClientOptions = {}) {
     super();
@@ -96,7 +96,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
       throw new RangeError(`Cannot make a client: ${why}: received ${connectTimeout}`);
     }
     if ((key === undefined) !== (serverKey === undefined)) {
-      throw new TypeError("Cannot use keys: key and serverKey are needed, or none of the two");
+      throw new TypeError("Cannot use keys: key and serverKey must be given together");
     }
     const keys = key !== undefined && serverKey !== undefined
       ? async () => ({ ...await readKeys(key), serverKey: await readPublicKey(serverKey) })
@@ -106,10 +106,10 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /**
-   * Runs several commands as a transaction: all of them or, if one fails, none, and nothing else runs on the host
-   * between them.
+   * Runs several commands as a transaction. Nothing else runs on the host between them. If one fails, the changes of
+   * all are rolled back.
    *
-   * `store`, `restore`, `done` and commands of the host's own that take their time cannot be part of it.
+   * A batch cannot hold `store`, `restore`, `s3store`, `s3restore`, `done`, or asynchronous custom commands.
    *
    * @example
    * ```ts
@@ -134,7 +134,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * @param commands The raw commands, or a function that calls the batch's methods and returns their
    * promises.
    * @returns The replies, in the order of the commands. Rejects with the error of the command that failed.
-   * @throws {TypeError} at once, within the function of another batch.
+   * @throws {TypeError} at once, if it is called in the function of another batch.
    */
   batch(commands: readonly RawCommand[], options?: CallOptions): Promise<unknown[]>;
   /** The same, with the methods of the client and their types. */
@@ -158,9 +158,9 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /**
-   * Sets a key to what a function makes of its value. The function is called again whenever another client has changed
-   * the value meanwhile, so no change is lost. It may be called with `undefined` (there is no entry), and may return it
-   * (then the entry is deleted). The entry does not expire any more.
+   * Replaces the value of a key by what a function returns for it. If another client changes the value meanwhile, the
+   * function is called again with the new value, so no change is lost. `undefined` stands for a key that does not
+   * exist: the function may receive it, and may return it to delete the key. An expiry of the key is removed.
    *
    * @example
    * ```ts
@@ -176,8 +176,8 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * console.assert((await client.get<string[]>("carts", "alice"))?.length === 2);
    * ```
    *
-   * @param options Their `timeout` is for all attempts together.
-   * @returns The value that the key has now.
+   * @param options The `timeout` applies to all attempts together.
+   * @returns The new value.
    */
   async update<Value = unknown>(
     table: unknown,
@@ -189,12 +189,12 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /**
-   * Acquires a lock that processes share. It is renewed while it is held; if its owner is killed, it is free after the
+   * Acquires a lock that processes share. It is renewed while it is held. If its owner is killed, it is free after the
    * `ttl`.
    *
-   * A process can be stopped longer than the `ttl`, and then works under a lock that is not its own any more until it
-   * sees that `lost` is aborted: give {@linkcode Lock.fence} along where that must not matter. A host that restarts
-   * knows its locks and their numbers if it keeps its state.
+   * A process that is suspended for longer than the `ttl` loses the lock, and does not notice until it runs again and
+   * `lost` is aborted. Where that could do harm, send {@linkcode Lock.fence} with each write. A host that restarts
+   * remembers locks and fencing numbers only if it keeps its state.
    *
    * @example
    * ```ts
@@ -213,14 +213,14 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    * console.assert(next.fence === 2);
    * ```
    *
-   * @returns The lock. Rejects with a {@linkcode MemStoreError} `TIMEOUT` if another owner holds it for too long.
+   * @returns The lock. Rejects with a {@linkcode MemStoreError} `TIMEOUT` if it is not free in time.
    */
   async lock(name: unknown, options: LockOptions = {}): Promise<Lock> {
     return await Lock.acquire(this, name, { ...options, wait: options.wait ?? this.#timeout });
   }
 
   /**
-   * One table as an asynchronous `Map`. The options are those of each of its calls.
+   * Returns a table as an asynchronous `Map`. The options apply to each of its calls.
    *
    * @example
    * ```ts
@@ -241,7 +241,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 
   /**
-   * One named set as an asynchronous `Set`. The options are those of each of its calls.
+   * Returns a named set as an asynchronous `Set`. The options apply to each of its calls.
    *
    * @example
    * ```ts
@@ -261,7 +261,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
     return new RemoteSet(this, name, options);
   }
 
-  /** Closes the connection. Calls that have no reply reject. */
+  /** Closes the connection. Pending calls reject with `CLOSED`. */
   close(): Promise<void> {
     return this.#multiplexer.close();
   }
@@ -288,7 +288,7 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
   }
 }
 
-/** The commands that every host does at once. */
+/** The commands that do not take long. */
 const QUICK: ReadonlySet<string> = new Set(commands.filter(({ slow }) => !slow).map(({ name }) => name));
 
 function checkTimeout(timeout: number): number {

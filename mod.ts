@@ -1,8 +1,8 @@
 /**
- * A map and sets in memory that many processes share.
+ * Tables and sets in memory that many processes share.
  *
- * One process holds the data ({@linkcode MemStore}, or the `memstore` executable); any other reads and
- * changes it ({@linkcode MemStoreClient}).
+ * One process, the host, holds the data: a {@linkcode MemStore}, or the executable `memstore`. Any other process reads
+ * and changes it with a {@linkcode MemStoreClient}.
  *
  * @example
  * ```ts

@@ -1,9 +1,9 @@
 /**
  * Loads libzmq at once, and not when the first host or client connects.
  *
- * The library stays loaded until the process ends, which `deno test --sanitize-resources` reports as a leak of the test
- * that happened to connect first. Imported at the top of a test file, it is loaded before any test begins. Nothing else
- * of a host or client that was disposed is left behind.
+ * The library stays loaded until the process ends. `deno test --sanitize-resources` reports that as a leak of the first
+ * test that connects. If a test file imports this module, the library is loaded before any test begins. A host or client
+ * that was disposed leaves nothing else behind.
  *
  * ```ts ignore
  * import "@memstore/memstore/preload";

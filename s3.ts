@@ -9,18 +9,18 @@ import type { S3Options } from "./state/s3.ts";
 
 export type { S3Options };
 
-/** Where in S3 a host keeps its data, and how S3 is reached. */
+/** Options of an {@linkcode S3MemStore}: where its state is, and how S3 is reached. */
 export interface S3MemStoreOptions extends Omit<MemStoreOptions, "state" | "s3">, S3Options {
-  /** The bucket, which must be there. */
+  /** The bucket, which must exist. */
   bucket: string;
   /** The key of the object. */
   key: string;
 }
 
 /**
- * A {@linkcode MemStore} whose state is an object in S3: loaded at the start if it is there, stored at the
- * stop, and every `storeEvery` milliseconds if it was changed. (`s3store` and `s3restore` reach any other
- * object, with the same credentials.)
+ * A {@linkcode MemStore} that keeps its state in an object in S3. It loads the object at the start, if it exists, and
+ * stores it at the stop and, if the data has changed, every `storeEvery` milliseconds. (`s3store` and `s3restore` use
+ * other objects, with the same credentials.)
  *
  * @example
  * ```ts ignore
@@ -29,7 +29,7 @@ export interface S3MemStoreOptions extends Omit<MemStoreOptions, "state" | "s3">
  * await using store = new S3MemStore("memstore", {
  *   bucket: "states",
  *   key: "jobs.msgpack",
- *   endpoint: "http://127.0.0.1:9000", // MinIO, say; left out: Amazon's
+ *   endpoint: "http://127.0.0.1:9000", // for example MinIO; default: Amazon's
  *   storeEvery: 60_000,
  * });
  * await store.start();
@@ -40,7 +40,7 @@ export class S3MemStore extends MemStore {
    * Makes a host, which serves once it is started.
    *
    * @param endpoints A name, a path or a ZeroMQ address, or several.
-   * @param options Where in S3 the state is, how S3 is reached, and how else the host keeps its data.
+   * @param options Where the state is, how S3 is reached, and the options of {@linkcode MemStore}.
    */
   constructor(
     endpoints: string | readonly string[],

@@ -1,5 +1,5 @@
 /**
- * A batch: its methods, its promises, and how it ends.
+ * Batches: the methods that add commands to one, and the promises of their replies.
  *
  * @module
  */
@@ -33,16 +33,16 @@ export async function runBatch(
     signal?.addEventListener("abort", abort);
     return await Promise.all(replies);
   } catch (error) {
-    // Of a function that threw the calls do not leave.
+    // If the function threw, its calls must not be sent.
     multiplexer.giveUp(request.calls, () => error);
-    // What failed tells more than what was not run for it.
+    // The command that failed says more than those that were not run because of it.
     throw request.failure ?? error;
   } finally {
     signal?.removeEventListener("abort", abort);
   }
 }
 
-/** The methods of a batch: its calls travel together. A call that cannot be made throws at once. */
+/** The methods of a batch. A call that cannot be made throws at once. */
 class Batch extends CommandMethods {
   readonly #multiplexer: Multiplexer;
   readonly #request: Request;
@@ -56,7 +56,7 @@ class Batch extends CommandMethods {
     this.#timeout = timeout;
   }
 
-  /** Makes the calls; no others can be made then. */
+  /** Makes the calls. After that, no others can be made. */
   make(
     commands: readonly RawCommand[] | ((batch: CommandMethods) => readonly unknown[]),
   ): readonly unknown[] {
@@ -95,8 +95,8 @@ class Batch extends CommandMethods {
 }
 
 /**
- * The reply to a command of a batch. The batch itself rejects, so this promise, and those that are made of it by
- * `then`, do not end the process if nobody looks at them.
+ * The reply to a command of a batch. The batch itself rejects, so an unhandled rejection of this promise, or of one
+ * that `then` derives from it, must not end the process.
  */
 class BatchReply<Reply> extends Promise<Reply> {
   override then<A = Reply, B = never>(
@@ -109,7 +109,7 @@ class BatchReply<Reply> extends Promise<Reply> {
   }
 }
 
-/** Keeps a promise that rejects, and that nobody looks at, from ending the process. */
+/** Keeps an unhandled rejection of a promise from ending the process. */
 function markHandled(promise: Promise<unknown>): void {
   Promise.prototype.then.call(promise, undefined, () => {});
 }

@@ -15,7 +15,7 @@ export class Deadlines {
   #at = Infinity;
 
   /**
-   * @param expire Is given the time, in that of `performance.now()`, and returns the next deadline, or `Infinity`.
+   * @param expire Receives the time, as of `performance.now()`, and returns the next deadline, or `Infinity`.
    */
   constructor(expire: (now: number) => number) {
     this.#expire = expire;
@@ -35,7 +35,7 @@ export class Deadlines {
     Deno.unrefTimer(this.#timer);
   }
 
-  /** Forgets all deadlines. */
+  /** Removes all deadlines. */
   clear(): void {
     clearTimeout(this.#timer);
     this.#at = Infinity;

@@ -1,6 +1,6 @@
 /**
- * The requests that have left and have no reply yet, counted as the host counts them: one whose calls were all given
- * up stays until its reply is there, since the host has it all the same.
+ * The requests that were sent and have no reply yet, counted as the host counts them: a request whose calls were all
+ * given up counts until its reply arrives.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import type { PendingCall, Request } from "./request.ts";
 import type { HostLimits } from "./session.ts";
 import { MAX_BYTES } from "./queue.ts";
 
-/** Messages of gathered calls that may be in flight. What is called meanwhile gathers for the next. */
+/** How many messages of gathered calls may be in flight. Calls that are made meanwhile gather for the next one. */
 const WINDOW = 16;
 
-/** How many bytes a message of gathered calls has at most, of which this request may hold several. */
+/** The most bytes of the next message that is made of a request of gathered calls. */
 function gatheredBytes({ calls: [first] }: Request): number {
   return Math.max(MAX_BYTES, first.to - first.from);
 }
@@ -24,19 +24,19 @@ export class InFlight {
   #gathered = 0;
   #bytes = 0;
   #number = 0;
-  /** What a reply has, going by the last ones. */
+  /** The expected length of a reply, estimated from the last ones, in bytes. */
   replyBytes = 0;
 
-  /** Whether a request may leave now. */
+  /** Whether a request may be sent now. */
   hasRoomFor(request: Request, limits: HostLimits): boolean {
     if (this.#requests.size === 0) return true;
     if (this.#requests.size >= limits.requests) return false;
-    // A host keeps no more bytes of requests than this for a client that it lets wait.
+    // A host holds no more bytes of requests than this for a client whose requests wait.
     if (request.kind !== "gathered") return this.#bytes + request.length <= limits.message;
     return this.#gathered < WINDOW && this.#bytes + gatheredBytes(request) <= limits.message;
   }
 
-  /** Adds a request that leaves; returns its number. */
+  /** Adds a request that is being sent. Returns its number. */
   add(request: Request, bytes: number): number {
     // (0 is the number of `hello`.)
     do this.#number = (this.#number + 1) >>> 0; while (
@@ -60,7 +60,7 @@ export class InFlight {
     if (request.kind === "gathered") this.#gathered--;
   }
 
-  /** Forgets all requests: the connection by which they left is lost. */
+  /** Removes all requests: their connection is lost. */
   clear(): void {
     this.#requests.clear();
     this.#gathered = this.#bytes = 0;

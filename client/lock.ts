@@ -1,14 +1,14 @@
 /**
- * A lock that processes share: an entry that expires, holds the token of its owner, and is renewed while it is held.
+ * A lock that processes share: an entry that has the token of its owner and expires unless the owner renews it.
  *
  * ```text
- * acquire  batch: incr fences NAME · set_new locks NAME token ttl     1: ours, with this fencing number
+ * acquire  batch: incr fences NAME · set_new locks NAME token ttl     true: we own it
  * renew    batch: del_if locks NAME token · set_new locks NAME token ttl     every third of the ttl
  * release  del_if locks NAME token
  * ```
  *
- * The fencing number comes from the same batch as the entry, so of two owners the later one has the greater number. A
- * renewal touches only an entry that has our token: another owner's expiry stays as it is.
+ * The fencing number comes from the same batch as the entry, so a later owner has a greater number. A renewal changes
+ * the entry only if it has our token.
  *
  * @module
  */
@@ -16,36 +16,37 @@
 import { MemStoreError } from "../transport/message.ts";
 import type { CallOptions, CommandMethods } from "./methods.ts";
 
-/** The table of the locks: the name of each, and the token of its owner. */
+/** The table of the locks: from the name of each to the token of its owner. */
 const LOCKS = "memstore:locks";
-/** The table of the fencing numbers that were given out last. */
+/** The table of the last fencing number of each lock. */
 const FENCES = "memstore:fences";
 
 const DEFAULT_TTL_MS = 10_000;
 /** The shortest ttl: a renewal must have time to arrive. */
 const MIN_TTL_MS = 100;
-/** How often it is tried to acquire a lock that another owner holds, in milliseconds: between half of this and this. */
+/** How long to wait before the next attempt to acquire a lock, in milliseconds: from half of this to all of it. */
 const POLL_MS = 50;
-/** Milliseconds until a renewal that failed is tried again. */
+/** How long to wait before a failed renewal is tried again, in milliseconds. */
 const RETRY_MS = 50;
 
 /** Options of {@linkcode MemStoreClient.lock}. */
 export interface LockOptions {
   /**
-   * Milliseconds after which the lock is free if its owner does not renew it: because it was killed, for example.
+   * How long the lock lasts if its owner does not renew it, in milliseconds. A lock whose owner was killed is free after
+   * this time.
    * @default {10000}
    */
   ttl?: number;
   /**
-   * Milliseconds to wait while another owner holds the lock; 0 tries once.
+   * How long to wait for the lock while another owner holds it, in milliseconds. With 0 it is tried once.
    * @default {"the client's timeout"}
    */
   wait?: number;
-  /** Gives up waiting when it is aborted. */
+  /** Rejects when it is aborted. */
   signal?: AbortSignal;
 }
 
-/** What a lock needs of its client. */
+/** The methods of the client that a lock uses. */
 export interface LockClient extends CommandMethods {
   batch<const Replies extends readonly unknown[]>(
     commands: (batch: CommandMethods) => Replies,
@@ -54,27 +55,26 @@ export interface LockClient extends CommandMethods {
 }
 
 /**
- * A lock that is held. It is renewed until it is released, at the end of an `await using` block or by
- * {@linkcode Lock.release}. Made by {@linkcode MemStoreClient.lock}.
+ * A lock that is held. It is renewed until {@linkcode Lock.release} or the end of its `await using` block. Made by
+ * {@linkcode MemStoreClient.lock}.
  */
 export class Lock implements AsyncDisposable {
   /** The lock's name. */
   readonly name: unknown;
   /**
-   * The fencing number: greater than that of every earlier owner. Where a write reaches something outside of the host,
-   * send it along, and refuse a write whose number is smaller than one that was seen.
+   * The fencing number, greater than that of every earlier owner. Send it with each write that the lock protects; whoever
+   * receives the writes refuses one whose number is smaller than the greatest so far.
    */
   readonly fence: number | bigint;
   /**
-   * Aborts when the lock is not ours any more: it could not be renewed before it expired. Whoever works under the lock
-   * stops then.
+   * Aborts when the lock expired before it could be renewed. Another owner may hold it then, so stop what it protects.
    */
   readonly lost: AbortSignal;
   readonly #lost = new AbortController();
   readonly #client: LockClient;
   readonly #token: string;
   readonly #ttl: number;
-  /** Until when the lock is ours at least, in the time of `performance.now()`. */
+  /** When the lock expires at the earliest, in the time of `performance.now()`. */
   #until: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #released: Promise<boolean> | undefined;
@@ -128,12 +128,12 @@ export class Lock implements AsyncDisposable {
     }
   }
 
-  /** Releases the lock; whether it was ours until now. */
+  /** Releases the lock. Returns whether it was still held. */
   release(): Promise<boolean> {
     return this.#released ??= this.#release();
   }
 
-  /** {@linkcode Lock.release}. Where the host cannot be reached, the lock is free when it has expired. */
+  /** Releases the lock. If the host cannot be reached, the lock expires. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await this.release();
@@ -147,7 +147,7 @@ export class Lock implements AsyncDisposable {
     return this.#client.delIf(LOCKS, this.name, this.#token);
   }
 
-  /** Renews after a while. The timer does not keep the process alive. */
+  /** Schedules the next renewal. The timer does not keep the process alive. */
   #renewIn(milliseconds: number): void {
     const wait = Math.min(milliseconds, Math.max(0, this.#until - performance.now()));
     this.#timer = setTimeout(() => this.#renew(), wait);
@@ -170,7 +170,7 @@ export class Lock implements AsyncDisposable {
         this.#until = start + this.#ttl;
         return this.#renewIn(this.#ttl / 3);
       }
-      // It had expired, and others may have had it meanwhile: an entry that was made just now is not ours to keep.
+      // It had expired, and another owner may have held it meanwhile: delete the entry that was just created.
       if (made) this.release().catch(() => {});
       this.#lose();
     } catch {
@@ -184,10 +184,10 @@ export class Lock implements AsyncDisposable {
   }
 }
 
-/** Codes of calls that did not reach the host, or of which it is not known. */
+/** Codes of calls that did not reach the host, or may not have. */
 const NOT_REACHED = ["TIMEOUT", "UNAVAILABLE", "DISCONNECTED", "CLOSED"];
 
-/** Acquires the lock if it is free: its fencing number, or undefined. */
+/** Acquires the lock if it is free. Returns its fencing number, or undefined. */
 async function tryToAcquire(
   client: LockClient,
   name: unknown,
@@ -205,7 +205,7 @@ async function tryToAcquire(
     );
     return free ? fence : undefined;
   } catch (error) {
-    // The batch may be done all the same.
+    // The host may have run the batch.
     client.delIf(LOCKS, name, token).catch(() => {});
     throw error;
   }

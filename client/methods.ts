@@ -1,6 +1,6 @@
 /**
- * The commands as methods, for the client and its batches. The compiler holds this class to the command
- * table: a command without a method, or one whose arguments or reply differ, does not compile.
+ * The commands as methods, for the client and its batches. The compiler compares this class with the list of commands:
+ * if a method is missing, or its arguments or reply differ, the program does not compile.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export interface CallOptions {
    * @default {5000}
    */
   timeout?: number;
-  /** Gives up waiting when it is aborted; the command may still be done. */
+  /** Rejects the call when it is aborted. The command may still be run. */
   signal?: AbortSignal;
 }
 
@@ -27,22 +27,22 @@ type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
 /** Options of a call of `store`. */
 export interface StoreOptions extends CallOptions {
   /**
-   * Whether to compress the file with gzip, as is done anyway if its name ends with `.gz`.
+   * Compresses the file with gzip. A file whose name ends with `.gz` is always compressed.
    * @default {false}
    */
   compress?: boolean;
 }
 
-/** Options of a call that may make an entry. */
+/** Options of a call that may create an entry. */
 export interface EntryOptions extends CallOptions {
   /**
-   * Seconds after which an entry that this call makes expires; left out: it stays. (`set` makes the entry anew, and
-   * `setNew` and `incr` leave the expiry of one that is there alone.)
+   * The seconds until the entry expires, if this call creates it. Default: it does not expire. (`set` always creates the
+   * entry; `setNew` and `incr` do not change the expiry of an existing one.)
    */
   seconds?: number;
 }
 
-/** What a method promises where its command replies yes or no as 1 or 0, and nil for what is missing. */
+/** What a method resolves to: true or false for a reply of 1 or 0, undefined for nil, otherwise the reply. */
 type Promised<Reply> = [Reply] extends [0 | 1] ? ([0 | 1] extends [Reply] ? boolean : Reply)
   : null extends Reply ? unknown extends Reply ? unknown : Exclude<Reply, null> | undefined
   : Reply;
@@ -50,7 +50,7 @@ type Promised<Reply> = [Reply] extends [0 | 1] ? ([0 | 1] extends [Reply] ? bool
 /** Commands whose optional arguments are options of their methods. */
 type WithOptions = "store" | "set" | "set_new" | "incr";
 
-/** The methods that the command table asks for. */
+/** The methods that the list of commands requires. */
 type Methods = {
   [Name in Exclude<keyof Commands, WithOptions> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
@@ -58,17 +58,17 @@ type Methods = {
 };
 
 /**
- * A typed method for every command. Tables, sets, keys and members may be of any type that MessagePack has,
- * and are compared by value; values come back as they were set.
+ * A typed method for every command. Names of tables and sets, keys and members may be of any type that MessagePack has,
+ * and are compared by value. Values are returned as they were set.
  *
- * Every method rejects with a {@linkcode MemStoreError} if the host refuses the command or does not answer
- * in time, with the signal's reason if that aborts, and with a `TypeError` for what cannot be encoded.
+ * Every method rejects with a {@linkcode MemStoreError} if the host refuses the command or does not reply in time, with
+ * the signal's reason if that aborts, and with a `TypeError` if an argument cannot be encoded.
  */
 export abstract class CommandMethods {
   /**
    * Sends a command by its name.
    *
-   * @param convert Makes of the raw reply what is promised.
+   * @param convert Converts the raw reply to what the method resolves to.
    */
   protected abstract call<Reply>(
     name: string,
@@ -78,7 +78,7 @@ export abstract class CommandMethods {
   ): Promise<Reply>;
 
   /**
-   * Sends a command in its raw form: one of the host's own, for example.
+   * Sends a command by its name, such as a custom command of the host. Resolves to the raw reply.
    *
    * @example
    * ```ts
@@ -98,14 +98,14 @@ export abstract class CommandMethods {
   ): Promise<Reply> {
     const [name, ...args] = command;
     if (typeof name !== "string") {
-      throw new TypeError(`Cannot send a command: it begins with its name: received ${name}`);
+      throw new TypeError(`Cannot send a command: the first item must be its name: received ${name}`);
     }
     return this.call(name, args, options);
   }
 
   /**
-   * The value of a key, or `undefined` if it is not there. A value that was set to `null` reads as
-   * `undefined` too; {@linkcode CommandMethods.exists} tells them apart.
+   * Returns the value of a key, or `undefined` if it does not exist. A value of `null` is also returned as `undefined`;
+   * {@linkcode CommandMethods.exists} tells them apart.
    *
    * @example
    * ```ts
@@ -131,15 +131,15 @@ export abstract class CommandMethods {
     return this.call("set", withSeconds([table, key, value], options), options);
   }
 
-  /** Sets the value of a key if it is not there: whether it was not. */
+  /** Sets the value of a key that does not exist. Returns whether it did so. */
   setNew(table: unknown, key: unknown, value: unknown, options?: EntryOptions): Promise<boolean> {
     return this.call("set_new", withSeconds([table, key, value], options), options, isOne);
   }
 
   /**
-   * Compares and sets: sets the value of a key if the value that it has is the expected one; whether it was. The
-   * expected value is what {@linkcode CommandMethods.get} gave: values are compared as keys are, and `undefined`
-   * expects that the key is not there. The entry does not expire any more.
+   * Compares and sets: sets the value of a key if its current value is the expected one. Returns whether it did so.
+   * Values are compared as keys are, so what {@linkcode CommandMethods.get} returned is always equal. `undefined` expects
+   * that the key does not exist. An expiry of the key is removed.
    */
   cas(
     table: unknown,
@@ -151,15 +151,15 @@ export abstract class CommandMethods {
     return this.call("cas", [table, key, expected ?? null, value], options, isOne);
   }
 
-  /** Deletes a key if its value is the expected one; whether it was. */
+  /** Deletes a key if its value is the expected one. Returns whether it did so. */
   delIf(table: unknown, key: unknown, expected: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("del_if", [table, key, expected ?? null], options, isOne);
   }
 
   /**
-   * Adds to a number, which is 0 if the key is not there: the sum. Integers are exact within 64 bits, and a
-   * sum beyond that is refused; a sum with a float is a float. An entry that expires still does; `seconds` is for one
-   * that this call makes.
+   * Adds to a number and returns the sum. A key that does not exist counts as 0. Integers are exact within 64 bits; a
+   * sum that does not fit is refused. A sum with a float is a float. An existing expiry is kept; `seconds` applies
+   * only if this call creates the entry.
    *
    * @example
    * ```ts
@@ -183,22 +183,22 @@ export abstract class CommandMethods {
     return this.call("incr", withSeconds([table, key, by], options), options);
   }
 
-  /** Deletes a key: its value, or `undefined` if it was not there. */
+  /** Deletes a key and returns its value, or `undefined` if it did not exist. */
   pop<Value = unknown>(table: unknown, key: unknown, options?: CallOptions): Promise<Value | undefined> {
     return this.call("pop", [table, key], options, orUndefined<Value>);
   }
 
-  /** Deletes a key; whether it was there. */
+  /** Deletes a key. Returns whether it existed. */
   del(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("del", [table, key], options, isOne);
   }
 
-  /** Whether a table has a key. */
+  /** Returns whether a table has a key. */
   exists(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("exists", [table, key], options);
   }
 
-  /** The values of several keys, in the keys' order; `undefined` for each that is not there. */
+  /** Returns the values of several keys, in the order of the keys; `undefined` for a key that does not exist. */
   getMany<Value = unknown>(
     table: unknown,
     keys: readonly unknown[],
@@ -207,7 +207,7 @@ export abstract class CommandMethods {
     return this.call("get_many", [table, keys], options, eachOrUndefined<Value>);
   }
 
-  /** Sets the values of several keys, all or none: how many of them are new. */
+  /** Sets the values of several keys, all or none. Returns how many keys are new. */
   setMany(
     table: unknown,
     entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
@@ -217,8 +217,8 @@ export abstract class CommandMethods {
   }
 
   /**
-   * Expires a key after a number of seconds, at once if that is 0 or less; whether the key is there. A value that is
-   * set anew does not expire.
+   * Expires a key after a number of seconds, or at once if that is 0 or less. Returns whether the key exists. Setting the
+   * key again removes the expiry.
    *
    * @example
    * ```ts
@@ -241,36 +241,37 @@ export abstract class CommandMethods {
     return this.call("expire", [table, key, seconds], options, isOne);
   }
 
-  /** Removes the expiry of a key; whether it had one. */
+  /** Removes the expiry of a key. Returns whether it had one. */
   persist(table: unknown, key: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("persist", [table, key], options, isOne);
   }
 
-  /** The seconds until a key expires: `Infinity` if it does not, `undefined` if it is not there. */
+  /** Returns the seconds until a key expires: `Infinity` if never, `undefined` if the key does not exist. */
   ttl(table: unknown, key: unknown, options?: CallOptions): Promise<number | undefined> {
     return this.call("ttl", [table, key], options, orUndefined<number>);
   }
 
-  /** The keys of a table, in no particular order. */
+  /** Returns the keys of a table, in no particular order. */
   keys<Key = unknown>(table: unknown, options?: CallOptions): Promise<Key[]> {
     return this.call("keys", [table], options);
   }
 
-  /** How many entries a table has. */
+  /** Returns the number of entries in a table. */
   size(table: unknown, options?: CallOptions): Promise<number> {
     return this.call("size", [table], options);
   }
 
-  /** A whole table; empty if there is none. Meant for small ones: it is one message. */
+  /** Returns a whole table in one message; an empty `Map` if it does not exist. Use `scan` for a large one. */
   all<Key = unknown, Value = unknown>(table: unknown, options?: CallOptions): Promise<Map<Key, Value>> {
     return this.call("all", [table], options);
   }
 
   /**
-   * Some entries of a table, about `count` of them, and the cursor with which to ask for those that follow.
-   * The first cursor is 0, and 0 is the answer after the last; a cursor is good as long as the host lives.
-   * Whatever changes meanwhile, an entry that is there throughout is seen once. Few entries, or none, do not
-   * mean that no more follow: a reply has a mebibyte or a little more.
+   * Returns a page of about `count` entries and the cursor of the next page. The first cursor is 0; the last page
+   * returns 0. A page may have fewer entries, or none, though others follow: it ends after about 1 MiB.
+   *
+   * An entry that exists during the whole scan is returned exactly once. One that is added or removed meanwhile may or
+   * may not be. A cursor is valid until the host stops.
    */
   scan<Key = unknown, Value = unknown>(
     table: unknown,
@@ -281,12 +282,12 @@ export abstract class CommandMethods {
     return this.call("scan", count === undefined ? [table, cursor] : [table, cursor, count], options);
   }
 
-  /** Drops a table; whether there was one. */
+  /** Drops a table. Returns whether it existed. */
   drop(table: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("drop", [table], options, isOne);
   }
 
-  /** The names of the tables. */
+  /** Returns the names of the tables. */
   tables<Name = unknown>(options?: CallOptions): Promise<Name[]> {
     return this.call("tables", [], options);
   }
@@ -296,27 +297,27 @@ export abstract class CommandMethods {
     return this.call("push", [set, value], options);
   }
 
-  /** Adds several values to a set, all or none: how many of them are new. */
+  /** Adds several values to a set, all or none. Returns how many are new. */
   pushMany(set: unknown, values: readonly unknown[], options?: CallOptions): Promise<number> {
     return this.call("push_many", [set, values], options);
   }
 
-  /** Removes a value from a set; whether it was a member. */
+  /** Removes a value from a set. Returns whether it was a member. */
   pull(set: unknown, value: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("pull", [set, value], options, isOne);
   }
 
-  /** Whether a value is a member of a set. */
+  /** Returns whether a value is a member of a set. */
   inSet(set: unknown, value: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("in_set", [set, value], options);
   }
 
-  /** The members of a set, in no particular order. */
+  /** Returns the members of a set, in no particular order. */
   listSet<Value = unknown>(set: unknown, options?: CallOptions): Promise<Value[]> {
     return this.call("list_set", [set], options);
   }
 
-  /** Some members of a set, and where to go on: as {@linkcode CommandMethods.scan}. */
+  /** Returns a page of members and the cursor of the next page, as {@linkcode CommandMethods.scan} does. */
   scanSet<Value = unknown>(
     set: unknown,
     cursor: number,
@@ -326,22 +327,22 @@ export abstract class CommandMethods {
     return this.call("scan_set", count === undefined ? [set, cursor] : [set, cursor, count], options);
   }
 
-  /** What is in any of several sets. */
+  /** Returns the values that are in any of several sets. */
   union<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
     return this.call("union", [sets], options);
   }
 
-  /** What is in all of several sets. */
+  /** Returns the values that are in all of several sets. */
   inter<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
     return this.call("inter", [sets], options);
   }
 
-  /** What is in the first of several sets and in none of the others. */
+  /** Returns the values that are in the first of several sets and in none of the others. */
   diff<Value = unknown>(sets: readonly unknown[], options?: CallOptions): Promise<Value[]> {
     return this.call("diff", [sets], options);
   }
 
-  /** How many members a set has. */
+  /** Returns the number of members of a set. */
   setSize(set: unknown, options?: CallOptions): Promise<number> {
     return this.call("set_size", [set], options);
   }
@@ -351,70 +352,70 @@ export abstract class CommandMethods {
     return this.call("clear_set", [set], options);
   }
 
-  /** Drops a set; whether there was one. */
+  /** Drops a set. Returns whether it existed. */
   dropSet(set: unknown, options?: CallOptions): Promise<boolean> {
     return this.call("drop_set", [set], options, isOne);
   }
 
-  /** The names of the sets. */
+  /** Returns the names of the sets. */
   sets<Name = unknown>(options?: CallOptions): Promise<Name[]> {
     return this.call("sets", [], options);
   }
 
   /**
-   * Stores the state of this moment to a file of the host, and answers how many seconds it took. Give it
-   * the time that it takes: `{ timeout: 60_000 }`.
+   * Stores a snapshot of the data in a file of the host. Returns the seconds it took. A large state needs a longer
+   * timeout: `{ timeout: 60_000 }`.
    */
   store(path: string, options?: StoreOptions): Promise<["stored", number]> {
     return this.call("store", options?.compress ? [path, true] : [path], options);
   }
 
-  /** Replaces the state by that of a file of the host, and answers how many seconds it took. */
+  /** Replaces the data by that of a file of the host. Returns the seconds it took. */
   restore(path: string, options?: CallOptions): Promise<["restored", number]> {
     return this.call("restore", [path], options);
   }
 
-  /** Stores the state of this moment to an object in S3, as {@linkcode CommandMethods.store} does to a file. */
+  /** Stores a snapshot of the data in an object in S3. Returns the seconds it took. */
   s3store(bucket: string, key: string, options?: CallOptions): Promise<["stored", number]> {
     return this.call("s3store", [bucket, key], options);
   }
 
-  /** Replaces the state by that of an object in S3, and answers how many seconds it took. */
+  /** Replaces the data by that of an object in S3. Returns the seconds it took. */
   s3restore(bucket: string, key: string, options?: CallOptions): Promise<["restored", number]> {
     return this.call("s3restore", [bucket, key], options);
   }
 
-  /** The stores and restores that are under way. */
+  /** Returns the stores and restores that are running. */
   transfers(options?: CallOptions): Promise<Transfer[]> {
     return this.call("transfers", [], options);
   }
 
-  /** What the host is: its version, this client's right, and its limits. */
+  /** Returns the host's version, this client's right, and the host's limits. */
   hello(options?: CallOptions): Promise<Hello> {
     return this.call("hello", [], options);
   }
 
-  /** Answers `"pong"`. */
+  /** Returns `"pong"`. */
   ping(options?: CallOptions): Promise<"pong"> {
     return this.call("ping", [], options);
   }
 
-  /** The megabytes (2²⁰ bytes) of memory that the host uses. */
+  /** Returns the megabytes (2²⁰ bytes) of memory that the host uses. */
   info(options?: CallOptions): Promise<[megabytes: number, unit: "mb"]> {
     return this.call("info", [], options);
   }
 
-  /** Figures of the host: its uptime, tables, entries, memory. */
+  /** Returns figures of the host: uptime, tables, entries, memory. */
   stats(options?: CallOptions): Promise<Stats> {
     return this.call("stats", [], options);
   }
 
-  /** The commands that the host knows. */
+  /** Returns the commands that the host has, with their arguments and help. */
   commands(options?: CallOptions): Promise<CommandInfo[]> {
     return this.call("commands", [], options);
   }
 
-  /** Stops the host. */
+  /** Stops the host. Resolves when its state is stored, if it keeps one; rejects if it cannot be stored. */
   done(options?: CallOptions): Promise<["ok"]> {
     return this.call("done", [], options);
   }
@@ -424,12 +425,12 @@ const isOne = (reply: unknown) => reply === 1;
 const orUndefined = <Value>(reply: unknown) => (reply ?? undefined) as Value | undefined;
 const eachOrUndefined = <Value>(reply: unknown) => (reply as unknown[]).map(orUndefined<Value>);
 
-/** Arguments, and the seconds that follow them where they are given. */
+/** Appends the option `seconds` to arguments, if it is given. */
 function withSeconds(args: unknown[], options: EntryOptions | undefined): unknown[] {
   if (options?.seconds !== undefined) args.push(options.seconds);
   return args;
 }
 
-/** Does not compile unless every command of the table has its method, with its arguments and its reply. */
+/** Does not compile unless every command has a method with its arguments and its reply. */
 type Complete<Class extends Methods> = Class;
 type _Checked = Complete<CommandMethods>;

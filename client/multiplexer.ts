@@ -1,14 +1,14 @@
 /**
- * Sends the calls of a client over one connection, and settles them when their replies are there or their time is up.
+ * Sends the calls of a client over one connection, and settles them when their replies arrive or their time is up.
  *
  * ```text
  * call ─► Queue ─► Request (≤ the host's limits) ─► InFlight (≤ a window) ─► reply, by number ─► settled
  *           └───────── timeout, abort, no host, host lost ───────────┴─────────────────────────► rejected
  * ```
  *
- * Calls gather in the queue. At the end of the tick, when there are many, or when a reply makes room, what has
- * gathered leaves as one message: one call after another costs a message each, a thousand at once cost a few.
- * Nothing is ever sent twice, so the host runs commands in the order in which they were called.
+ * Calls gather in the queue. At the end of the tick, or when there are many, or when a reply makes room, they are sent as
+ * one message: calls that wait for each other take a message each, a thousand at once take a few. Nothing is sent
+ * twice, so the host runs commands in the order in which they were called.
  *
  * @module
  */
@@ -22,17 +22,17 @@ import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
 import type { Connector } from "../transport/transport.ts";
 
-/** This many gathered calls leave before the tick ends: the host begins with them while more are made. */
+/** So many gathered calls are sent before the tick ends: the host begins with them while others are made. */
 const EARLY = 128;
 
-/** What a multiplexer needs to know. */
+/** Options of a multiplexer. */
 export interface MultiplexerOptions {
-  /** For texts: the address of the host. */
+  /** The address of the host, for error texts. */
   endpoint: string;
   connector: Connector;
-  /** Milliseconds after which a call fails if there is no connection. */
+  /** How long a call waits for a connection, in milliseconds. */
   connectTimeout: number;
-  /** Bytes that a message may have. */
+  /** The largest message, in bytes. */
   maxMessage: number;
 }
 
@@ -65,9 +65,9 @@ export class Multiplexer {
   }
 
   /**
-   * Makes a call that leaves when it can.
+   * Makes a call, which is sent as soon as possible.
    *
-   * @param slow Whether it may take long: then it travels alone.
+   * @param slow Whether it may take long. Then it has a message of its own.
    * @throws if the call cannot be made.
    */
   call(
@@ -123,7 +123,7 @@ export class Multiplexer {
     return call;
   }
 
-  /** Queues a request, which leaves at the end of the tick if it can. */
+  /** Queues a request, which is sent at the end of the tick if there is room. */
   push(request: Request): void {
     if (request.kind === "batch" && request.length > this.#maxMessage) {
       throw tooLong("run a batch", request.length, this.#maxMessage);
@@ -135,7 +135,7 @@ export class Multiplexer {
     });
   }
 
-  /** Gives up the pending ones of some calls. */
+  /** Rejects those of some calls that are pending. */
   giveUp(calls: Iterable<PendingCall>, why: (call: PendingCall) => unknown): void {
     for (const call of calls) call.fail(why(call));
     this.#queue.markStale();
@@ -162,13 +162,13 @@ export class Multiplexer {
 
   /** Sends and receives until no call is pending. */
   async #run(): Promise<void> {
-    // However soon it ends, `#running` has been set by then.
+    // (So that `#running` is set before this ends.)
     await undefined;
     const session = this.#session;
     try {
       session.retry();
       while (this.#pending > 0) {
-        // What arrived before the host was lost still counts.
+        // Replies that arrived before the connection was lost are used.
         session.look();
         const { broken } = session;
         this.#receive();
@@ -186,7 +186,7 @@ export class Multiplexer {
     }
   }
 
-  /** Sends what is queued, as far as the host is ready and there is room. */
+  /** Sends what is queued, if the host is ready and as far as there is room. */
   #send(): void {
     const session = this.#session, inFlight = this.#inFlight, queue = this.#queue;
     for (let first; (first = queue.first);) {
@@ -226,22 +226,22 @@ export class Multiplexer {
     this.#session.dropBroken(why);
   }
 
-  /** Makes sure that a call is given up if no connection is made in time. */
+  /** Sets a deadline for the connection that a call needs. */
   #watchConnecting(call: PendingCall): void {
     if (this.#connectTimeout === 0 || this.#session.connected) return;
     const by = this.#connectBy(call);
-    // (Past that it waits for a host that was found: it fails when that is lost again, or at its own deadline.)
+    // (After that, it waits for a host that was found: until that is lost again, or until its own deadline.)
     if (by > performance.now()) this.#deadlines.add(by);
   }
 
-  /** When a call is given up if there is no connection: it has waited for one since it was made, or since one was lost. */
+  /** When a call fails if there is no connection. The time runs from the call, or from when a connection was lost. */
   #connectBy({ deadline, timeout }: PendingCall): number {
     return Math.max(deadline - timeout, this.#session.lostAt) + this.#connectTimeout;
   }
 
-  /** Gives up the calls whose time is up; returns when that of the next is. */
+  /** Rejects the calls whose deadline has passed. Returns the next deadline. */
   #expire(now: number): number {
-    // What has arrived counts, however late this process looks.
+    // A reply that has arrived is used, however late this process reads it.
     this.#receive();
     this.#failUnreachable(now);
     const { reached } = this.#session;
@@ -254,7 +254,7 @@ export class Multiplexer {
     return next;
   }
 
-  /** Gives up the calls that have waited long enough for a host, unless one was found. */
+  /** Rejects the calls that have waited too long for a host, unless one was found. */
   #failUnreachable(now: number): void {
     const { reached, unreachable } = this.#session;
     if (reached || this.#connectTimeout === 0 && !unreachable) return;

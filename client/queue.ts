@@ -1,8 +1,8 @@
 /**
- * The calls that have not left yet: which travel together, and what may leave next.
+ * The calls that have not been sent: which of them share a message, and which message is next.
  *
- * Calls gather in the last request of the queue. What leaves is cut to what the host takes in one message; the rest
- * stays at the head. Requests leave in the order in which they were made.
+ * Calls gather in the last request of the queue. A request that exceeds the host's limits is divided: its first part is
+ * sent, the rest stays at the head of the queue. Requests are sent in the order in which they were made.
  *
  * @module
  */
@@ -12,15 +12,15 @@ import { MemStoreError } from "../transport/message.ts";
 import { type PendingCall, Request, type RequestKind, tooLong } from "./request.ts";
 import type { HostLimits } from "./session.ts";
 
-/** A message takes no more gathered calls than this, so that the host can serve others between two … */
+/** The most gathered calls in a message, so that the host can serve others between two messages, … */
 const MAX_COMMANDS = 1024;
-/** … nor more once it, or its reply as far as can be foreseen, has this many bytes. */
+/** … and the most bytes of such a message, and of its expected reply. */
 export const MAX_BYTES: number = 1 << 20;
 
-/** Requests in the order in which they leave. */
+/** Requests in the order in which they are sent. */
 export class Queue {
   #requests: Request[] = [];
-  /** Whether a call was given up that may still be here. */
+  /** Whether a call in the queue may have been given up. */
   #stale = false;
 
   /** Whether there is nothing to send. */
@@ -28,7 +28,7 @@ export class Queue {
     return this.#requests.length === 0;
   }
 
-  /** The request that a call joins, or a new one that is not in the queue yet. */
+  /** The request that a call joins: the last one, or a new one that is not in the queue yet. */
   requestFor(kind: RequestKind): Request {
     const last = this.#requests.at(-1);
     const joins = kind === "gathered" && last?.kind === "gathered" && !last.encoding &&
@@ -40,23 +40,23 @@ export class Queue {
     this.#requests.push(request);
   }
 
-  /** The request that leaves next. */
+  /** The request that is sent next. */
   get first(): Request | undefined {
     if (this.#stale) this.#dropSettled();
     return this.#requests[0];
   }
 
-  /** Says that a call was given up. */
+  /** Notes that a call was given up. */
   markStale(): void {
     this.#stale = true;
   }
 
   /**
-   * Takes the first request, or as much of it as the host takes in one message. Calls that the host would not take
-   * fail.
+   * Takes the first request, or the first part of it if it is too long for one message. A call that exceeds the host's
+   * limits fails.
    *
-   * @param replyBytes What a reply has, going by the last ones.
-   * @returns Undefined if there is none, or nothing of it is left.
+   * @param replyBytes The expected length of a reply, in bytes.
+   * @returns Undefined if there is none, or if all of its calls failed.
    */
   take(limits: HostLimits, replyBytes: number): Request | undefined {
     const request = this.#requests.shift();
@@ -78,7 +78,7 @@ export class Queue {
     for (const { calls } of this.#requests) for (const call of calls) if (!call.settled) yield call;
   }
 
-  /** Takes out calls that were given up. Of a batch all go: half of it must not leave. */
+  /** Removes calls that were given up. A batch is removed whole: a part of it must not be sent. */
   #dropSettled(): void {
     this.#stale = false;
     for (const request of this.#requests) {
@@ -93,7 +93,7 @@ export class Queue {
   }
 }
 
-/** How many of the calls one message takes: one at least. */
+/** How many of the calls fit into one message: at least one. */
 function fitting(calls: readonly PendingCall[], limits: HostLimits, replyBytes: number): number {
   const maxBytes = Math.min(MAX_BYTES, limits.message);
   const maxCount = Math.min(calls.length, MAX_COMMANDS, limits.commands);
@@ -105,7 +105,7 @@ function fitting(calls: readonly PendingCall[], limits: HostLimits, replyBytes: 
   return maxCount;
 }
 
-/** Fails a call that the host would refuse, with the message in which it is. */
+/** Fails a call that exceeds the host's limits: the host would refuse the whole message. */
 function checkCall(call: PendingCall, request: Request, { message, depth }: HostLimits): void {
   const { name, from, to } = call;
   let error: MemStoreError | undefined;
@@ -118,7 +118,7 @@ function checkCall(call: PendingCall, request: Request, { message, depth }: Host
   call.fail(error);
 }
 
-/** Fails a batch that the host would refuse whole. */
+/** Fails a batch that exceeds the host's limits. */
 function checkBatch(request: Request, { message, commands, batch }: HostLimits): void {
   const { calls, length } = request;
   if (length > message) {

@@ -1,6 +1,6 @@
 /**
- * A call: one command, from the method that was called until its promise is settled. And a request: the calls that
- * travel in one message.
+ * A call is one command, from the method that was called until its promise is settled. A request is the calls that are
+ * sent in one message.
  *
  * @module
  */
@@ -10,12 +10,12 @@ import { encode, Reader } from "../msgpack/codec.ts";
 import { MemStoreError, readReply } from "../transport/message.ts";
 import { LimitError, MAX_REPLY_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 
-/** Makes of a raw reply what the method promises. */
+/** Converts a raw reply to what the method resolves to. */
 export type Convert = (reply: unknown) => unknown;
 
 /** One command whose reply is pending. */
 export class PendingCall {
-  /** Whether the reply has arrived, or the call was given up. */
+  /** Whether the promise is settled: by a reply, or because the call was given up. */
   settled = false;
   /** Runs when it is settled. */
   onSettled: ((call: PendingCall) => void) | undefined;
@@ -62,7 +62,7 @@ export class PendingCall {
  */
 export type RequestKind = "gathered" | "alone" | "batch";
 
-/** Calls that leave in one message. */
+/** Calls that are sent in one message. */
 export class Request {
   readonly kind: RequestKind;
   calls: PendingCall[];
@@ -70,7 +70,7 @@ export class Request {
   readonly bytes: Writer;
   /** Whether the bytes hold the commands of these calls and no others. */
   whole = true;
-  /** The first reply that tells why a call was not done: of a batch, why it was not. */
+  /** The first error that a reply has. For a batch, it is why the batch failed. */
   failure: MemStoreError | undefined;
   /** How many of the calls have been replied to. */
   #replied = 0;
@@ -89,10 +89,10 @@ export class Request {
   }
 
   /**
-   * Appends a command to the bytes, or nothing if it throws.
+   * Appends a command to the bytes. If it throws, nothing is appended.
    *
    * @returns Where it begins.
-   * @throws {TypeError} for what cannot be encoded.
+   * @throws {TypeError} if an argument cannot be encoded.
    */
   encode(name: string, args: readonly unknown[], maxBytes: number): number {
     if (this.#encoding) throw new TypeError(`Cannot ${name}: another call of its batch is being made`);
@@ -115,12 +115,12 @@ export class Request {
     }
   }
 
-  /** How many bytes the message has. */
+  /** The length of the message, in bytes. */
   get length(): number {
     return this.whole ? this.bytes.length : this.calls.reduce((sum, { from, to }) => sum + to - from, 0);
   }
 
-  /** The message's payload; `scratch` is used where calls were taken out. */
+  /** The message's payload. If calls were removed, it is built in `scratch`. */
   payload(scratch: Writer): Uint8Array {
     if (this.whole) return this.bytes.written;
     scratch.reset();
@@ -128,14 +128,14 @@ export class Request {
     return scratch.written;
   }
 
-  /** Takes the calls behind the first `count` off, as another request. */
+  /** Moves the calls after the first `count` to another request. */
   split(count: number): Request {
     const rest = new Request(this.kind, this.calls.splice(count), this.bytes);
     this.whole = rest.whole = false;
     return rest;
   }
 
-  /** Takes out calls that were given up. */
+  /** Removes calls that were given up. */
   dropSettled(): void {
     const pending = this.calls.filter((call) => !call.settled);
     if (pending.length < this.calls.length) this.whole = false;
@@ -147,7 +147,7 @@ export class Request {
   }
 
   /**
-   * Settles the calls whose replies these are.
+   * Settles calls with the replies that a payload has.
    *
    * @returns Whether all calls have been replied to.
    */
@@ -177,7 +177,7 @@ export class Request {
       if (!(reply instanceof MemStoreError)) {
         call.succeed(reply);
       } else if (reply.code === "BAD_REQUEST" && at === 0 && reader.at === payload.length) {
-        // A message that cannot be understood has one reply, whatever it held.
+        // A malformed message has one reply, however many commands it had.
         this.failure = reply;
         this.fail(() => reply);
         return true;
@@ -190,7 +190,7 @@ export class Request {
   }
 }
 
-/** Says that something has more bytes than a message may have. */
+/** Makes the error for something that is longer than a message may be. */
 export function tooLong(what: string, bytes: number | "more", maxBytes: number): MemStoreError {
   const why = `a message may have ${maxBytes} bytes (maxMessage)`;
   return new MemStoreError("TOO_LARGE", `Cannot ${what}: ${why}: received ${bytes}`);

@@ -5,11 +5,10 @@
  * ```text
  *            ┌──────────────── lost, or refused (then after a pause) ───────────────┐
  *            ▼                                                                      │
- *  idle ─► connecting ─► connected: `hello` leaves ─► its reply is there: ready ────┘
+ *  idle ─► connecting ─► connected: `hello` is sent ─► its reply arrives: ready ────┘
  * ```
  *
- * The reply to `hello` tells the limits of the host. No other message leaves before it is there, so that every
- * message keeps to them.
+ * The reply to `hello` has the limits of the host. No other message is sent before it, so every message keeps to them.
  *
  * @module
  */
@@ -19,7 +18,7 @@ import { LIMITS } from "../transport/limits.ts";
 import { header, MemStoreError, readReply, type Reply } from "../transport/message.ts";
 import type { Connector, Transport } from "../transport/transport.ts";
 
-/** What a host takes from a client. */
+/** The limits of a host. */
 export interface HostLimits {
   /** Bytes of a message, and of its reply. */
   message: number;
@@ -33,7 +32,7 @@ export interface HostLimits {
   requests: number;
 }
 
-/** The limits of a host that does not tell them. */
+/** The limits of a host that does not know `hello`. */
 const DEFAULTS: HostLimits = {
   message: LIMITS.message,
   commands: LIMITS.commands,
@@ -46,9 +45,9 @@ const DEFAULTS: HostLimits = {
 const HELLO = 0;
 const HELLO_COMMAND = encoded(["hello"]);
 
-/** A host that refused our key is asked again after this many milliseconds. Each pause doubles the last … */
+/** How long to wait after a host refused the key, in milliseconds. Each further refusal doubles it, … */
 const REFUSED_MS = 50;
-/** … up to this. */
+/** … up to this many milliseconds. */
 const REFUSED_MAX_MS = 1000;
 
 /** A client's session with its host. */
@@ -60,7 +59,7 @@ export class HostSession {
   #limits: HostLimits = DEFAULTS;
   #knowsHello = false;
   #seen = "none";
-  /** The next attempt begins then, in the time of `performance.now()`. */
+  /** When the next attempt may begin, in the time of `performance.now()`. */
   #retryAt = 0;
   #pause = REFUSED_MS;
   /** Ends the pause before the next attempt. */
@@ -69,19 +68,19 @@ export class HostSession {
   lostAt = -Infinity;
 
   /**
-   * @param maxMessage Bytes that a message may have, whatever more the host takes.
+   * @param maxMessage The largest message, in bytes, if the host's limit is not lower.
    */
   constructor(connector: Connector, maxMessage: number) {
     this.#connector = connector;
     this.#maxMessage = maxMessage;
   }
 
-  /** What every message must keep to. */
+  /** The limits of the host. */
   get limits(): HostLimits {
     return this.#limits;
   }
 
-  /** Whether the host can reply in parts: one that knows `hello` can. */
+  /** Whether the host can send the reply to a message in parts. Every host that knows `hello` can. */
   get takesParts(): boolean {
     return this.#knowsHello;
   }
@@ -91,12 +90,12 @@ export class HostSession {
     return this.#greeting === "answered" && this.connected;
   }
 
-  /** Whether a host is connected, though it may not have answered yet. */
+  /** Whether a host is connected. It may not have replied to `hello` yet. */
   get connected(): boolean {
     return this.#transport?.state === "connected";
   }
 
-  /** Whether a host is there, though it may not be connected yet. */
+  /** Whether a host was found. The handshake may not be complete. */
   get reached(): boolean {
     return this.connected || this.#transport?.reached === true;
   }
@@ -106,41 +105,41 @@ export class HostSession {
     return this.#transport?.state === "connecting" && this.#transport.failure === "unreachable";
   }
 
-  /** Why there is no connection any more, or cannot be one; undefined otherwise. */
+  /** Why the connection ended or was refused; undefined if neither. */
   get broken(): "lost" | "refused" | undefined {
     const state = this.#transport?.state;
     if (state === "lost") return "lost";
     return state === "connecting" && this.#transport?.failure === "refused" ? "refused" : undefined;
   }
 
-  /** Notes how the connection stands: whoever calls it acts on that before the next wait. */
+  /** Remembers the state of the connection. The caller acts on it before the next wait. */
   look(): void {
-    this.#seen = this.#standing;
+    this.#seen = this.#state;
   }
 
-  /** Whether the connection stands otherwise than when it was looked at. */
+  /** Whether the state has changed since `look()`. */
   get changed(): boolean {
-    return this.#seen !== this.#standing;
+    return this.#seen !== this.#state;
   }
 
-  get #standing(): string {
+  get #state(): string {
     return this.#transport ? this.#transport.failure ?? this.#transport.state : "none";
   }
 
-  /** Begins to connect, unless there is a connection already or it is too early for another attempt. */
+  /** Begins to connect, unless there is a connection or it is too early for another attempt. */
   async connect(): Promise<void> {
     if (this.#transport || performance.now() < this.#retryAt) return;
     this.#transport = await this.#connector.connect();
   }
 
-  /** Sends `hello` to a host that has just been reached. */
+  /** Sends `hello`, once the host is connected. */
   greet(): void {
     if (this.#greeting !== "none" || !this.connected) return;
     this.#transport!.send(header(HELLO), HELLO_COMMAND);
     this.#greeting = "sent";
   }
 
-  /** Attempts to connect at once, where a transport would wait since its last attempt found no host. */
+  /** Tries to connect at once if the last attempt found no host, where the transport would wait. */
   retry(): void {
     if (this.unreachable) this.#drop();
   }
@@ -198,7 +197,7 @@ export class HostSession {
     this.#greeting = "none";
   }
 
-  /** Reads the reply to `hello`. A host that does not know the command, or a limit, has the usual ones. */
+  /** Reads the reply to `hello`. A limit that it does not have is the default. */
   #learn(payload: Uint8Array): void {
     const reply = readHello(payload);
     this.#knowsHello = reply !== undefined;
@@ -214,7 +213,7 @@ export class HostSession {
   }
 }
 
-/** The limits that a host tells; undefined if it does not know `hello`. */
+/** The limits in a reply to `hello`; undefined if the host does not know the command. */
 function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> | undefined {
   try {
     const reply = readReply("value", new Reader(payload));

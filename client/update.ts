@@ -1,5 +1,6 @@
 /**
- * Read, compute, write back: an update of one entry that loses no change of another client.
+ * Optimistic update of one entry: read the value, compute the new one, compare and set, and start again if another
+ * client was faster.
  *
  * @module
  */
@@ -7,16 +8,16 @@
 import { MemStoreError } from "../transport/message.ts";
 import type { CallOptions, CommandMethods } from "./methods.ts";
 
-/** Computes the new value of a key from the one that it has; `undefined` stands for no entry, on either side. */
+/** Computes the new value of a key from the current one. `undefined` stands for a key that does not exist. */
 export type Update<Value> = (
   value: Value | undefined,
 ) => Value | undefined | Promise<Value | undefined>;
 
 /**
- * Sets a key to what `update` makes of its value, and does so again whenever another client changed it meanwhile.
+ * Replaces the value of a key by what `update` returns for it, and starts again if another client changed it meanwhile.
  *
- * @param timeout Milliseconds that all attempts may take together.
- * @returns The value that the key has now.
+ * @param timeout How long all attempts may take together, in milliseconds.
+ * @returns The new value.
  */
 export async function update<Value>(
   methods: CommandMethods,

@@ -1,6 +1,6 @@
 /**
- * What a command is, as data: its name, arguments, help, and what a client needs to run it. The dispatcher
- * checks calls by it; the client, the command line and the reference in the docs need nothing else.
+ * The description of a command, as data: its name, arguments, help, and the right that it needs. The dispatcher checks
+ * calls against it. The client, the command line and the reference in the docs need nothing else.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Right } from "../auth/clients.ts";
 import type { ReplyShape } from "../transport/message.ts";
 
 /**
- * What an argument must be.
+ * The type of an argument.
  *
  * | type | |
  * |---|---|
@@ -23,22 +23,22 @@ import type { ReplyShape } from "../transport/message.ts";
  */
 export type ArgType = "string" | "bool" | "key" | "keys" | "entries" | "number" | "seconds" | "uint32";
 
-/** Seconds until an entry expires, at most: some thirty thousand years. */
+/** The most seconds until an entry expires: about thirty thousand years. */
 export const MAX_SECONDS = 1e12;
 
 /** An argument of a command. */
 export interface Arg {
   /** Its name, for people. */
   name: string;
-  /** What it must be; left out: any value. */
+  /** Its type; left out: any value. */
   type?: ArgType;
-  /** What its name does not say, for people. */
+  /** What it does, for people, if the name does not say it. */
   help?: string;
-  /** How many items it may have, if it is an array or a map. */
+  /** The most items that it may have, if it is an array or a map. */
   most?: number;
-  /** It may be left out, as may those that follow it. */
+  /** It is optional, as are those that follow it. */
   optional?: true;
-  /** It is for native clients alone. (pymemstore ignored surplus arguments, and so do hosts for its clients.) */
+  /** Only native clients have it. (pymemstore ignored surplus arguments, and so does a host for legacy clients.) */
   native?: true;
 }
 
@@ -48,15 +48,15 @@ export interface Description {
   args: readonly Arg[];
   /** One line, for people. */
   help: string;
-  /** The right that a client must have. */
+  /** The right that a client needs. */
   needs: Right;
-  /** What it replies. */
+  /** The shape of its reply. */
   reply: ReplyShape;
-  /** It may take long: the client does not let other calls wait for it. */
+  /** It may take long: the client sends it in a message of its own, so that other replies do not wait for it. */
   slow: boolean;
   /** Whether a batch may hold it: it can be rolled back, or changes nothing. */
   batch: boolean;
-  /** Its first argument names a table or a set, in which its second is looked up. */
+  /** Its first argument is the name of a table or set, and its second is looked up there. */
   finds?: "tables" | "sets";
 }
 
@@ -66,7 +66,7 @@ export interface Command extends Description {
   name: string;
 }
 
-/** Describes a command. What is left out of the options is: a quick one that replies a value and may be in a batch. */
+/** Describes a command. By default it is quick, replies a value, and may be in a batch. */
 export function describe(
   needs: Right,
   args: readonly Arg[],
@@ -86,13 +86,13 @@ export const number: (name: string) => Arg = of("number");
 export const seconds: (name: string) => Arg = of("seconds");
 export const uint32: (name: string) => Arg = of("uint32");
 
-/** What is on or off: its help says what it does when it is on. */
+/** A switch. Its help says what it does when it is on. */
 export const bool = (name: string, help: string): Arg => ({ name, type: "bool", help });
 
 /** Any value. */
 export const any = (name: string): Arg => ({ name });
 
-/** One that may be left out, as may those that follow it. */
+/** An optional argument. Those that follow it are optional too. */
 export const optional = (arg: Arg): Arg => ({ ...arg, optional: true });
 
 /** A command and its arguments, as people write it. */

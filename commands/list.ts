@@ -1,11 +1,10 @@
 /**
- * The commands: what each takes and replies, and a line of help. This is the one place where they are listed; the
- * dispatcher, the client's methods, the `commands` command, the command line's help and the reference in the docs
- * come from here.
+ * The list of commands: the arguments, the reply and a line of help of each. The dispatcher, the client's methods, the
+ * command `commands`, the command line and the reference in the docs all use this list.
  *
  * To add a command: its types in {@linkcode Commands}, its description in `descriptions`, its handler in
- * `engine/commands/` (or `host/commands.ts`, if it is about the host), and the method that the compiler then asks
- * for in `methods.ts`.
+ * `engine/memory/commands/` (or `host/commands.ts`, if it is about the host), and the method that the compiler then
+ * asks for in `client/methods.ts`.
  *
  * @module
  */
@@ -28,33 +27,33 @@ import {
   uint32,
 } from "./describe.ts";
 
-/** A command as `commands` tells of it. */
+/** A command as the command `commands` returns it. */
 export interface CommandInfo {
   /** Its name. */
   name: string;
   /** The names of its arguments. */
   args: string[];
-  /** How many of them, the last ones, may be left out; not there if none may. */
+  /** How many arguments at the end are optional; missing if none is. */
   optional?: number;
   /** One line that says what it does. */
   help: string;
 }
 
-/** What `hello` tells: the host, and what it allows this client. */
+/** The reply to `hello`: the host, and what it allows this client. */
 export interface Hello {
   /** The version of memstore. */
   version: string;
   /** The version of the protocol. */
   protocol: number;
-  /** What the client may do. */
+  /** The client's right. */
   right: Right;
-  /** What the client has to keep to. */
+  /** The host's limits. */
   limits: {
     /** Bytes of a message, and of the replies to it. */
     message: number;
     /** Commands in a message. */
     commands: number;
-    /** Levels that a command and what is in it may be nested. */
+    /** Levels of nesting in a command. Its own array is one. */
     depth: number;
     /** Messages in flight. */
     requests: number;
@@ -63,7 +62,7 @@ export interface Hello {
   };
 }
 
-/** A store or restore that is under way. */
+/** A store or restore that is running. */
 export interface Transfer {
   /** Which of the two. */
   what: "store" | "restore";
@@ -73,23 +72,23 @@ export interface Transfer {
   entries: number;
   /** Bytes of the state that were written or read. */
   bytes: number;
-  /** From 0 to 1, how far it is. */
+  /** The progress, from 0 to 1. */
   done: number;
   /** Seconds since it began. */
   seconds: number;
 }
 
-/** Where a host keeps its data, and whether what is there is up to date. */
+/** Where a host keeps its state, and whether it is up to date. */
 export interface StateStatus {
   /** The path, or `s3://bucket/key`. */
   path: string;
-  /** When it was stored last, in seconds since 1970; nil for never. */
+  /** When the state was last stored, in seconds since 1970; nil if never. */
   stored: number | null;
   /** Whether the data has changed since. */
   changed: boolean;
 }
 
-/** What `stats` tells. */
+/** The reply to `stats`. */
 export interface Stats {
   /** The version of memstore. */
   version: string;
@@ -99,41 +98,41 @@ export interface Stats {
   uptime: number;
   /** The addresses that it serves. */
   endpoints: string[];
-  /** How many tables there are. */
+  /** The number of tables. */
   tables: number;
-  /** How many entries they have together. */
+  /** The number of entries in all tables. */
   entries: number;
-  /** How many sets there are. */
+  /** The number of sets. */
   sets: number;
-  /** How many members they have together. */
+  /** The number of members in all sets. */
   members: number;
-  /** How many connections there are. */
+  /** The number of connections. */
   clients: number;
-  /** Messages that were answered since the start. */
+  /** The number of messages that have been replied to since the start. */
   messages: number;
-  /** How many entries have an expiry. */
+  /** The number of entries that have an expiry. */
   expiring: number;
-  /** Bytes of memory that the host's process uses. */
+  /** Memory of the host's process, in bytes. */
   memory: number;
-  /** Bytes that tables and sets have taken, … */
+  /** Memory that is allocated for the data, in bytes, … */
   heap: number;
-  /** … and how many of those are in use. */
+  /** … and how much of it is in use. */
   heap_live: number;
-  /** How many they may take, or nil where nobody has set a limit. */
+  /** The limit of the memory for the data (`maxMemory`), in bytes; nil if none is set. */
   max_memory: number | null;
-  /** Where the state is kept, and whether that is up to date; nil if it is not kept. */
+  /** Where the state is kept, and whether it is up to date; nil if it is not kept. */
   state: StateStatus | null;
 }
 
-/** Every command with its arguments and its reply, as JavaScript values. */
+/** The arguments and the reply of every command, as JavaScript values. */
 export interface Commands {
-  /** The value of a key, or nil. */
+  /** Returns the value of a key, or nil. */
   get(table: unknown, key: unknown): unknown;
-  /** Sets the value of a key; with seconds, it expires after them. */
+  /** Sets the value of a key. With `seconds`, it expires after them. */
   set(table: unknown, key: unknown, value: unknown, seconds?: number): 1;
   /** Deletes a key: 1, or 0 if it was not there. */
   del(table: unknown, key: unknown): 0 | 1;
-  /** Whether a table has a key. */
+  /** Returns whether a table has a key. */
   exists(table: unknown, key: unknown): boolean;
   /** Deletes a key if it has the expected value: 1, or 0 if not. */
   del_if(table: unknown, key: unknown, expected: unknown): 0 | 1;
@@ -141,88 +140,88 @@ export interface Commands {
   set_new(table: unknown, key: unknown, value: unknown, seconds?: number): 0 | 1;
   /** Sets the value of a key if it has the expected one: 1, or 0 if not. */
   cas(table: unknown, key: unknown, expected: unknown, value: unknown): 0 | 1;
-  /** Adds to a number; with seconds, an entry that is made for it expires after them. */
+  /** Adds to a number and returns the sum. With `seconds`, an entry that is created expires after them. */
   incr(table: unknown, key: unknown, by?: number | bigint, seconds?: number): number | bigint;
-  /** Deletes a key: its value, or nil. */
+  /** Deletes a key and returns its value, or nil. */
   pop(table: unknown, key: unknown): unknown;
-  /** The values of several keys. */
+  /** Returns the values of several keys. */
   get_many(table: unknown, keys: readonly unknown[]): unknown[];
-  /** Sets the values of several keys: how many of them are new. */
+  /** Sets the values of several keys. Returns how many keys are new. */
   set_many(
     table: unknown,
     entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
   ): number;
   /** Expires a key after a number of seconds: 1, or 0 if it is not there. */
   expire(table: unknown, key: unknown, seconds: number): 0 | 1;
-  /** Keeps a key from expiring: 1, or 0 if it does not expire or is not there. */
+  /** Removes the expiry of a key: 1, or 0 if it had none. */
   persist(table: unknown, key: unknown): 0 | 1;
-  /** The seconds until a key expires: Infinity if it does not, nil if it is not there. */
+  /** Returns the seconds until a key expires: Infinity if never, nil if it does not exist. */
   ttl(table: unknown, key: unknown): number | null;
-  /** The keys of a table. */
+  /** Returns the keys of a table. */
   keys(table: unknown): unknown[];
-  /** How many entries a table has. */
+  /** Returns the number of entries in a table. */
   size(table: unknown): number;
-  /** A table as a map. */
+  /** Returns a table as a map. */
   all(table: unknown): Map<unknown, unknown>;
-  /** Some entries of a table, and where to go on. */
+  /** Returns a page of entries and the cursor of the next, or 0. */
   scan(table: unknown, cursor: number, count?: number): [cursor: number, entries: Map<unknown, unknown>];
   /** Drops a table: 1, or 0 if there was none. */
   drop(table: unknown): 0 | 1;
-  /** The names of the tables. */
+  /** Returns the names of the tables. */
   tables(): unknown[];
   /** Adds a value to a set. */
   push(set: unknown, value: unknown): 1;
-  /** Adds several values to a set: how many of them are new. */
+  /** Adds several values to a set. Returns how many are new. */
   push_many(set: unknown, values: readonly unknown[]): number;
   /** Removes a value from a set: 1, or 0 if it was not a member. */
   pull(set: unknown, value: unknown): 0 | 1;
-  /** Whether a value is a member of a set. */
+  /** Returns whether a value is a member of a set. */
   in_set(set: unknown, value: unknown): boolean;
-  /** The members of a set. */
+  /** Returns the members of a set. */
   list_set(set: unknown): unknown[];
-  /** Some members of a set, and where to go on. */
+  /** Returns a page of members and the cursor of the next, or 0. */
   scan_set(set: unknown, cursor: number, count?: number): [cursor: number, members: unknown[]];
-  /** What is in any of several sets. */
+  /** Returns the values that are in any of several sets. */
   union(sets: readonly unknown[]): unknown[];
-  /** What is in all of several sets. */
+  /** Returns the values that are in all of several sets. */
   inter(sets: readonly unknown[]): unknown[];
-  /** What is in the first of several sets and in none of the others. */
+  /** Returns the values that are in the first of several sets and in none of the others. */
   diff(sets: readonly unknown[]): unknown[];
-  /** How many members a set has. */
+  /** Returns the number of members of a set. */
   set_size(set: unknown): number;
   /** Empties a set. */
   clear_set(set: unknown): 1;
   /** Drops a set: 1, or 0 if there was none. */
   drop_set(set: unknown): 0 | 1;
-  /** The names of the sets. */
+  /** Returns the names of the sets. */
   sets(): unknown[];
-  /** Stores the state to a file, and the seconds it took. */
+  /** Stores the state in a file. Returns the seconds it took. */
   store(path: string, compress?: boolean): ["stored", number];
-  /** Replaces the state by that of a file, and the seconds it took. */
+  /** Replaces the state by that of a file. Returns the seconds it took. */
   restore(path: string): ["restored", number];
-  /** Stores the state to an object in S3, and the seconds it took. */
+  /** Stores the state in an object in S3. Returns the seconds it took. */
   s3store(bucket: string, key: string): ["stored", number];
-  /** Replaces the state by an object in S3, and the seconds it took. */
+  /** Replaces the state by an object in S3. Returns the seconds it took. */
   s3restore(bucket: string, key: string): ["restored", number];
-  /** The stores and restores that are under way. */
+  /** Returns the stores and restores that are running. */
   transfers(): Transfer[];
-  /** What the host is, and what it allows the client. */
+  /** Returns the host's version, the client's right, and the limits. */
   hello(): Hello;
-  /** Answers pong. */
+  /** Returns pong. */
   ping(): "pong";
-  /** The megabytes of memory that the host uses. */
+  /** Returns the megabytes of memory that the host uses. */
   info(): [megabytes: number, unit: "mb"];
-  /** Figures of the host: uptime, tables, entries, memory. */
+  /** Returns figures of the host: uptime, tables, entries, memory. */
   stats(): Stats;
-  /** The commands, with their arguments and this text. */
+  /** Returns the commands, with their arguments and help. */
   commands(): CommandInfo[];
-  /** Stops the host. */
+  /** Stores the state, if it is kept, and stops the host. */
   done(): ["ok"];
 }
 
 const at = [key("table"), key("key")];
 const inSet = [key("set"), key("value")];
-/** (Each is looked up before anything else is done.) */
+/** (Bounded, because all of the sets are looked up in one slice.) */
 const SETS = { ...keys("sets"), most: 2 ** 13 };
 const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
@@ -238,13 +237,13 @@ const descriptions: { [name in keyof Commands]: Description } = {
   set_new: describe(
     "write",
     [...at, any("value"), optional(seconds("seconds"))],
-    "Sets a key that is not there: 1, or 0 if it is.",
+    "Sets a key that does not exist: 1, or 0 if it does.",
     inTable,
   ),
   cas: describe(
     "write",
     [...at, any("expected"), any("value")],
-    "Sets a key if it has the expected value: 1, or 0.",
+    "Sets a key if it has the expected value: 1, or 0 if not.",
     inTable,
   ),
   incr: describe(
@@ -254,11 +253,11 @@ const descriptions: { [name in keyof Commands]: Description } = {
     inTable,
   ),
   pop: describe("write", at, "Deletes a key and returns its value, or nil.", inTable),
-  del: describe("write", at, "Deletes a key: 1, or 0 if it was not there.", inTable),
+  del: describe("write", at, "Deletes a key: 1, or 0 if it does not exist.", inTable),
   del_if: describe(
     "write",
     [...at, any("expected")],
-    "Deletes a key if it has the expected value: 1, or 0.",
+    "Deletes a key if it has the expected value: 1, or 0 if not.",
     inTable,
   ),
   exists: describe("read", at, "Returns whether a table has a key.", inTable),
@@ -270,53 +269,53 @@ const descriptions: { [name in keyof Commands]: Description } = {
   set_many: describe(
     "write",
     [key("table"), entries("entries")],
-    "Sets several keys, all or none: how many are new.",
+    "Sets several keys, all or none; returns how many are new.",
   ),
   expire: describe(
     "write",
     [...at, seconds("seconds")],
-    "Expires a key after a number of seconds: 1, or 0.",
+    "Expires a key after seconds: 1, or 0 if it does not exist.",
     inTable,
   ),
-  persist: describe("write", at, "Keeps a key from expiring: 1, or 0.", inTable),
+  persist: describe("write", at, "Removes the expiry of a key: 1, or 0 if it has none.", inTable),
   ttl: describe("read", at, "Returns the seconds until a key expires, or Infinity.", inTable),
-  keys: describe("read", [key("table")], "Returns the keys of a table, all at once."),
+  keys: describe("read", [key("table")], "Returns the keys of a table."),
   size: describe("read", [key("table")], "Returns the number of entries in a table."),
-  all: describe("read", [key("table")], "Returns a table as a map, all at once.", { reply: "map" }),
+  all: describe("read", [key("table")], "Returns a whole table as a map.", { reply: "map" }),
   scan: describe(
     "read",
     [key("table"), uint32("cursor"), optional(uint32("count"))],
     "Returns a page of entries and the cursor of the next, or 0.",
     { reply: "page" },
   ),
-  drop: describe("write", [key("table")], "Drops a table: 1, or 0 if there was none."),
+  drop: describe("write", [key("table")], "Drops a table: 1, or 0 if it does not exist."),
   tables: describe("read", [], "Returns the names of the tables."),
   push: describe("write", inSet, "Adds a value to a set.", asMember),
   push_many: describe(
     "write",
     [key("set"), keys("values")],
-    "Adds several values, all or none: how many are new.",
+    "Adds several values, all or none; returns how many are new.",
   ),
-  pull: describe("write", inSet, "Removes a value from a set: 1, or 0.", asMember),
+  pull: describe("write", inSet, "Removes a value from a set: 1, or 0 if it is no member.", asMember),
   in_set: describe("read", inSet, "Returns whether a value is a member of a set.", asMember),
-  list_set: describe("read", [key("set")], "Returns the members of a set, all at once."),
+  list_set: describe("read", [key("set")], "Returns the members of a set."),
   scan_set: describe(
     "read",
     [key("set"), uint32("cursor"), optional(uint32("count"))],
     "Returns a page of members and the cursor of the next, or 0.",
   ),
-  union: describe("read", [SETS], "Returns what is in any of several sets."),
-  inter: describe("read", [SETS], "Returns what is in all of several sets."),
-  diff: describe("read", [SETS], "Returns what is in the first set and in no other."),
+  union: describe("read", [SETS], "Returns the values that are in any of several sets."),
+  inter: describe("read", [SETS], "Returns the values that are in all of several sets."),
+  diff: describe("read", [SETS], "Returns the values of the first set that no other has."),
   set_size: describe("read", [key("set")], "Returns the number of members of a set."),
   clear_set: describe("write", [key("set")], "Empties a set."),
-  drop_set: describe("write", [key("set")], "Drops a set: 1, or 0 if there was none."),
+  drop_set: describe("write", [key("set")], "Drops a set: 1, or 0 if it does not exist."),
   sets: describe("read", [], "Returns the names of the sets."),
   store: describe(
     "admin",
     [
       string("path"),
-      optional(bool("compress", "compress it with gzip; on anyway if the path ends with .gz")),
+      optional(bool("compress", "compress it with gzip; always on if the path ends with .gz")),
     ],
     "Stores the state in a file; returns the seconds it took.",
     { slow: true, batch: false },
@@ -340,7 +339,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
     { slow: true, batch: false },
   ),
   transfers: describe("read", [], "Returns the stores and restores that are running."),
-  hello: describe("read", [], "Returns what the host is, and what it allows you."),
+  hello: describe("read", [], "Returns the host's version, your right, and its limits."),
   ping: describe("read", [], "Returns pong."),
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),
   stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),
@@ -355,7 +354,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
 export const commands: (Command & { name: keyof Commands })[] = Object.entries(descriptions)
   .map(([name, description]) => ({ name: name as keyof Commands, ...description }));
 
-/** A command as `commands` tells of it. */
+/** Converts a command to what the command `commands` returns. */
 export function commandInfo({ name, args, help }: Command): CommandInfo {
   const optional = args.filter((arg) => arg.optional).length;
   return { name, args: args.map((arg) => arg.name), ...(optional > 0 && { optional }), help };
@@ -363,7 +362,7 @@ export function commandInfo({ name, args, help }: Command): CommandInfo {
 
 const shapes: ReadonlyMap<string, ReplyShape> = new Map(commands.map(({ name, reply }) => [name, reply]));
 
-/** What a command replies; one that is not listed, a value. */
+/** The shape of a command's reply; for a command that is not listed, a value. */
 export function replyShape(name: string): ReplyShape {
   return shapes.get(name) ?? "value";
 }

@@ -256,14 +256,15 @@ Deno.test("an entry is gone at its time, and its room when it is swept", () => {
 });
 
 Deno.test("moments come in their order, however they were added", () => {
-  fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: 1000 })), (times) => {
+  // (From 64 on those that nothing expires at are taken out.)
+  const some = fc.array(fc.integer({ min: 0, max: 1000 }), { maxLength: 60, size: "max" });
+  fc.assert(fc.property(some, (times) => {
     const store = new Store();
     const table = store.tables.make(span("t"));
     times.forEach((time) => store.expiries.add(time, table, 0));
     for (const time of [...new Set(times)].toSorted((a, b) => a - b)) {
-      assert.equal(store.expiries.next <= time, true);
-      store.expiries.sweep(time);
-      assert.ok(store.expiries.next > time);
+      assert.equal(store.expiries.next, time);
+      assert.equal(store.expiries.sweep(time), false);
     }
     assert.equal(store.expiries.next, Infinity);
   }));

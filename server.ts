@@ -14,10 +14,11 @@ import { Heap } from "./engine/memory/heap.ts";
 import { Store } from "./engine/memory/store.ts";
 import { Sweeper } from "./engine/memory/sweeper.ts";
 import { hostCommands } from "./host/commands.ts";
-import { type CustomCommand, customCommand } from "./host/custom.ts";
+import { type CustomCommand, customCommand, send } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
 import { MAX_BATCH_COMMANDS } from "./host/execution.ts";
 import { type Served, ServingLoop } from "./host/serving.ts";
+import { LocalStore } from "./host/local.ts";
 import { safeLog } from "./host/log.ts";
 import { isInUse, isServed, listenWhenFree } from "./host/occupy.ts";
 import { AutoSave } from "./state/autosave.ts";
@@ -116,6 +117,8 @@ export interface MemStoreOptions {
 const WARNINGS_A_SECOND = 10;
 
 export type { CommandHost, CustomCommand } from "./host/custom.ts";
+export { LocalCommands, type LocalEntryOptions, LocalStore } from "./host/local.ts";
+export { LocalSet, LocalTable } from "./host/local_views.ts";
 
 /**
  * A host: holds the data and serves it, in the process that makes it.
@@ -134,6 +137,25 @@ export type { CommandHost, CustomCommand } from "./host/custom.ts";
  * ```
  */
 export class MemStore implements AsyncDisposable {
+  /**
+   * The data for this process: every command as a synchronous method. It is there once the host is started, and until
+   * then as well if the host keeps no state that it loads at the start.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * store.local.set("users", "alice", { age: 31 });
+   *
+   * await using client = new MemStoreClient(endpoint);
+   * await client.del("users", "alice");
+   * console.assert(store.local.exists("users", "alice") === false);
+   * ```
+   */
+  readonly local: LocalStore;
   readonly #names: string[];
   readonly #store: Store;
   readonly #dispatcher: Dispatcher;
@@ -201,6 +223,27 @@ export class MemStore implements AsyncDisposable {
     });
     for (const command of commands) dispatcher.add(command);
     this.#dispatcher = dispatcher;
+    this.local = new LocalStore(
+      (name, args) => {
+        this.#checkHolds(name);
+        // (What is deleted is cleaned up when the host is idle: it looks again.)
+        this.#loop?.nudge();
+        return send(dispatcher, name, args);
+      },
+      (run) => dispatcher.transaction(run),
+    );
+  }
+
+  /** @throws {Error} if the data is not here: not yet, not any more, or in the process of another host. */
+  #checkHolds(command: string): void {
+    const state = this.#state;
+    if (state === "started" || state === "stopping" || state === "new" && this.#options.state === undefined) {
+      return;
+    }
+    const why = state === "joined"
+      ? "another host serves the endpoint, and has the data: use a client"
+      : `the host is ${state === "stopped" ? "stopped" : "not started, and loads its state then"}`;
+    throw new Error(`Cannot ${command}: ${why}`);
   }
 
   /** The addresses that are served; empty unless the host is started. */

@@ -7,7 +7,8 @@
 import { type Commands, replyShape } from "../commands/list.ts";
 import type { Call } from "../engine/memory/commands/call.ts";
 import type { Right } from "../auth/clients.ts";
-import { encode, encoded, Reader } from "../msgpack/codec.ts";
+import { encode, Reader } from "../msgpack/codec.ts";
+import { Writer } from "../msgpack/msgpack.ts";
 import { MemStoreError, readReply } from "../transport/message.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import type { HostCommand } from "./execution.ts";
@@ -80,9 +81,19 @@ export function customCommand(
   };
 }
 
+/** Buffers of messages that have run, to be used again: a command may send others while it runs. */
+const spare: Writer[] = [];
+const SPARE = 4;
+
 /** Runs a command of the host's own, through the same door as everybody's. */
 export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
-  const payload = encoded([name, ...args]);
+  const to = spare.pop() ?? new Writer();
+  to.reset();
+  to.arrayHead(1 + args.length);
+  encode(name, to);
+  // (Each by itself: within an array, undefined would be nil.)
+  for (const arg of args) encode(arg, to);
+  const payload = to.written;
   let reply: unknown;
   const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {
     reply = readReply(replyShape(name), new Reader(bytes));
@@ -91,7 +102,10 @@ export function send(dispatcher: Dispatcher, name: string, args: readonly unknow
     if (reply instanceof MemStoreError) throw reply;
     return reply;
   };
-  if (!execution) return result();
+  if (!execution) {
+    if (spare.length < SPARE) spare.push(to);
+    return result();
+  }
   const resume = (): unknown =>
     dispatcher.resume(execution, Infinity) ? result() : execution.waiting!.then(resume);
   const later = execution.waiting!.then(resume);
@@ -100,6 +114,7 @@ export function send(dispatcher: Dispatcher, name: string, args: readonly unknow
   return later;
 }
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
+/** Whether a value is a promise, or like one. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

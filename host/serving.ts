@@ -64,6 +64,7 @@ export class ServingLoop {
   /** Messages that wait for something else, until they are done. */
   readonly #waiting = new Set<Promise<void>>();
   #open = true;
+  #nudged = false;
   /** Messages that were taken. */
   messages = 0;
 
@@ -80,6 +81,20 @@ export class ServingLoop {
   /** Serves no longer than it takes to answer what has arrived. */
   close(): void {
     this.#open = false;
+    this.#wake();
+  }
+
+  /** Has it look for work that waits for a quiet moment, once for all that the process does in one turn. */
+  nudge(): void {
+    if (this.#nudged) return;
+    this.#nudged = true;
+    queueMicrotask(() => {
+      this.#nudged = false;
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
     for (const port of this.#ports) port.socket.wake();
   }
 

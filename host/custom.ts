@@ -8,7 +8,7 @@ import { type Commands, replyShape } from "../commands/list.ts";
 import type { Call } from "../engine/memory/commands/call.ts";
 import type { Right } from "../auth/clients.ts";
 import { encode, Reader } from "../msgpack/codec.ts";
-import { Writer } from "../msgpack/msgpack.ts";
+import { LimitError, Writer } from "../msgpack/msgpack.ts";
 import { MemStoreError, readReply } from "../transport/message.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import type { HostCommand } from "./execution.ts";
@@ -88,11 +88,7 @@ const SPARE = 4;
 /** Runs a command of the host's own, through the same door as everybody's. */
 export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
   const to = spare.pop() ?? new Writer();
-  to.reset();
-  to.arrayHead(1 + args.length);
-  encode(name, to);
-  // (Each by itself: within an array, undefined would be nil.)
-  for (const arg of args) encode(arg, to);
+  write(name, args, to, dispatcher.maxMessage);
   const payload = to.written;
   let reply: unknown;
   const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {
@@ -112,6 +108,21 @@ export function send(dispatcher: Dispatcher, name: string, args: readonly unknow
   // A command that does not look at how its store ended must not end the host.
   later.catch(() => {});
   return later;
+}
+
+/** Writes a command, which may be as long as a client's. */
+function write(name: string, args: readonly unknown[], to: Writer, most: number): void {
+  to.reset();
+  to.limit = most;
+  try {
+    to.arrayHead(1 + args.length);
+    encode(name, to);
+    // (Each by itself: within an array, undefined would be nil.)
+    for (const arg of args) encode(arg, to);
+  } catch (error) {
+    if (!(error instanceof LimitError)) throw error;
+    throw new MemStoreError("TOO_LARGE", `Cannot ${name}: a message may have ${most} bytes (limits.message)`);
+  }
 }
 
 /** Whether a value is a promise, or like one. */

@@ -55,6 +55,11 @@ export class Dispatcher {
     return Array.from(this.#known.values(), ({ command }) => command);
   }
 
+  /** Bytes that a message, and the replies to it, may have. */
+  get maxMessage(): number {
+    return this.#shared.limits.message;
+  }
+
   /** Whether a batch runs. */
   get inBatch(): boolean {
     return this.#shared.inBatch;

@@ -98,9 +98,13 @@ Deno.test("what is refused throws at once, with its code", async () => {
   assert.throws(() => local.expire("t", "text", NaN), code("BAD_ARGUMENT"));
   assert.throws(() => local.send(["nonsense"]), code("UNKNOWN_COMMAND"));
   assert.throws(() => local.set("t", "k", undefined), TypeError);
-  assert.throws(() => local.set("t", "k", new Uint8Array(2 ** 24)), code("OUT_OF_MEMORY"));
-  local.set("t", "long", "x".repeat(2 ** 16));
+  assert.throws(() => local.set("t", "k", new Array(2 ** 30)), code("TOO_LARGE"));
+  for (let i = 0; i < 2; i++) local.set("t", i, "x".repeat(2 ** 15));
   assert.throws(() => local.all("t"), code("TOO_LARGE"));
+  const fill = () => {
+    for (let i = 0; i < 1000; i++) local.set("full", i, new Uint8Array(2 ** 15));
+  };
+  assert.throws(fill, code("OUT_OF_MEMORY"));
   await assert.rejects(local.store("../outside"), code("FAILED"));
 });
 

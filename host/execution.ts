@@ -334,6 +334,8 @@ export class Execution {
     // (A message that may not pause does not wait for others either.)
     this.isBlocked = outer !== undefined && outer !== this && this.#canPause;
     if (this.isBlocked) return false;
+    // (One reading after another would keep what writers leave behind for ever.)
+    if (!outer && this.#canPause && shared.store.heap.isPressed && shared.store.cleanWhenIdle()) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {

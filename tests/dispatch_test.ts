@@ -241,6 +241,31 @@ Deno.test("a message of work without end holds nobody up, and ends with its clie
   assert.ok(performance.now() - stop < 20_000);
 });
 
+Deno.test("who reads without end keeps no writes from the room that others left", () => {
+  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(store, completeLimits({}));
+  for (const command of hostCommands({} as HostServices)) dispatcher.add(command);
+  store.heap.limit = 24 * 2 ** 20;
+  const key = (value: unknown) => {
+    const bytes = encoded(value);
+    return new Key().aim(bytes, 0, bytes.length);
+  };
+  for (let i = 0; i < 20_000; i++) store.sets.set(key("s"), key(i), new Uint8Array(0), 0, 0);
+  const payload = concat(...Array(40).fill(encoded(["list_set", "s"])));
+  let replied = 0;
+  const value = new Uint8Array(60_000);
+  const reader = dispatcher.run(
+    { payload, legacy: false, batch: false, right: "read" },
+    ({ length }) => void (replied = length),
+    0,
+  )!;
+  // (Six megabytes, written again and again.)
+  for (let i = 0; replied === 0; i++) {
+    store.tables.set(key("t"), key(i % 100), value, 0, value.length);
+    dispatcher.resume(reader, 0);
+  }
+  assert.ok(replied > 40 * 20_000);
+});
+
 Deno.test("what a client only reads ends when it is gone, and what it writes is done", async () => {
   await using host = await Host.start();
   await fill(host.endpoint, "big", 300_000);

@@ -97,8 +97,10 @@ export function slotOfKey(segments: Segments, page: number, h: number, key: Span
   const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
   const mask = (1 << bitsOf(slots[first - PAGE_HEAD + 1])) - 1;
   const { bytes, from, to } = key, length = to - from;
-  for (let left = mask, i = h; left >= 0; left--, i++) {
-    const slot = first + 2 * (i & mask), entry = slots[slot + 1];
+  const home = h & mask;
+  let i = home;
+  do {
+    const slot = first + 2 * i, entry = slots[slot + 1];
     if (entry === 0) return 0;
     if (slots[slot] !== h) continue;
     const words = segments.words[entry >>> UNIT_BITS], w = wordAt(entry);
@@ -107,7 +109,7 @@ export function slotOfKey(segments: Segments, page: number, h: number, key: Span
     let k = from;
     while (k < to && stored[k + offset] === bytes[k]) k++;
     if (k === to) return slot;
-  }
+  } while ((i = (i + 1) & mask) !== home);
   return 0;
 }
 

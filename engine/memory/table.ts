@@ -10,7 +10,7 @@
  *                                             bits of a hash   last bits   expiry
  *
  * block.ts        what an address is, and the kinds of blocks
- * lookup.ts       the way from a descriptor to an entry, for whoever reads
+ * lookup.ts       the way from a descriptor to an entry, for all that read
  * hash_index.ts   how pages and directories grow, shrink and move
  * table.ts        how entries are set, deleted, expired, and put back by a transaction
  * view.ts         what a snapshot reads

@@ -1,5 +1,5 @@
 /**
- * Stores a host's data and restores it: at a client's wish, at the start and at the stop, now and then.
+ * Stores and restores a host's data: for clients, and for the state that the host itself keeps.
  *
  * @module
  */
@@ -24,10 +24,10 @@ const PENDING_TRANSFERS = 64;
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
 /**
- * Takes a line of a log.
+ * Writes a line to the log.
  *
  * @param event What happened, in a word: `store`, `restore`.
- * @param fields What is known of it, as JSON has it.
+ * @param fields The details, as JSON values.
  */
 export type Log = (level: LogLevel, event: string, fields: Record<string, unknown>) => void;
 

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError } from "npm:commander@15.1.0";
 import { commands } from "./commands/list.ts";
 import type { Command as StoreCommand } from "./commands/describe.ts";
 import { address } from "./transport/endpoint.ts";

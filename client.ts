@@ -2,13 +2,14 @@
  * The client: commands as methods, over one connection to a host.
  *
  * The path of a call: {@link ./client/methods.ts | method} → {@link ./client/multiplexer.ts | multiplexer} →
- * {@link ./client/queue.ts | queue} → {@link ./client/connection.ts | connection} →
+ * {@link ./client/queue.ts | queue} → {@link ./client/session.ts | session} →
  * {@link ./transport/transport.ts | transport}. Its reply comes back through
  * {@link ./client/in_flight.ts | the requests in flight}.
  *
  * @module
  */
 
+import "./system/deno.ts";
 import { type RawCommand, runBatch } from "./client/batch.ts";
 import { Lock, type LockOptions } from "./client/lock.ts";
 import { type CallOptions, CommandMethods } from "./client/methods.ts";

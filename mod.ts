@@ -20,6 +20,7 @@
  * @module
  */
 
+import "./system/deno.ts";
 export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
 export { type ClientOptions, MemStoreClient } from "./client.ts";
 export { RemoteSet, RemoteTable } from "./client/views.ts";

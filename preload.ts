@@ -13,6 +13,7 @@
  * @module
  */
 
+import "./system/deno.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
 await libzmq();

@@ -1,5 +1,5 @@
 /**
- * Who may connect, and with which rights: a file, which is read again when it changes.
+ * The list of authorized clients, with their rights: a file, which is read again when it changes.
  *
  * One client a line: its public key, its right, and its name, for the log. `#` begins a comment.
  *
@@ -25,20 +25,20 @@
 
 import { isKey } from "./curve.ts";
 
-/** What a client may do: not change anything; not store, restore or stop; or all. */
+/** What a client may do: `read` changes nothing; `write` does not store, restore or stop the host; `admin` does everything. */
 export type Right = "read" | "write" | "admin";
 
-/** The rights, each with what those before it allow. */
+/** The rights; each allows what those before it allow. */
 export const RIGHTS: readonly Right[] = ["read", "write", "admin"];
 
-/** A client that may connect. */
-export interface Client {
+/** A client that may connect, as the list has it. */
+export interface AuthorizedClient {
   readonly right: Right;
   readonly name: string;
 }
 
-/** What a list tells of its changes. */
-export interface ClientsEvents {
+/** Is told when a list changes. */
+export interface AuthorizedClientsEvents {
   /** The list cannot be read whole. The text names each line that has a fault. */
   failed(why: string): void;
   /** These public keys are not authorized any more: their connections must be closed. */
@@ -47,9 +47,9 @@ export interface ClientsEvents {
 
 /** How often it is checked whether the file has changed, in milliseconds. */
 const POLL_MS = 100;
-/** A text names no more faults of a list than this. */
+/** How many faults of a list an error names. */
 const MAX_FAULTS = 5;
-/** A file may change twice without another timestamp: one that is younger than this is read again. In milliseconds. */
+/** A file may change twice within one timestamp: while it is younger than this, it is read again. In milliseconds. */
 const SETTLE_MS = 1000;
 
 /**
@@ -57,42 +57,42 @@ const SETTLE_MS = 1000;
  *
  * @throws {Error} that names each line that has a fault.
  */
-export function checkClients(path: string): ReadonlyMap<string, Client> {
+export function checkClients(path: string): ReadonlyMap<string, AuthorizedClient> {
   const { clients, faults } = read(path);
   if (faults.length > 0) throw new Error(`Cannot read the authorized clients: ${textOf(faults)}`);
   return clients;
 }
 
-/** The clients of a file, until {@linkcode Clients.close}. */
-export class Clients {
+/** The clients of a file, until {@linkcode AuthorizedClients.close}. */
+export class AuthorizedClients {
   readonly #path: string;
-  readonly #events: ClientsEvents;
-  #clients: ReadonlyMap<string, Client>;
-  /** What the file was when it was read last. */
+  readonly #events: AuthorizedClientsEvents;
+  #clients: ReadonlyMap<string, AuthorizedClient>;
+  /** The version of the file that was read last. */
   #version: string;
-  /** What was wrong with it then. */
+  /** What was wrong with it. */
   #why: string | undefined;
   readonly #timer: ReturnType<typeof setInterval>;
 
   /**
    * @throws {Error} that names each line that has a fault.
    */
-  constructor(path: string, events: ClientsEvents) {
+  constructor(path: string, events: AuthorizedClientsEvents) {
     this.#path = path;
     this.#events = events;
     this.#version = version(path);
     this.#clients = checkClients(path);
-    // (Also while nobody sends anything: the connections of removed keys are closed.)
+    // (Also while no message arrives: the connections of removed keys are closed.)
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
     Deno.unrefTimer(this.#timer);
   }
 
   /** The client of a public key; undefined if it may not connect. */
-  find(publicKey: string): Client | undefined {
+  find(publicKey: string): AuthorizedClient | undefined {
     return this.#clients.get(publicKey);
   }
 
-  /** Reads the file no more. */
+  /** Stops reading the file. */
   close(): void {
     clearInterval(this.#timer);
   }
@@ -119,7 +119,7 @@ function textOf(faults: readonly string[]): string {
   return faults.slice(0, MAX_FAULTS).join("; ") + (more > 0 ? `; and ${more} more` : "");
 }
 
-/** Differs when the file does. */
+/** Differs whenever the file does. */
 function version(path: string): string {
   try {
     const { ctime, mtime, ino, size } = Deno.statSync(path);
@@ -130,9 +130,9 @@ function version(path: string): string {
   }
 }
 
-/** The clients that a file lists, on the lines that can be read, and what is wrong with it. */
-function read(path: string): { clients: Map<string, Client>; faults: string[] } {
-  const clients = new Map<string, Client>();
+/** The clients on the lines of a file that can be read, and what is wrong with the others. */
+function read(path: string): { clients: Map<string, AuthorizedClient>; faults: string[] } {
+  const clients = new Map<string, AuthorizedClient>();
   const faults: string[] = [];
   let text = "";
   try {
@@ -160,12 +160,12 @@ function read(path: string): { clients: Map<string, Client>; faults: string[] } 
   return { clients, faults };
 }
 
-/** Those of some clients that others have too, with the lower of their rights. */
+/** The clients that are in both lists, with the lower of their rights. */
 function lowered(
-  clients: ReadonlyMap<string, Client>,
-  others: ReadonlyMap<string, Client>,
-): Map<string, Client> {
-  const both = new Map<string, Client>();
+  clients: ReadonlyMap<string, AuthorizedClient>,
+  others: ReadonlyMap<string, AuthorizedClient>,
+): Map<string, AuthorizedClient> {
+  const both = new Map<string, AuthorizedClient>();
   for (const [key, client] of clients) {
     const other = others.get(key);
     if (other) both.set(key, withLower(client, other));
@@ -173,6 +173,6 @@ function lowered(
   return both;
 }
 
-function withLower(a: Client, b: Client): Client {
+function withLower(a: AuthorizedClient, b: AuthorizedClient): AuthorizedClient {
   return RIGHTS.indexOf(a.right) <= RIGHTS.indexOf(b.right) ? a : b;
 }

@@ -10,7 +10,7 @@
  */
 
 import { libzmq } from "../transport/zeromq/libzmq.ts";
-import type { KeyPair } from "../transport/zeromq/socket.ts";
+import type { KeyPair } from "../transport/transport.ts";
 
 const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 const buffer = () => new Uint8Array(new ArrayBuffer(41));
@@ -21,7 +21,7 @@ export function isKey(text: string): boolean {
   return KEY.test(text);
 }
 
-/** A new pair. */
+/** Makes a new pair. */
 export async function makeKeys(): Promise<KeyPair> {
   const { zmq_curve_keypair } = await libzmq();
   const publicKey = buffer(), secretKey = buffer();
@@ -46,7 +46,7 @@ export async function readKeys(path: string): Promise<KeyPair> {
   return { publicKey: text(publicKey), secretKey };
 }
 
-/** A public key, given as it is or by its file. */
+/** A public key, given itself or by the path of its file. */
 export async function readPublicKey(keyOrPath: string): Promise<string> {
   return isKey(keyOrPath) ? keyOrPath : await readKey(keyOrPath, "public");
 }
@@ -66,7 +66,7 @@ async function readKey(path: string, kind: "secret" | "public"): Promise<string>
   } catch (error) {
     throw new Error(`Cannot read the ${kind} key in ${path}: ${(error as Error).message}`);
   }
-  // (What it holds may be a secret all the same.)
+  // (The text may be a secret: it is not shown.)
   if (!isKey(line)) {
     throw new Error(`Cannot read the ${kind} key in ${path}: it must be one line of 40 characters of Z85`);
   }

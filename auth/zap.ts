@@ -1,5 +1,5 @@
 /**
- * Lets clients in, or not: libzmq asks about each that connects with a key, over a socket inside the process.
+ * Accepts or rejects the clients that connect with a key: libzmq asks about each, over a socket inside the process.
  *
  * ```text
  * request   (routing id) · empty · "1.0" · request id · domain · address · identity · "CURVE" · public key
@@ -14,13 +14,15 @@
  */
 
 import { type Libzmq, ZMQ } from "../transport/zeromq/libzmq.ts";
-import type { Context, Frames, Socket } from "../transport/zeromq/socket.ts";
+import type { Context } from "../transport/zeromq/context.ts";
+import type { Frames } from "../transport/zeromq/frames.ts";
+import type { Socket } from "../transport/zeromq/socket.ts";
 
 const KEY_BYTES = 32;
 /**
- * How many connections a key may make in a second, and at once after a pause. Each takes one of the 2³² routing
- * ids that libzmq gives out one after another; a client that could make millions would come upon one that it
- * claims itself, which ends the process.
+ * How many connections a key may make in a second, and at once after a pause. Each takes one of the 2³² routing ids that
+ * libzmq assigns one after another; a client that made millions would be assigned one that it claims itself, which ends
+ * the process.
  */
 const CONNECTIONS_PER_SECOND = 20;
 const CONNECTIONS_AT_ONCE = 1000;
@@ -31,7 +33,7 @@ const bytes = (value: string) => new TextEncoder().encode(value);
 /** Whether the client of a public key may connect from an address. */
 export type MayConnect = (publicKey: string, address: string) => boolean;
 
-/** Answers libzmq's questions, until its socket is closed. */
+/** Answers libzmq's requests until it is closed. */
 export class ZapHandler {
   readonly #zmq: Libzmq;
   readonly #socket: Socket;
@@ -75,7 +77,7 @@ export class ZapHandler {
     try {
       if (!this.#mayConnect(key, address)) return ["400", "no authorized client"];
     } catch {
-      // (It tells the host's log, which is a user's function. Nobody is let in by its failure.)
+      // (It calls the application's log. If that fails, nobody is let in.)
       return ["400", "no authorized client"];
     }
     let rate = this.#rates.get(key);
@@ -84,7 +86,7 @@ export class ZapHandler {
   }
 }
 
-/** A token bucket. */
+/** A token bucket: bounds how often a key may connect. */
 class Rate {
   #tokens = CONNECTIONS_AT_ONCE;
   #filledAt = performance.now();

@@ -12,15 +12,15 @@
  *
  * The address of a host with keys is followed by a comma, the file of the client's key, a comma, the host's.
  *
- * Printed behind it are the seconds of processor time that were used.
+ * After the figure it prints the seconds of processor time that it used.
  *
  * @module
  */
 
 import process from "node:process";
 
-/** What each peer can do: set the one entry, and get it. */
-interface Peer {
+/** A client of memstore or of a peer: it sets the one entry, and gets it. */
+interface BenchClient {
   set(value?: string): Promise<unknown>;
   get(): Promise<unknown>;
   close(): unknown;
@@ -28,7 +28,7 @@ interface Peer {
 
 const VALUE = "v".repeat(32);
 
-const peers: Record<string, (address: string) => Promise<Peer>> = {
+const clients: Record<string, (address: string) => Promise<BenchClient>> = {
   async memstore(address) {
     const { MemStoreClient } = await import("@memstore/memstore");
     const [endpoint, key, serverKey] = address.split(",");
@@ -61,10 +61,10 @@ const peers: Record<string, (address: string) => Promise<Peer>> = {
 };
 
 const [name, address, what, seconds, many] = Deno.args;
-const peer = await peers[name](address);
-await peer.set();
+const client = await clients[name](address);
+await client.set();
 
-/** Repeats it for so many seconds; how often, and how long it took in milliseconds. */
+/** Repeats a call for a number of seconds: how often, and how long it took in milliseconds. */
 async function repeat(seconds: number, it: () => Promise<unknown>): Promise<{ count: number; took: number }> {
   const start = performance.now(), end = start + seconds * 1000;
   let count = 0;
@@ -75,38 +75,38 @@ async function repeat(seconds: number, it: () => Promise<unknown>): Promise<{ co
 async function measure(): Promise<number> {
   const duration = Number(seconds);
   if (what === "one") {
-    await repeat(duration / 4, peer.get);
-    const { count, took } = await repeat(duration, peer.get);
+    await repeat(duration / 4, client.get);
+    const { count, took } = await repeat(duration, client.get);
     return took / count * 1000;
   }
   if (what === "many") {
     const n = Number(many);
-    const all = () => Promise.all(Array.from({ length: n }, () => peer.get()));
+    const all = () => Promise.all(Array.from({ length: n }, () => client.get()));
     await repeat(duration / 4, all);
     const { count, took } = await repeat(duration, all);
     return count * n / took * 1000;
   }
   if (what === "large") {
     const value = "v".repeat(2 ** 20);
-    const { count, took } = await repeat(duration, () => peer.set(value));
+    const { count, took } = await repeat(duration, () => client.set(value));
     return count / took * 1000;
   }
   const times: number[] = [];
   await repeat(duration, async () => {
     const start = performance.now();
-    await peer.get();
+    await client.get();
     times.push(performance.now() - start);
   });
   times.sort((a, b) => a - b);
   return what === "slowest" ? times.at(-1)! : times[times.length >> 1] * 1000;
 }
 
-// (What the first calls cost is V8's, not the server's.)
-if (what === "slowest" || what === "median") await repeat(1, peer.get);
+// (The first calls measure V8's compiler, not the server.)
+if (what === "slowest" || what === "median") await repeat(1, client.get);
 console.log("ready");
 const before = process.cpuUsage();
 const result = await measure();
 const { user, system } = process.cpuUsage(before);
 console.log(result, (user + system) / 1e6);
-await peer.close();
+await client.close();
 Deno.exit();

@@ -1,6 +1,6 @@
 /**
- * The benchmark: memstore beside whatever peers there are, in one run on one machine. bench/README.md says how
- * to read what it prints.
+ * The benchmark: memstore beside the peers that are installed, in one run on one machine. bench/README.md says how to
+ * read what it prints.
  *
  * ```text
  * deno task bench [--quick] [--rounds N] [--only TEXT] [--out DIRECTORY]
@@ -11,10 +11,9 @@
 
 import { parseArgs } from "node:util";
 import os from "node:os";
-import process from "node:process";
-import progress from "cli-progress";
 import manifest from "../deno.json" with { type: "json" };
-import { type Measure, measures, type Sample, type Size } from "./measures.ts";
+import type { Measure, Sample, Size } from "./measure.ts";
+import { measures } from "./measures.ts";
 import { findTools, type Tools } from "./processes.ts";
 import { chart, type Report, resultOf, table } from "./report.ts";
 
@@ -30,28 +29,23 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Lets ours and its peers take turns. */
+/** Shows on a terminal what is measured, in the place of what was shown before. */
+function show(text: string): void {
+  if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${text}`));
+}
+
+/** Measures ours and its peers in turn. */
 async function measureAll(measure: Measure, rounds: number, seconds: number): Promise<Sample[][]> {
   const samples: Sample[][] = measure.contestants.map(() => []);
-  const bar = new progress.SingleBar({
-    stream: process.stderr,
-    format: "{bar} {value}/{total} {name}",
-    barsize: 20,
-    clearOnComplete: true,
-    hideCursor: true,
-  });
   const times = Math.min(rounds, measure.rounds ?? rounds);
-  bar.start(times * samples.length, 0, { name: measure.name });
-  try {
-    for (let round = 0; round < times; round++) {
-      for (const [i, { once }] of measure.contestants.entries()) {
-        samples[i].push(await once(seconds));
-        bar.increment();
-      }
+  let done = 0;
+  for (let round = 0; round < times; round++) {
+    for (const [i, { once }] of measure.contestants.entries()) {
+      show(`${done++}/${times * samples.length} ${measure.name}`);
+      samples[i].push(await once(seconds));
     }
-  } finally {
-    bar.stop();
   }
+  show("");
   return samples;
 }
 

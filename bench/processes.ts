@@ -1,5 +1,5 @@
 /**
- * The processes of the benchmark: the host, its peers and what loads them. Each is killed at the end of the
+ * The processes of the benchmark: the host, its peers and their loads. Each is killed at the end of the
  * block that started it, and lives in one temporary directory; none is reached over the network.
  *
  * @module
@@ -55,7 +55,7 @@ export class Running implements AsyncDisposable {
   }
 }
 
-/** Runs a program to its end: what it printed. */
+/** Runs a program to its end. Returns what it printed. */
 export async function run(command: string, args: string[], cwd = "."): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trim();
@@ -65,7 +65,15 @@ export async function run(command: string, args: string[], cwd = "."): Promise<s
 
 /** The arguments that make Deno run a file of ours. */
 export function deno(file: string, ...args: string[]): string[] {
-  return ["run", "--quiet", "--allow-all", `--config=${ROOT}deno.json`, `${ROOT}${file}`, ...args];
+  return [
+    "run",
+    "--quiet",
+    "--allow-all",
+    `--config=${ROOT}deno.json`,
+    `--lock=${ROOT}tests/deno.lock`,
+    `${ROOT}${file}`,
+    ...args,
+  ];
 }
 
 /** A memstore host, which may serve other endpoints beside its path. */
@@ -87,7 +95,7 @@ export function startLoop(directory: string): Promise<Running> {
   return Running.start(PYTHON, [`${HERE}peers/loop.py`, address], address, directory);
 }
 
-/** What there is to measure with and against; what is missing is named. */
+/** The programs to measure with and against; those that are missing are named. */
 export interface Tools {
   /** The native load, compiled. */
   load?: string;
@@ -95,11 +103,11 @@ export interface Tools {
   python?: string;
   /** Where zeromq.js can be run by Node. */
   zeromq?: string;
-  /** What is not there, and what for it would be needed. */
+  /** What is missing, and what it needs. */
   missing: string[];
 }
 
-/** Looks for the tools; compiles and installs what is needed in a directory. */
+/** Finds the tools; compiles and installs what they need in a directory. */
 export async function findTools(directory: string): Promise<Tools> {
   const tools: Tools = { missing: [] };
   const find = async (what: string, it: () => Promise<void>) => {
@@ -144,7 +152,7 @@ export async function memoryOf(pid: number): Promise<number> {
   return Number(await run("ps", ["-o", "rss=", "-p", `${pid}`])) * 1024;
 }
 
-/** Seconds of processor time that a process has used, by the names of its threads; of Linux, elsewhere none. */
+/** Seconds of processor time that a process has used, by the names of its threads; on Linux only. */
 export async function processorTime(pid: number): Promise<Map<string, number>> {
   const times = new Map<string, number>();
   // (Deno itself reads nothing of /proc without all permissions.)

@@ -1,10 +1,10 @@
 /**
- * What the benchmark tells: a table in the terminal, JSON for programs, a chart for pages.
+ * The benchmark's report: a table in the terminal, JSON for programs, a chart for pages.
  *
  * @module
  */
 
-import type { Measure, Sample } from "./measures.ts";
+import type { Measure, Sample } from "./measure.ts";
 
 /** A measure and all that was measured. */
 export interface Result {
@@ -27,7 +27,7 @@ export interface Report {
   results: Result[];
 }
 
-/** What came out of a measure. */
+/** The result of a measure. */
 export function resultOf(measure: Measure, samples: Sample[][]): Result {
   const { name, unit, better, goal } = measure;
   const contestants = measure.contestants.map((contestant, i) => ({
@@ -139,7 +139,7 @@ export function chart({ results }: Report): string {
     LEFT + BAR + 70
   }" height="${height}" font-family="sans-serif" font-size="11">
   <style>text { fill: #777 } .bar { fill: #2a9d6f } .short { fill: #d08c2a } .goal { stroke: #777; stroke-width: 2 }</style>
-  <text x="${LEFT}" y="16">memstore in its best peer (the line is the goal)</text>
+  <text x="${LEFT}" y="16">memstore relative to its best peer (the line is the goal)</text>
 ${bars.join("\n")}
 </svg>
 `;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Request } from "./call.ts";
+import { Request } from "./request.ts";
 import { type CallOptions, CommandMethods } from "./methods.ts";
 import type { Multiplexer } from "./multiplexer.ts";
 

@@ -6,8 +6,8 @@
  */
 
 import type { Reply } from "../transport/message.ts";
-import type { Call, Request } from "./call.ts";
-import type { HostLimits } from "./connection.ts";
+import type { PendingCall, Request } from "./request.ts";
+import type { HostLimits } from "./session.ts";
 import { MAX_BYTES } from "./queue.ts";
 
 /** How many messages of gathered calls may be in flight. Calls that are made meanwhile gather for the next one. */
@@ -67,7 +67,7 @@ export class InFlight {
   }
 
   /** The calls whose replies are pending. */
-  *calls(): Generator<Call> {
+  *calls(): Generator<PendingCall> {
     for (const { request } of this.#requests.values()) {
       for (const call of request.calls) if (!call.settled) yield call;
     }

@@ -15,8 +15,8 @@
 
 import { header, MemStoreError } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
-import { Call, type Convert, type Request, tooLong } from "./call.ts";
-import { Connection } from "./connection.ts";
+import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
+import { HostSession } from "./session.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
@@ -41,7 +41,7 @@ export class Multiplexer {
   readonly #endpoint: string;
   readonly #connectTimeout: number;
   readonly #maxMessage: number;
-  readonly #connection: Connection;
+  readonly #session: HostSession;
   readonly #queue = new Queue();
   readonly #inFlight = new InFlight();
   readonly #deadlines = new Deadlines((now) => this.#expire(now));
@@ -61,7 +61,7 @@ export class Multiplexer {
     this.#endpoint = endpoint;
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;
-    this.#connection = new Connection(connector, maxMessage);
+    this.#session = new HostSession(connector, maxMessage);
   }
 
   /**
@@ -102,11 +102,20 @@ export class Multiplexer {
     convert: Convert | undefined,
     resolve: (reply: unknown) => void,
     reject: (error: unknown) => void,
-  ): Call {
+  ): PendingCall {
     if (this.#closed) throw this.#closedError(name);
     const from = request.encode(name, args, this.#maxMessage);
     const deadline = this.#now() + timeout;
-    const call = new Call(name, from, request.bytes.length, deadline, timeout, convert, resolve, reject);
+    const call = new PendingCall(
+      name,
+      from,
+      request.bytes.length,
+      deadline,
+      timeout,
+      convert,
+      resolve,
+      reject,
+    );
     call.onSettled = this.#onSettled;
     this.#pending++;
     request.calls.push(call);
@@ -127,10 +136,10 @@ export class Multiplexer {
   }
 
   /** Rejects those of some calls that are pending. */
-  giveUp(calls: Iterable<Call>, why: (call: Call) => unknown): void {
+  giveUp(calls: Iterable<PendingCall>, why: (call: PendingCall) => unknown): void {
     for (const call of calls) call.fail(why(call));
     this.#queue.markStale();
-    this.#connection.wake();
+    this.#session.wake();
   }
 
   /** Rejects the pending calls and closes the connection. */
@@ -139,7 +148,7 @@ export class Multiplexer {
     this.giveUp(this.#calls(), ({ name }) => this.#closedError(name));
     this.#deadlines.clear();
     await this.#running;
-    await this.#connection.close();
+    await this.#session.close();
   }
 
   /** The time, in milliseconds: the same for all calls of a tick. */
@@ -155,20 +164,20 @@ export class Multiplexer {
   async #run(): Promise<void> {
     // (So that `#running` is set before this ends.)
     await undefined;
-    const connection = this.#connection;
+    const session = this.#session;
     try {
-      connection.retry();
+      session.retry();
       while (this.#pending > 0) {
         // Replies that arrived before the connection was lost are used.
-        connection.look();
-        const { broken } = connection;
+        session.look();
+        const { broken } = session;
         this.#receive();
         if (broken) this.#onBroken(broken);
-        await connection.connect();
-        connection.greet();
+        await session.connect();
+        session.greet();
         this.#failUnreachable(performance.now());
         this.#send();
-        if (this.#pending > 0) await connection.wait();
+        if (this.#pending > 0) await session.wait();
       }
     } catch (error) {
       this.giveUp(this.#calls(), () => error);
@@ -179,25 +188,25 @@ export class Multiplexer {
 
   /** Sends what is queued, if the host is ready and as far as there is room. */
   #send(): void {
-    const connection = this.#connection, inFlight = this.#inFlight, queue = this.#queue;
+    const session = this.#session, inFlight = this.#inFlight, queue = this.#queue;
     for (let first; (first = queue.first);) {
-      if (!connection.ready) {
-        if (connection.changed) connection.wake();
+      if (!session.ready) {
+        if (session.changed) session.wake();
         return this.#watchConnecting(first.calls[0]);
       }
-      const { limits } = connection;
+      const { limits } = session;
       if (!inFlight.hasRoomFor(first, limits)) return;
       const request = queue.take(limits, inFlight.replyBytes);
       if (!request) continue;
       const payload = request.payload(this.#scratch);
       const number = inFlight.add(request, payload.length);
       const batch = request.kind === "batch";
-      connection.send(header(number, batch, !batch && connection.takesParts), payload);
+      session.send(header(number, batch, !batch && session.takesParts), payload);
     }
   }
 
   #receive(): void {
-    for (let reply; (reply = this.#connection.receive());) this.#inFlight.settle(reply);
+    for (let reply; (reply = this.#session.receive());) this.#inFlight.settle(reply);
   }
 
   #onBroken(why: "lost" | "refused"): void {
@@ -214,20 +223,20 @@ export class Multiplexer {
         return new MemStoreError("DENIED", `Cannot ${name}: ${text}`);
       });
     }
-    this.#connection.dropBroken(why);
+    this.#session.dropBroken(why);
   }
 
   /** Sets a deadline for the connection that a call needs. */
-  #watchConnecting(call: Call): void {
-    if (this.#connectTimeout === 0 || this.#connection.connected) return;
+  #watchConnecting(call: PendingCall): void {
+    if (this.#connectTimeout === 0 || this.#session.connected) return;
     const by = this.#connectBy(call);
     // (After that, it waits for a host that was found: until that is lost again, or until its own deadline.)
     if (by > performance.now()) this.#deadlines.add(by);
   }
 
   /** When a call fails if there is no connection. The time runs from the call, or from when a connection was lost. */
-  #connectBy({ deadline, timeout }: Call): number {
-    return Math.max(deadline - timeout, this.#connection.lostAt) + this.#connectTimeout;
+  #connectBy({ deadline, timeout }: PendingCall): number {
+    return Math.max(deadline - timeout, this.#session.lostAt) + this.#connectTimeout;
   }
 
   /** Rejects the calls whose deadline has passed. Returns the next deadline. */
@@ -235,7 +244,7 @@ export class Multiplexer {
     // A reply that has arrived is used, however late this process reads it.
     this.#receive();
     this.#failUnreachable(now);
-    const { reached } = this.#connection;
+    const { reached } = this.#session;
     const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);
     if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, reached));
     let next = Infinity;
@@ -247,7 +256,7 @@ export class Multiplexer {
 
   /** Rejects the calls that have waited too long for a host, unless one was found. */
   #failUnreachable(now: number): void {
-    const { reached, unreachable } = this.#connection;
+    const { reached, unreachable } = this.#session;
     if (reached || this.#connectTimeout === 0 && !unreachable) return;
     const late = Array.from(this.#queue.calls()).filter((call) => this.#connectBy(call) <= now);
     if (late.length === 0) return;
@@ -258,7 +267,7 @@ export class Multiplexer {
     this.giveUp(late, ({ name }) => new MemStoreError("UNAVAILABLE", `Cannot ${name}: ${text}`));
   }
 
-  #failOnAbort(call: Call, signal: AbortSignal): void {
+  #failOnAbort(call: PendingCall, signal: AbortSignal): void {
     const abort = () => this.giveUp([call], () => signal.reason);
     signal.addEventListener("abort", abort);
     call.onSettled = () => {
@@ -268,12 +277,12 @@ export class Multiplexer {
   }
 
   /** The calls whose replies are pending. */
-  *#calls(): Generator<Call> {
+  *#calls(): Generator<PendingCall> {
     yield* this.#queue.calls();
     yield* this.#inFlight.calls();
   }
 
-  #timeoutError({ name, timeout }: Call, reached: boolean): MemStoreError {
+  #timeoutError({ name, timeout }: PendingCall, reached: boolean): MemStoreError {
     const who = reached ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
     return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
   }

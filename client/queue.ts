@@ -9,8 +9,8 @@
 
 import { MAX_DEPTH, skip } from "../msgpack/msgpack.ts";
 import { MemStoreError } from "../transport/message.ts";
-import { type Call, Request, type RequestKind, tooLong } from "./call.ts";
-import type { HostLimits } from "./connection.ts";
+import { type PendingCall, Request, type RequestKind, tooLong } from "./request.ts";
+import type { HostLimits } from "./session.ts";
 
 /** The most gathered calls in a message, so that the host can serve others between two messages, … */
 const MAX_COMMANDS = 1024;
@@ -74,7 +74,7 @@ export class Queue {
   }
 
   /** The calls whose replies are pending. */
-  *calls(): Generator<Call> {
+  *calls(): Generator<PendingCall> {
     for (const { calls } of this.#requests) for (const call of calls) if (!call.settled) yield call;
   }
 
@@ -94,7 +94,7 @@ export class Queue {
 }
 
 /** How many of the calls fit into one message: at least one. */
-function fitting(calls: readonly Call[], limits: HostLimits, replyBytes: number): number {
+function fitting(calls: readonly PendingCall[], limits: HostLimits, replyBytes: number): number {
   const maxBytes = Math.min(MAX_BYTES, limits.message);
   const maxCount = Math.min(calls.length, MAX_COMMANDS, limits.commands);
   let bytes = 0;
@@ -106,7 +106,7 @@ function fitting(calls: readonly Call[], limits: HostLimits, replyBytes: number)
 }
 
 /** Fails a call that exceeds the host's limits: the host would refuse the whole message. */
-function checkCall(call: Call, request: Request, { message, depth }: HostLimits): void {
+function checkCall(call: PendingCall, request: Request, { message, depth }: HostLimits): void {
   const { name, from, to } = call;
   let error: MemStoreError | undefined;
   if (to - from > message) error = tooLong(name, to - from, message);

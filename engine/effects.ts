@@ -17,7 +17,7 @@
  * @module
  */
 
-import type { Names } from "./memory/store.ts";
+import type { Catalog } from "./memory/catalog.ts";
 import type { Table } from "./memory/table.ts";
 
 /** Consumes effects, in the order in which they happen, and must not change the data. Only `prepare` may throw. */
@@ -33,11 +33,11 @@ export interface Sink {
   /** The entry at `old` was deleted, and is the sink's. */
   delete(table: Table, hash: number, old: number): void;
   /** A table was made. */
-  made(names: Names, table: Table): void;
+  made(catalog: Catalog, table: Table): void;
   /** A table was dropped, and is the sink's. */
-  dropped(names: Names, table: Table): void;
+  dropped(catalog: Catalog, table: Table): void;
   /** A table took the place of another one of its name, which is the sink's. */
-  cleared(names: Names, old: Table, table: Table): void;
+  cleared(catalog: Catalog, old: Table, table: Table): void;
   /** Moves an entry that is the sink's, if it is: see `Owner` in {@link ./memory/heap.ts}. */
   move(address: number): void;
 }

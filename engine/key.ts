@@ -20,7 +20,7 @@
  */
 
 import { head, skip, Writer } from "../msgpack/msgpack.ts";
-import type { Span } from "./memory/table.ts";
+import type { Span } from "./memory/entry.ts";
 
 /** How many bytes a key, a member or a name may have. */
 export const MAX_KEY_BYTES: number = 65_536;

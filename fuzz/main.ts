@@ -13,7 +13,8 @@
 
 import { parseArgs } from "node:util";
 import { Random } from "./random.ts";
-import { type Target, targets } from "./targets.ts";
+import type { Target } from "./target.ts";
+import { targets } from "./targets.ts";
 
 /** What a fuzzed target is given. */
 export interface Bounds {

@@ -1,6 +1,6 @@
 /**
- * The commands of a host: those on tables and sets, which its engine carries out, and those about the host
- * itself (its state, its figures, its end), which are carried out here.
+ * The commands of a host: those on tables and sets, whose handlers are the engine's, and those about the host itself (its
+ * state, its figures, its end), whose handlers are here.
  *
  * @module
  */
@@ -26,14 +26,14 @@ export interface HostServices {
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
   /**
-   * Stops the host. Resolves when that is certain: the state is stored, and the replies that are due will leave.
+   * Stops the host. Resolves when that is certain: the state is stored, and the pending replies will leave.
    *
    * @throws {Error} if the state cannot be stored: then the host goes on.
    */
   stop(): Promise<void>;
 }
 
-/** The commands of a host, each with what carries it out. */
+/** The commands of a host, each with its handler. */
 export function hostCommands(host: HostServices): HostCommand[] {
   const handlers = { ...tableHandlers, ...setHandlers, ...hostHandlers(host) };
   return commands.map((command) => ({ ...command, run: handlers[command.name] }));

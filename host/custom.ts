@@ -1,5 +1,5 @@
 /**
- * Commands of an application's own, and the door through which they reach the data.
+ * Custom commands: those of an application's own, and how they reach the data.
  *
  * @module
  */
@@ -14,24 +14,24 @@ import type { HostCommand } from "./execution.ts";
 
 /** A command of an application's own, see {@linkcode MemStore.command}. */
 export interface CustomCommand {
-  /** The names of its arguments, in their order. */
+  /** The names of its arguments, in order. */
   args: readonly string[];
-  /** One line that says what it does, for `commands` and the command line. */
+  /** One line that says what the command does, for `commands` and the command line. */
   help: string;
   /**
-   * The right that a client with a key must have to run it. (What it does itself is not held to that.)
+   * The right that a client with a key needs to run it. (The command itself may do everything.)
    * @default {"admin"}
    */
   needs?: Right;
   /**
-   * Carries it out. The arguments come decoded; what is returned (or resolved to) is the reply, and what is
-   * thrown is the error that the client gets. Until the first `await` nothing else runs on the host. A function
-   * that returns a promise cannot be part of a batch.
+   * Runs the command. The arguments are decoded; what it returns (or resolves to) is the reply, and what it throws is the
+   * error that the client gets. Until the first `await` nothing else runs on the host. A function that returns a promise
+   * cannot be part of a batch.
    */
   run(host: CommandHost, ...args: unknown[]): unknown;
 }
 
-/** What a {@linkcode CustomCommand} reaches of the host. */
+/** What a {@linkcode CustomCommand} can do on the host. */
 export interface CommandHost {
   /**
    * Runs a command at once and returns its reply (a promise of it for `store` and `restore`).
@@ -44,15 +44,32 @@ export interface CommandHost {
   ): ReturnType<Commands[Name]>;
 }
 
-/** Has a promise end when the host stops. */
-export type UntilStop = (result: PromiseLike<unknown>) => Promise<unknown>;
+/** Custom commands that have not ended. A host that stops gives them up. */
+export class PendingCommands {
+  readonly #reject = new Set<(why: Error) => void>();
+
+  /** What a command resolves to, unless it is given up before. */
+  untilGivenUp(result: PromiseLike<unknown>): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#reject.add(reject);
+    const forget = () => this.#reject.delete(reject);
+    promise.then(forget, forget);
+    result.then(resolve, reject);
+    return promise;
+  }
+
+  /** Gives them up: their clients are answered with an error. */
+  giveUp(why: Error): void {
+    for (const reject of this.#reject) reject(why);
+  }
+}
 
 /** A custom command, for the dispatcher. */
 export function customCommand(
   name: string,
   { args, help, needs = "admin", run }: CustomCommand,
   dispatcher: Dispatcher,
-  untilStop: UntilStop,
+  pending: PendingCommands,
 ): HostCommand {
   return {
     name,
@@ -75,13 +92,13 @@ export function customCommand(
       const result = run(host, ...args.map((_, i) => call.decode(i)));
       if (inBatch) open = false;
       if (!isThenable(result)) return encode(result ?? null, call.reply);
-      return untilStop(result).then((value) => (reply) => encode(value ?? null, reply));
+      return pending.untilGivenUp(result).then((value) => (reply) => encode(value ?? null, reply));
     },
   };
 }
 
-/** Runs a command of the host's own, through the same door as everybody's. */
-export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
+/** Runs a command for the application, through the dispatcher like every other. */
+function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
   const payload = encoded([name, ...args]);
   let reply: unknown;
   const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {

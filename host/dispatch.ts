@@ -11,28 +11,28 @@ import { RIGHTS } from "../auth/clients.ts";
 import type { Limits } from "../transport/limits.ts";
 import { type MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import { head, latin1, skip, Writer } from "../msgpack/msgpack.ts";
-import { type Deliver, Execution, type HostCommand, type Request, type Shared } from "./execution.ts";
+import { type Deliver, Execution, type HostCommand, type Job, type Shared } from "./execution.ts";
 
-/** A message runs for this long until others are served, in milliseconds. */
+/** How long a message runs before others are served, in milliseconds. */
 export const SLICE_MS = 4;
-/** Executions that are kept to be used again. */
+/** How many executions are kept for other messages. */
 const SPARE = 4;
 const MAX_NAME = 64;
 const NAME = /^[\x21-\x7e]{1,64}$/;
 
-/** A command, and how messages name it: the bytes of its name under the shortest head. */
+/** A command, and its name as most messages encode it. */
 interface Known {
   command: HostCommand;
   bytes: Uint8Array;
 }
 
-/** Told when a client may not run a command. */
+/** Is told when a client may not run a command. */
 export type Denied = (client: string | undefined, command: string) => void;
 
 /** Runs messages against the commands of a host. */
 export class Dispatcher {
   readonly #known = new Map<string, Known>();
-  /** The command that was found last: mostly the one that comes next. */
+  /** The command that was found last: the next one is mostly the same. */
   #last: Known | undefined;
   readonly #spare: Execution[] = [];
   readonly #denied: Denied;
@@ -44,7 +44,7 @@ export class Dispatcher {
       store,
       limits,
       gate,
-      find: (payload, at, request) => this.#find(payload, at, request),
+      find: (payload, at, job) => this.#find(payload, at, job),
       stepping: undefined,
       inBatch: false,
     };
@@ -81,9 +81,9 @@ export class Dispatcher {
    * @param slice How long it may run, in milliseconds; Infinity for a message that may not pause.
    * @returns The message, to {@linkcode Dispatcher.resume}, if it pauses or waits; else undefined.
    */
-  run(request: Request, deliver: Deliver, slice: number = SLICE_MS): Execution | undefined {
+  run(job: Job, deliver: Deliver, slice: number = SLICE_MS): Execution | undefined {
     const execution = this.#spare.pop() ?? new Execution(this.#shared);
-    execution.take(request, deliver);
+    execution.take(job, deliver);
     return this.resume(execution, slice) ? undefined : execution;
   }
 
@@ -105,8 +105,8 @@ export class Dispatcher {
     if (this.#spare.length < SPARE) this.#spare.push(execution);
   }
 
-  #find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal {
-    const { right, client } = request;
+  #find(payload: Uint8Array, at: number, job: Job): HostCommand | Refusal {
+    const { right, client } = job;
     const known = this.#lookUp(payload, at);
     if ("code" in known || right === "admin") return known;
     if (RIGHTS.indexOf(known.needs) <= RIGHTS.indexOf(right)) return known;

@@ -20,7 +20,7 @@
 import type { Command } from "../commands/describe.ts";
 import { Call, type Handler, type Steps, type WriteReply } from "../engine/memory/commands/call.ts";
 import { hash } from "../engine/memory/hash.ts";
-import { OutOfMemory } from "../engine/memory/heap.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
 import type { Store } from "../engine/memory/store.ts";
 import type { Table } from "../engine/memory/table.ts";
 import type { Gate } from "../state/gate.ts";
@@ -37,7 +37,7 @@ export interface HostCommand extends Command {
 }
 
 /** A message to run. */
-export interface Request {
+export interface Job {
   readonly payload: Uint8Array;
   /** Whether the client expects pymemstore's replies. */
   readonly legacy: boolean;
@@ -65,18 +65,18 @@ export interface Shared {
   /** Closed when the host stops. */
   readonly gate: Gate;
   /** Finds the command by the name at `at`, and checks that the client may run it. */
-  find(payload: Uint8Array, at: number, request: Request): HostCommand | Refusal;
+  find(payload: Uint8Array, at: number, job: Job): HostCommand | Refusal;
   /** The message that goes through the data in steps: one at a time, so that the heap does not stay frozen. */
   stepping: Execution | undefined;
   /** A batch runs. */
   inBatch: boolean;
 }
 
-/** Commands that a batch may hold. */
+/** How many commands a batch may hold. */
 export const MAX_BATCH_COMMANDS: number = 10_000;
-/** How many entries are visited until the clock is looked at. */
+/** After how many visited entries the clock is read. */
 const CLOCK_WORK = 256;
-/** An error costs as much as visiting this many entries. */
+/** An error takes as long as visiting this many entries. */
 const THROW_WORK = 16;
 /** How many commands' keys are prefetched together. */
 const PREFETCH_COMMANDS = 256;
@@ -84,7 +84,7 @@ const PREFETCH_COMMANDS = 256;
 const PREFETCH_MIN_KEYS = 4;
 /** … if the data has more bytes than the processor's caches hold. */
 const CACHE_BYTES = 1 << 20;
-/** A command that replies more than this checks itself that there is room for its reply. */
+/** A command with a longer reply checks itself that there is room for it. */
 const SHORT_REPLY = 64;
 
 const NOT_RUN: Refusal = {
@@ -97,22 +97,22 @@ export class Execution {
   readonly #shared: Shared;
   readonly #plan = new Plan<HostCommand>();
   readonly #call: Call;
-  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#request);
+  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#job);
   readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
   readonly #slice = new Slice();
-  #request!: Request;
-  /** The payload was walked and checked. */
+  #job!: Job;
+  /** Whether the payload was walked and checked. */
   #planned = false;
   #deliver!: Deliver;
   /** The command that runs, or runs next. */
   #index = 0;
   /** Where its reply begins. */
   #start = 0;
-  /** What is left of it. */
+  /** The rest of it, if it runs in steps. */
   #steps: Steps | undefined;
-  /** A long command has ended: other messages have a turn before the next command. */
+  /** A long command has ended: other messages run before the next command. */
   #turn = false;
-  /** What it waited for. */
+  /** The result that it waited for. */
   #result: WriteReply | MemStoreError | undefined;
   /** The keys of the commands from … to … are prefetched, and their hashes known. */
   #hashedFrom = 0;
@@ -129,10 +129,18 @@ export class Execution {
     this.#call = new Call(shared.store, shared.limits.message);
   }
 
+  /** Whether it was paused because another message goes through the data in steps. */
+  isBlocked = false;
+
+  /** Bytes of the reply so far. */
+  get bytes(): number {
+    return this.#call.reply.length;
+  }
+
   /** Takes a message to run. */
-  take(request: Request, deliver: Deliver): void {
+  take(job: Job, deliver: Deliver): void {
     const call = this.#call;
-    this.#request = request;
+    this.#job = job;
     this.#deliver = deliver;
     this.#index = this.#hashedFrom = this.#hashedTo = 0;
     this.#prefetchAt = Infinity;
@@ -140,8 +148,8 @@ export class Execution {
     this.#planned = this.#turn = false;
     this.#plan.reset();
     call.reply.reset();
-    call.legacy = request.legacy;
-    call.right = request.right;
+    call.legacy = job.legacy;
+    call.right = job.right;
     call.work = 0;
   }
 
@@ -154,11 +162,11 @@ export class Execution {
    */
   run(slice: number): boolean {
     this.#slice.reset(slice);
-    const { payload, legacy, batch } = this.#request;
+    const { payload, legacy, batch } = this.#job;
     const { limits } = this.#shared;
     const plan = this.#plan, { reply } = this.#call;
     if (!this.#planned) {
-      // Where in our code a refusal was made does not matter, and costs more than the rest of the answer.
+      // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
       const { stackTraceLimit } = Error;
       Error.stackTraceLimit = 0;
       try {
@@ -183,7 +191,7 @@ export class Execution {
     return true;
   }
 
-  /** Gives up: what has not run is answered with an error. */
+  /** Gives up: commands that have not run are answered with an error. */
   abandon(why: MemStoreError): void {
     const { reply, legacy } = this.#call;
     if (this.#steps || this.waiting) reply.length = this.#start;
@@ -210,8 +218,8 @@ export class Execution {
       try {
         if (!this.#advance()) return false;
       } catch (error) {
-        // (With a message of its own there may be room.)
-        if (call.lacksRoom && this.#start > 0 && this.#request.parts) break;
+        // (In a reply of its own there may be room.)
+        if (call.lacksRoom && this.#start > 0 && this.#job.parts) break;
         this.#refuse(error);
       }
     }
@@ -220,7 +228,7 @@ export class Execution {
 
   /** The commands from the index on, as a payload. */
   #rest(): Uint8Array {
-    const { payload } = this.#request;
+    const { payload } = this.#job;
     let at = 0;
     for (let i = 0; i < this.#index; i++) at = skip(payload, at);
     return payload.subarray(at);
@@ -290,7 +298,7 @@ export class Execution {
     if (i >= this.#prefetchAt) this.#prefetch();
     call.work++;
     call.inBatch = inBatch;
-    call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+    call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
     if (i < this.#hashedTo && command.finds) call.hash = this.#hashes[i - this.#hashedFrom];
     call.checkRoom(SHORT_REPLY);
     if (!call.legacy) call.reply.byte(0);
@@ -308,7 +316,8 @@ export class Execution {
   #step(): boolean {
     const shared = this.#shared, call = this.#call, outer = shared.stepping;
     // (A message that may not pause does not wait for others either.)
-    if (outer && outer !== this && this.#canPause) return false;
+    this.isBlocked = outer !== undefined && outer !== this && this.#canPause;
+    if (this.isBlocked) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {
@@ -331,7 +340,7 @@ export class Execution {
     return this.#slice.canEnd && !this.#shared.inBatch;
   }
 
-  /** Lets go of what the steps hold. */
+  /** Releases what the steps hold. */
   #endSteps(): void {
     const steps = this.#steps;
     this.#steps = undefined;
@@ -349,8 +358,7 @@ export class Execution {
   }
 
   /**
-   * Has the keys of the next commands brought into the processor's caches together: see
-   * {@linkcode Table.touch}.
+   * Brings the keys of the next commands into the processor's caches together: see {@linkcode Table.prefetch}.
    */
   #prefetch(): void {
     const plan = this.#plan, call = this.#call, { store } = this.#shared, hashes = this.#hashes;
@@ -364,17 +372,17 @@ export class Execution {
     for (let i = from; i < to; i++) {
       const finds = plan.commands[i]?.finds;
       if (!finds) continue;
-      call.aim(this.#request.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
       const next = store[finds].get(call.key(0));
       if (next !== table) {
-        this.#prefetched ^= table?.touch(together, count) ?? 0;
+        this.#prefetched ^= table?.prefetch(together, count) ?? 0;
         table = next;
         count = 0;
       }
       const { bytes, from: start, to: end } = call.key(1);
       together[count++] = hashes[i - from] = hash(bytes, start, end);
     }
-    this.#prefetched ^= table?.touch(together, count) ?? 0;
+    this.#prefetched ^= table?.prefetch(together, count) ?? 0;
   }
 }
 

@@ -19,9 +19,9 @@ import type { Slice } from "./slice.ts";
  */
 export type FindCommand<Known extends Command> = (payload: Uint8Array, at: number) => Known | Refusal;
 
-/** How many commands are read until the clock is looked at. */
+/** After how many commands the clock is read. */
 const CLOCK_COMMANDS = 256;
-/** What a plan keeps of numbers, at most, for the next payload. */
+/** How many offsets a plan keeps room for between payloads. */
 const KEPT = 1 << 12;
 
 /** The commands of one payload. The next payload uses the same plan again. */
@@ -40,7 +40,7 @@ export class Plan<Known extends Command> {
   /** How many of the commands look up a key. */
   finds = 0;
   #offsets = 0;
-  /** How far the payload was walked. */
+  /** Where the next command begins. */
   #at = 0;
 
   /** Forgets the last payload. */
@@ -111,7 +111,7 @@ export class Plan<Known extends Command> {
       if ("code" in command) return this.#refuse(command.code, command.message, skip(payload, start));
       // (The command itself is one level.)
       at = skip(payload, at, depth - 1);
-      // (What no command takes need not be known by its place.)
+      // (Arguments beyond those that the command takes are skipped together.)
       const arity = legacy ? legacyArity(command) : command.args.length;
       const known = Math.min(items - 1, arity + 1);
       for (let i = 1; i <= known; i++) this.#offset(at), at = skip(payload, at, depth - 1);
@@ -159,7 +159,7 @@ export class Plan<Known extends Command> {
   }
 }
 
-/** How many arguments of a legacy client count: it may send more. */
+/** How many arguments of a legacy client are used: it may send more. */
 function legacyArity({ args }: Command): number {
   const native = args.findIndex((arg) => arg.native);
   return native < 0 ? args.length : native;

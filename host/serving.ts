@@ -1,29 +1,30 @@
 /**
- * The serving loop: takes messages from the ports of a host, runs them, and sends the replies.
+ * The serving loop: takes messages from the ports of a host, runs them, and sends the replies. It knows no kind of port:
+ * ports of several transports may be served at once.
  *
  * ```text
- * port.next() ─► parseRequest ─► dispatcher.run ─► port.reply
- *                                    │   ▲
- *                             pauses │   │ its next slice
- *                                    ▼   │
- *                                  paused, in turn
+ * port.next ─► dispatcher.run ─► port.reply
+ *                  │   ▲
+ *           pauses │   │ its next slice
+ *                  ▼   │
+ *                paused, in turn
  * ```
  *
  * All runs in one thread. A message runs for a slice; one that is not done then is paused, and gets another slice
  * after those that have waited longer. Meanwhile the next messages of its client are held back, so that they run
  * in the order in which they were sent. A message that waits for a file, or for an asynchronous custom command,
- * holds nobody back.
+ * holds no other message back.
  *
  * @module
  */
 
-import type { Client } from "../auth/clients.ts";
-import { MemStoreError, parseRequest } from "../transport/message.ts";
-import type { Arrived, Connection } from "../transport/zeromq/connection.ts";
-import type { Port } from "../transport/zeromq/port.ts";
+import type { AuthorizedClient } from "../auth/clients.ts";
+import { MemStoreError } from "../transport/message.ts";
+import type { IncomingMessage, Port } from "../transport/transport.ts";
 import { turn } from "../system/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
 import type { Deliver, Execution } from "./execution.ts";
+import { PausedMessages } from "./paused.ts";
 
 /** How long a new message runs, in milliseconds, before it is paused. */
 const FIRST_SLICE_MS = 1;
@@ -39,19 +40,19 @@ const DRAIN_MS = 2000;
 /** What the serving loop needs of its host. */
 export interface Served {
   readonly dispatcher: Dispatcher;
-  /** The client that has a public key; undefined if it may not connect (any more). */
-  client(publicKey: string): Client | undefined;
-  /** Does a little of the work that waits for a quiet moment; whether there is more. */
-  tidy(): boolean;
+  /** The client that has a public key; undefined if it is not authorized (any more). */
+  client(publicKey: string): AuthorizedClient | undefined;
+  /** Does a little of the work that waits until no message does; whether there is more. */
+  cleanWhenIdle(): boolean;
   /** Whether the process has other work that must not wait. */
   readonly busy: boolean;
 }
 
-/** A message that was paused. */
-interface Paused {
+/** A message that has begun to run. */
+interface Running {
   readonly execution: Execution;
   readonly port: Port;
-  readonly from: Connection;
+  readonly message: IncomingMessage;
 }
 
 /** Serves the ports of one host. */
@@ -59,16 +60,20 @@ export class ServingLoop {
   readonly #host: Served;
   readonly #ports: readonly Port[];
   /** Messages that wait for their next slice, the first one next. */
-  readonly #paused: Paused[] = [];
+  readonly #paused = new PausedMessages<Running>();
   /** Messages that wait for something else, until they are done. */
   readonly #waiting = new Set<Promise<void>>();
   #open = true;
-  /** Messages that were taken. */
-  messages = 0;
+  #messages = 0;
 
   constructor(host: Served, ports: readonly Port[]) {
     this.#host = host;
     this.#ports = ports;
+  }
+
+  /** How many messages have been taken. */
+  get messages(): number {
+    return this.#messages;
   }
 
   /** Serves until {@linkcode ServingLoop.close}; resolves when what has arrived by then is answered. */
@@ -79,7 +84,7 @@ export class ServingLoop {
   /** Serves no longer than it takes to answer what has arrived. */
   close(): void {
     this.#open = false;
-    for (const port of this.#ports) port.socket.wake();
+    for (const port of this.#ports) port.wake();
   }
 
   /** Resolves when no message waits for a file or a custom command any more. */
@@ -98,7 +103,7 @@ export class ServingLoop {
         this.#resumeNext();
         port.look();
         await turn();
-      } else if (this.#host.tidy()) {
+      } else if (this.#host.cleanWhenIdle()) {
         await turn();
       } else {
         await port.wait(!this.#host.busy);
@@ -121,10 +126,10 @@ export class ServingLoop {
       await turn();
     }
     const why = new MemStoreError("FAILED", "Cannot run: the host stops");
-    for (const { execution } of this.#paused.splice(0)) this.#host.dispatcher.abandon(execution, why);
+    for (let next; (next = this.#paused.next());) this.#host.dispatcher.abandon(next.execution, why);
   }
 
-  /** Takes one message of each port: who floods one of them does not hold up the others. Returns how many. */
+  /** Takes one message of each port: a client that floods one of them does not hold up the others. Returns how many. */
   #takeFromAll(): number {
     let taken = 0;
     for (const port of this.#ports) taken += this.#take(port);
@@ -133,78 +138,82 @@ export class ServingLoop {
 
   /** Takes one message, bytes in to bytes out. Returns 0 if none is there; else 1, or more if it was paused. */
   #take(port: Port): number {
-    const arrived = port.next();
-    if (!arrived) return 0;
-    this.messages++;
-    const { from, frames } = arrived;
-    const client = this.#clientOf(port, arrived);
+    const message = port.next();
+    if (!message) return 0;
+    this.#messages++;
+    const { from, publicKey, legacy, fault } = message;
+    const client = port.encrypted ? this.#host.client(publicKey ?? "") : ANYBODY;
     if (!client) {
-      // Its key was removed from the list.
-      port.disconnect(arrived.user ?? "");
+      // (Its key was removed from the list since it connected.)
+      port.disconnect(publicKey ?? "");
       return 1;
     }
-    const { envelope, legacy, batch, parts, payload, fault } = parseRequest(frames);
     if (fault !== undefined) {
       const why = new MemStoreError("BAD_REQUEST", `Cannot read the message: ${fault}`);
       port.fault(from);
-      port.reply(from, [...envelope, refusal(why, legacy)]);
+      port.reply(message, refusal(why, legacy));
       return 1;
     }
-    const { right, name } = client;
     const deliver: Deliver = (reply, readable, rest) => {
-      if (!readable) port.fault(from);
-      else if (from.faults > 0) from.faults--;
-      port.reply(from, [...envelope, reply]);
-      // (Its turn comes when the client has read enough.)
-      if (rest) port.putBack({ ...arrived, frames: [...envelope, rest] });
+      if (readable) port.forgiveFault(from);
+      else port.fault(from);
+      port.reply(message, reply);
+      // (It goes on when the client has read enough.)
+      if (rest) port.putBack(message, rest);
     };
-    const request = { payload, legacy, batch, parts, right, client: name };
-    const execution = this.#host.dispatcher.run(request, deliver, FIRST_SLICE_MS);
+    const { payload, batch, parts } = message;
+    const { right, name } = client;
+    const job = { payload, legacy, batch, parts, right, client: name };
+    const execution = this.#host.dispatcher.run(job, deliver, this.#firstSlice);
     if (!execution) return 1;
     if (execution.waiting) {
-      this.#wait(execution, port, from);
+      this.#wait({ execution, port, message });
       return 1;
     }
-    port.pause(from);
-    this.#paused.push({ execution, port, from });
+    this.#pause({ execution, port, message });
     return PAUSED_MESSAGES;
   }
 
-  /** Who sent a message. (The list of clients may have changed since it connected.) */
-  #clientOf(port: Port, { user }: Arrived): Pick<Client, "right"> & { name?: string } | undefined {
-    return port.encrypted ? this.#host.client(user ?? "") : ANYBODY;
+  /** How long a message runs when it is begun, in milliseconds. */
+  get #firstSlice(): number {
+    return this.#paused.isFull ? 0 : FIRST_SLICE_MS;
+  }
+
+  #pause(running: Running): void {
+    running.port.pause(running.message.from);
+    this.#paused.add(running);
   }
 
   /** Gives the message that has waited longest another slice. */
   #resumeNext(): void {
-    const next = this.#paused.shift();
+    const next = this.#paused.next();
     if (!next) return;
-    const { execution, port, from } = next;
+    const { execution, port, message: { from } } = next;
     if (from.disconnected) {
       this.#host.dispatcher.abandon(execution, GONE);
     } else if (!this.#host.dispatcher.resume(execution)) {
-      if (!execution.waiting) return void this.#paused.push(next);
-      this.#wait(execution, port, from);
+      if (!execution.waiting) return this.#paused.addAgain(next);
+      this.#wait(next);
     }
     port.resume(from);
   }
 
   /** Goes on with a message when what it waits for is there. */
-  #wait(execution: Execution, port: Port, from: Connection): void {
+  #wait(running: Running): void {
+    const { execution, port, message: { from } } = running;
     port.begin(from);
     const done = execution.waiting!.then(() => {
       port.end(from);
-      // (Once nobody serves any more, nobody gives it another slice.)
-      if (this.#host.dispatcher.resume(execution, this.#open ? FIRST_SLICE_MS : Infinity)) return;
-      if (execution.waiting) return this.#wait(execution, port, from);
-      port.pause(from);
-      this.#paused.push({ execution, port, from });
-      port.socket.wake();
+      // (When the loop has ended, there is no other slice.)
+      if (this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity)) return;
+      if (execution.waiting) return this.#wait(running);
+      this.#pause(running);
+      port.wake();
     }).finally(() => this.#waiting.delete(done));
     this.#waiting.add(done);
   }
 }
 
-/** Where clients have no keys, whoever may connect may do everything. */
-const ANYBODY: Pick<Client, "right"> & { name?: string } = { right: "admin" };
+/** Where clients have no keys, each may do everything. */
+const ANYBODY: Pick<AuthorizedClient, "right"> & { name?: string } = { right: "admin" };
 const GONE = new MemStoreError("FAILED", "Cannot run: the client is gone");

@@ -1,15 +1,15 @@
 /**
- * How long a message may run until it pauses.
+ * How long a message may run before it pauses.
  *
  * @module
  */
 
-/** A time to run, which begins when the clock is first looked at: most messages are done before. */
+/** A period that begins when the clock is first read: most messages are done before that. */
 export class Slice {
   #milliseconds = 0;
   #end = 0;
 
-  /** Begins another one. Infinity never ends. */
+  /** Begins another slice. Infinity never ends. */
   reset(milliseconds: number): void {
     this.#milliseconds = milliseconds;
     this.#end = 0;
@@ -20,7 +20,7 @@ export class Slice {
     return this.#milliseconds < Infinity;
   }
 
-  /** Looks at the clock (which costs as much as a command does): whether the time is over. */
+  /** Whether the time is over. (Reading the clock takes as long as a command.) */
   isOver(): boolean {
     const now = performance.now();
     if (this.#end === 0) this.#end = now + this.#milliseconds;

@@ -8,7 +8,13 @@
  */
 
 import { dirname, resolve } from "node:path";
-import { getLocation, type Node, type ParseError, parseTree, printParseErrorCode } from "jsonc-parser";
+import {
+  getLocation,
+  type Node,
+  type ParseError,
+  parseTree,
+  printParseErrorCode,
+} from "npm:jsonc-parser@3.3.1";
 import { parse, problem, SettingsError } from "./error.ts";
 import type { Written } from "./kinds.ts";
 import { nearest } from "./nearest.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Argument, type Command, Option } from "commander";
+import { Argument, type Command, Option } from "npm:commander@15.1.0";
 import { parse, SettingsError } from "./error.ts";
 import { type Setting, settings } from "./list.ts";
 

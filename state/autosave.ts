@@ -7,7 +7,7 @@
 
 import type { StateStatus } from "../commands/list.ts";
 import type { Store } from "../engine/memory/store.ts";
-import type { Lock } from "../system/lock.ts";
+import type { FileLock } from "../system/file_lock.ts";
 import type { StateLocation } from "./location.ts";
 import type { Persistence } from "./persistence.ts";
 
@@ -19,7 +19,7 @@ export class AutoSave {
   readonly #location: StateLocation;
   readonly #store: Store;
   readonly #persistence: Persistence;
-  readonly #lock: Lock | undefined;
+  readonly #lock: FileLock | undefined;
   readonly #every: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #saving: Promise<void> | undefined;
@@ -33,7 +33,7 @@ export class AutoSave {
     store: Store,
     persistence: Persistence,
     every: number,
-    lock?: Lock,
+    lock?: FileLock,
   ) {
     this.#location = location;
     this.#store = store;
@@ -59,8 +59,9 @@ export class AutoSave {
       const autoSave = new AutoSave(location, store, persistence, every, lock);
       const loaded = await persistence.load(location);
       if (loaded) {
-        store.replaceBy(loaded.state);
-        autoSave.#savedChanges = store.changes;
+        store.swap(loaded.state);
+        await loaded.state.close();
+        autoSave.#savedChanges = store.changeCount;
         autoSave.#savedAt = loaded.time;
       }
       autoSave.#schedule(every);
@@ -78,7 +79,7 @@ export class AutoSave {
 
   get status(): StateStatus {
     const stored = this.#savedAt === undefined ? null : this.#savedAt.getTime() / 1000;
-    return { path: this.#location.name, stored, changed: this.#store.changes !== this.#savedChanges };
+    return { path: this.#location.name, stored, changed: this.#store.changeCount !== this.#savedChanges };
   }
 
   /**
@@ -88,12 +89,12 @@ export class AutoSave {
    */
   async save(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {});
-    const { changes } = this.#store;
-    if (changes === this.#savedChanges) return;
+    const { changeCount } = this.#store;
+    if (changeCount === this.#savedChanges) return;
     this.#saving = this.#persistence.storeOwn(this.#location);
     try {
       await this.#saving;
-      this.#savedChanges = changes;
+      this.#savedChanges = changeCount;
       this.#savedAt = new Date();
     } finally {
       this.#saving = undefined;

@@ -12,7 +12,7 @@
  */
 
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { type Lock, lockHolder, takeLock } from "../system/lock.ts";
+import { type FileLock, fileLockHolder, takeFileLock } from "../system/file_lock.ts";
 import { Directory, type OpenFile } from "./directory.ts";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
@@ -31,13 +31,13 @@ type Pieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 export class StateFile implements StateLocation {
   readonly name: string;
   readonly #path: string;
-  readonly #bounds: Bounds;
+  readonly #bounds: PathBounds;
 
   /**
    * @param name How people know it.
    * @param path Where it is, as somebody wrote it.
    */
-  constructor(name: string, path: string, bounds: Bounds) {
+  constructor(name: string, path: string, bounds: PathBounds) {
     this.name = name;
     this.#path = path;
     this.#bounds = bounds;
@@ -64,12 +64,12 @@ export class StateFile implements StateLocation {
   }
 
   /** Locks `<path>.lock`. */
-  async lock(): Promise<Lock> {
+  async lock(): Promise<FileLock> {
     try {
       const path = `${resolvePath(this.#path, this.#bounds).path}.lock`;
-      const lock = await takeLock(path);
+      const lock = await takeFileLock(path);
       if (lock) return lock;
-      const holder = await lockHolder(path);
+      const holder = await fileLockHolder(path);
       throw new Error(`another host does${holder === undefined ? "" : `, process ${holder}`}`);
     } catch (error) {
       throw new Error(`Cannot keep the state in ${this.name}: ${(error as Error).message}`);
@@ -78,7 +78,7 @@ export class StateFile implements StateLocation {
 }
 
 /** The paths that clients may store to and restore from. */
-export interface Bounds {
+export interface PathBounds {
   /** The directory that relative paths start at. */
   directory: string;
   /** Whether paths may leave it. */
@@ -99,7 +99,7 @@ interface Resolved {
  *
  * @throws {Error} if the path leaves the directory, names something else than a regular file, or has no directory.
  */
-function resolvePath(path: string, { directory, anyPath }: Bounds): Resolved {
+function resolvePath(path: string, { directory, anyPath }: PathBounds): Resolved {
   if (path === "" || path.includes("\0")) throw new Error("it is no path");
   if (path.endsWith("/")) throw new Error("it is the path of a directory");
   const whole = resolve(directory, path);

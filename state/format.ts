@@ -26,8 +26,10 @@
 import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
 import type { Heap } from "../engine/memory/heap.ts";
+import type { Entry } from "../engine/memory/entry.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";
-import type { Entry, Table, TableView } from "../engine/memory/table.ts";
+import type { Table } from "../engine/memory/table.ts";
+import type { TableView } from "../engine/memory/view.ts";
 import { Reader } from "../msgpack/codec.ts";
 import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../msgpack/msgpack.ts";
 import { turn } from "../system/turn.ts";
@@ -70,7 +72,7 @@ export function* encodeState(
       page.length = 0;
       cursor = of.scan(cursor, (address) => void page.push(address));
       for (const address of page) {
-        entry.look(address);
+        entry.read(address);
         const large = each();
         if (large) yield* large;
       }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Lock } from "../system/lock.ts";
+import type { FileLock } from "../system/file_lock.ts";
 
 /** The writes that are running, by their targets. */
 const writing = new Map<string, Promise<void>>();
@@ -57,7 +57,7 @@ export interface StateLocation {
    *
    * @throws {Error} if another host does.
    */
-  lock?(): Promise<Lock>;
+  lock?(): Promise<FileLock>;
 }
 
 /** What is stored at a location. */

@@ -7,12 +7,12 @@
 import type { Transfer } from "../commands/list.ts";
 import type { Store } from "../engine/memory/store.ts";
 import { MemStoreError } from "../transport/message.ts";
-import { type Bounds, StateFile } from "./file.ts";
+import { type PathBounds, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
 import type { Gate } from "./gate.ts";
 import { gzip, plain } from "./gzip.ts";
 import type { StateLocation, Stored, WhenBusy } from "./location.ts";
-import { Queue } from "./queue.ts";
+import { TransferQueue } from "./transfer_queue.ts";
 import { parseS3, S3Object, type S3Options } from "./s3.ts";
 
 /** Stores and restores of clients that run at a time. Each has some descriptors, and a restore a second state. */
@@ -43,15 +43,15 @@ interface Running extends Progress {
 /** Stores and restores one store. */
 export class Persistence {
   readonly #store: Store;
-  readonly #bounds: Bounds;
+  readonly #bounds: PathBounds;
   readonly #s3: S3Options;
   readonly #log: Log;
   readonly #gate: Gate | undefined;
   readonly #running = new Set<Running>();
-  readonly #queue = new Queue(TRANSFERS, PENDING_TRANSFERS);
+  readonly #queue = new TransferQueue(TRANSFERS, PENDING_TRANSFERS);
 
   /** @param gate Tells when the data may not be replaced any more. */
-  constructor(store: Store, bounds: Bounds, s3: S3Options, log: Log, gate?: Gate) {
+  constructor(store: Store, bounds: PathBounds, s3: S3Options, log: Log, gate?: Gate) {
     this.#store = store;
     this.#bounds = bounds;
     this.#s3 = s3;
@@ -127,10 +127,10 @@ export class Persistence {
           const state = await this.#read(stored, running);
           try {
             this.#gate?.check("restore");
-            this.#store.replaceBy(state);
-          } catch (error) {
-            state.close();
-            throw error;
+            this.#store.swap(state);
+          } finally {
+            // Of what was replaced, or could not be used.
+            await state.close();
           }
         }),
     );
@@ -176,9 +176,9 @@ export class Persistence {
     );
     const store = this.#store.sibling();
     try {
-      return await decodeState(plain(counted), store, running);
+      return await decodeState(freed(plain(counted)), store, running);
     } catch (error) {
-      store.close();
+      await store.close();
       throw error;
     }
   }
@@ -216,6 +216,19 @@ export class Persistence {
     } finally {
       this.#running.delete(running);
     }
+  }
+}
+
+/**
+ * Pieces whose memory is freed once they were read: they are large, and V8 would collect a hundred megabytes of them
+ * before it thinks it worthwhile.
+ */
+async function* freed(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    yield piece;
+    const { buffer } = piece;
+    // (A piece of a larger buffer may have neighbours in use.)
+    if (buffer instanceof ArrayBuffer && piece.byteLength === buffer.byteLength) buffer.transfer(0);
   }
 }
 

@@ -1,17 +1,16 @@
 /**
  * States in S3, or in a server with its protocol: MinIO, Ceph, R2, Garage.
  *
- * An object is uploaded in parts while the state is encoded, and appears when the last part is complete. Until then, and
- * if anything fails, readers find the old object. Only the parts that are being uploaded are in memory.
+ * A state of more than one part is uploaded in parts while it is encoded. The object appears when the upload is complete:
+ * until then, and if anything fails, readers find the old one. Only the parts in flight are in memory.
  *
- * The AWS SDK is loaded at the first use: a host without S3 does not pay for it.
+ * The AWS SDK is fetched and loaded at the first use: a host without S3 does without it.
  *
  * @module
  */
 
 import type { Readable } from "node:stream";
-import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { Garbage } from "./garbage.ts";
+import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from "npm:@aws-sdk/client-s3@3.1173.0";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
 /**
@@ -46,13 +45,22 @@ export interface S3Options {
  * expire are written twice.
  */
 const PART_BYTES = 7 << 20;
-/** Parts that are sent at once. */
+/** Parts that are in flight at a time. */
 const PARTS = 2;
+/**
+ * The AWS SDK. As a variable it is in no module graph, so that Deno does not fetch it before it is imported;
+ * `deno task compile` includes it.
+ */
+const SDK = "npm:@aws-sdk/client-s3@3.1173.0";
+const sdk = (): Promise<typeof import("npm:@aws-sdk/client-s3@3.1173.0")> => import(SDK);
+
 /** How often a request is tried. */
 const ATTEMPTS = 3;
 /** How long a connection may take to be made, and to be silent, in milliseconds. */
 const CONNECT_MS = 5_000;
 const SILENT_MS = 30_000;
+/** The content type of objects. */
+const TYPE = "application/x-msgpack";
 
 /** The bucket and the key of `s3://bucket/key`; undefined for other texts. */
 export function parseS3(text: string): { bucket: string; key: string } | undefined {
@@ -82,53 +90,96 @@ export class S3Object implements StateLocation {
   }
 
   async #write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
-    let broken: unknown;
-    const body = ReadableStream.from(parts(pieces, (error) => broken = error));
     const client = await connect(this.#options);
     try {
-      const { Upload } = await import("@aws-sdk/lib-storage");
-      const params = {
-        Bucket: this.#bucket,
-        Key: this.#key,
-        Body: body,
-        ContentType: "application/x-msgpack",
-      };
-      const upload = new Upload({
-        client,
-        params,
-        partSize: PART_BYTES,
-        queueSize: PARTS,
-        // (Where it fails to remove them it would tell of that alone.)
-        leavePartsOnError: true,
-      });
-      await upload.done().catch(async (error) => {
-        await upload.abort();
-        const left = await this.#abort(client, upload.uploadId);
-        throw broken ?? new Error(`${causeOf(error, this.#options)}${left}`, { cause: error });
-      });
+      await using parts = partsOf(pieces);
+      const { value: first } = await parts.next();
+      if (first!.last) await this.#put(client, first!.bytes);
+      else await this.#putInParts(client, first!, parts);
     } finally {
       client.destroy();
     }
   }
 
-  /** Removes the parts of an upload that failed, or says why they are left. */
-  async #abort(client: S3Client, upload: string | undefined): Promise<string> {
-    if (upload === undefined) return "";
+  /** Uploads a state that is one part. */
+  async #put(client: S3Client, bytes: Uint8Array): Promise<void> {
+    const { PutObjectCommand } = await sdk();
+    const put = new PutObjectCommand({ ...this.#target, Body: bytes, ContentType: TYPE });
+    await this.#request(client.send(put));
+  }
+
+  /** Uploads parts, a few at a time, and makes an object of them; if anything goes wrong, it removes them. */
+  async #putInParts(client: S3Client, first: Part, rest: AsyncIterable<Part>): Promise<void> {
+    const { CompleteMultipartUploadCommand, CreateMultipartUploadCommand, UploadPartCommand } = await sdk();
+    const create = new CreateMultipartUploadCommand({ ...this.#target, ContentType: TYPE });
+    const { UploadId } = await this.#request(client.send(create));
+    const inFlight = new Set<Promise<void>>();
+    const uploaded: { PartNumber: number; ETag?: string }[] = [];
+    let failed: { error: unknown } | undefined;
+    const upload = async ({ bytes, free }: Part) => {
+      const PartNumber = uploaded.push({ PartNumber: uploaded.length + 1 });
+      const command = new UploadPartCommand({ ...this.#target, UploadId, PartNumber, Body: bytes });
+      try {
+        uploaded[PartNumber - 1].ETag = (await this.#request(client.send(command))).ETag;
+      } catch (error) {
+        failed ??= { error };
+      }
+      free();
+    };
+    const start = async (part: Part) => {
+      const work = upload(part).then(() => void inFlight.delete(work));
+      inFlight.add(work);
+      if (inFlight.size >= PARTS) await Promise.race(inFlight);
+      if (failed) throw failed.error;
+    };
     try {
-      const { AbortMultipartUploadCommand } = await import("@aws-sdk/client-s3");
-      const command = { Bucket: this.#bucket, Key: this.#key, UploadId: upload };
-      await client.send(new AbortMultipartUploadCommand(command));
-      return "";
+      await start(first);
+      for await (const part of rest) await start(part);
+      await Promise.all(inFlight);
+      if (failed) throw (failed as { error: unknown }).error;
+      const parts = { Parts: uploaded };
+      const complete = new CompleteMultipartUploadCommand({
+        ...this.#target,
+        UploadId,
+        MultipartUpload: parts,
+      });
+      await this.#request(client.send(complete));
     } catch (error) {
-      return ` (parts of the upload ${upload} are left: ${causeOf(error, this.#options)})`;
+      await Promise.all(inFlight);
+      const left = await this.#abort(client, UploadId);
+      if (left === undefined) throw error;
+      throw new Error(`${(error as Error).message} (${left})`, { cause: error });
+    }
+  }
+
+  /** Removes the parts of an upload that failed, or says why they are left. */
+  async #abort(client: S3Client, UploadId: string | undefined): Promise<string | undefined> {
+    const { AbortMultipartUploadCommand } = await sdk();
+    try {
+      await this.#request(client.send(new AbortMultipartUploadCommand({ ...this.#target, UploadId })));
+    } catch (error) {
+      return `parts of the upload ${UploadId} are left: ${(error as Error).message}`;
+    }
+  }
+
+  get #target(): { Bucket: string; Key: string } {
+    return { Bucket: this.#bucket, Key: this.#key };
+  }
+
+  /** The reply to a request; where it fails, the error says why in a line. */
+  async #request<Reply>(reply: Promise<Reply>): Promise<Reply> {
+    try {
+      return await reply;
+    } catch (error) {
+      throw new Error(causeOf(error, this.#options), { cause: error });
     }
   }
 
   async read(): Promise<Stored | undefined> {
     const client = await connect(this.#options);
     try {
-      const { GetObjectCommand } = await import("@aws-sdk/client-s3");
-      const command = new GetObjectCommand({ Bucket: this.#bucket, Key: this.#key });
+      const { GetObjectCommand } = await sdk();
+      const command = new GetObjectCommand(this.#target);
       const found = await client.send(command);
       return {
         pieces: this.#pieces(client, found),
@@ -146,7 +197,6 @@ export class S3Object implements StateLocation {
     const options = this.#options;
     const body = Body as Readable;
     const iterator = body.iterator() as AsyncIterator<Uint8Array>;
-    const garbage = new Garbage();
     let received = 0;
     return new ReadableStream<Uint8Array>({
       async pull(controller) {
@@ -154,7 +204,6 @@ export class S3Object implements StateLocation {
           const { value, done } = await iterator.next();
           if (!done) {
             received += value.length;
-            garbage.add(value.length);
             return controller.enqueue(value);
           }
           if (ContentLength !== undefined && received !== ContentLength) throw new Error("it ended");
@@ -174,42 +223,40 @@ export class S3Object implements StateLocation {
   }
 }
 
-/**
- * Gathers pieces into the parts that are sent. The buffers of parts are used again: of those in turn, at most
- * as many as are sent at once are in use when another is filled.
- */
-async function* parts(
-  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  breaks: (error: unknown) => void,
-): AsyncGenerator<Uint8Array> {
-  const buffers: Uint8Array[] = [];
-  const garbage = new Garbage();
-  let turn = 0, filled = 0;
-  const buffer = () => buffers[turn] ??= new Uint8Array(PART_BYTES);
-  try {
-    for await (const piece of pieces) {
-      for (let at = 0; at < piece.length;) {
-        const part = piece.subarray(at, at + PART_BYTES - filled);
-        buffer().set(part, filled);
-        at += part.length;
-        filled += part.length;
-        if (filled < PART_BYTES) continue;
-        yield buffer();
-        garbage.add(PART_BYTES);
-        turn = (turn + 1) % (PARTS + 2);
+/** A part of an upload. */
+interface Part {
+  bytes: Uint8Array<ArrayBuffer>;
+  last: boolean;
+  /** Its bytes are not needed any more: the buffer is used again. */
+  free(): void;
+}
+
+/** Gathers pieces into parts, one at least. Their buffers are used again once they are free. */
+async function* partsOf(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Part> {
+  const buffers: Uint8Array<ArrayBuffer>[] = [];
+  const take = () => buffers.pop() ?? new Uint8Array(PART_BYTES);
+  let buffer = take(), filled = 0;
+  for await (const piece of pieces) {
+    for (let at = 0; at < piece.length;) {
+      // (A full part leaves when more follows: the last one is known to be the last.)
+      if (filled === PART_BYTES) {
+        const full = buffer;
+        yield { bytes: full, last: false, free: () => void buffers.push(full) };
+        buffer = take();
         filled = 0;
       }
+      const more = piece.subarray(at, at + PART_BYTES - filled);
+      buffer.set(more, filled);
+      at += more.length;
+      filled += more.length;
     }
-  } catch (error) {
-    breaks(error);
-    throw error;
   }
-  yield buffer().subarray(0, filled);
+  yield { bytes: buffer.subarray(0, filled), last: true, free: () => {} };
 }
 
 /** A client of its own for each transfer: its connections end with it. */
 async function connect(options: S3Options): Promise<S3Client> {
-  const { S3Client } = await import("@aws-sdk/client-s3");
+  const { S3Client } = await sdk();
   const { endpoint, profile, accessKeyId, secretAccessKey, sessionToken } = options;
   const config: S3ClientConfig = {
     maxAttempts: ATTEMPTS,

@@ -1,12 +1,12 @@
 /**
- * A turn of the event loop, given to whatever else waits for one.
+ * A turn of the event loop, so that other work of the process can run.
  *
  * @module
  */
 
 import { setImmediate } from "node:timers";
 
-/** Resolves in the next turn. (`setTimeout(0)` would cost a millisecond.) */
+/** Resolves in the next turn of the event loop. (`setTimeout(0)` would cost a millisecond.) */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -11,7 +11,7 @@ import {
   getLogger,
   getTextFormatter,
   type LogRecord,
-} from "@logtape/logtape";
+} from "npm:@logtape/logtape@2.4.2";
 import type { Log, LogLevel } from "../state/persistence.ts";
 import { toLine } from "./json.ts";
 import { visible, write } from "./output.ts";

@@ -6,17 +6,18 @@
  * @module
  */
 
-import process from "node:process";
 import type { MemStoreClient } from "../client.ts";
 import type { Transfer } from "../commands/list.ts";
-import { visible } from "./output.ts";
+import { visible, write } from "./output.ts";
 
 /** How often the host is asked, in milliseconds. */
 const INTERVAL_MS = 100;
 /** A transfer that takes less time than this shows no progress, in milliseconds. */
 const QUICK_MS = 300;
-const FORMAT =
-  "{what} {where} {bar} {percentage} % · {entries} entries · {megabytes} MB · {rate} MB/s · {left}";
+/** Goes to the begin of the line and clears it. */
+const CLEAR = "\r\x1b[2K";
+/** Characters of the bar. */
+const BAR = 20;
 
 /** Which transfer a command makes. */
 export type Own = Pick<Transfer, "what" | "where">;
@@ -43,18 +44,6 @@ export async function withProgress<Reply>(
   let done = false;
   const end = () => void (done = true);
   work.then(end, end);
-  // (Imported only where it is shown.)
-  // @ts-types="npm:@types/cli-progress@3.11.6"
-  const { default: progress } = await import("cli-progress");
-  const bar = new progress.SingleBar({
-    stream: process.stderr,
-    format: FORMAT,
-    clearOnComplete: true,
-    hideCursor: true,
-    barsize: 20,
-    barCompleteChar: "━",
-    barIncompleteChar: " ",
-  });
   let shown = false;
   await pause(QUICK_MS, work);
   while (!done) {
@@ -62,13 +51,12 @@ export async function withProgress<Reply>(
     const transfers = await client.transfers({ timeout: 1000 }).catch(() => []);
     const transfer = transfers.findLast(({ what, where }) => what === own.what && where === own.where);
     if (transfer && !done) {
-      if (!shown) bar.start(1, transfer.done, figures(transfer));
       shown = true;
-      bar.update(transfer.done, figures(transfer));
+      write(Deno.stderr, CLEAR + lineOf(transfer).slice(0, columns() - 1));
     }
     await pause(INTERVAL_MS, work);
   }
-  if (shown) bar.stop();
+  if (shown) write(Deno.stderr, CLEAR);
   return await work;
 }
 
@@ -81,14 +69,21 @@ async function pause(milliseconds: number, work: Promise<unknown>): Promise<void
   clearTimeout(timer);
 }
 
-function figures({ what, where, entries, bytes, done, seconds }: Transfer): Record<string, string> {
-  const left = done > 0 && seconds > 0 ? `${Math.ceil(seconds / done - seconds)} s left` : "";
-  return {
-    what,
-    where: visible(where),
-    entries: entries.toLocaleString("en"),
-    megabytes: (bytes / 1e6).toFixed(1),
-    rate: (seconds > 0 ? bytes / 1e6 / seconds : 0).toFixed(0),
-    left,
-  };
+/** What is shown of a transfer. */
+export function lineOf({ what, where, entries, bytes, done, seconds }: Transfer): string {
+  const bar = "━".repeat(Math.floor(done * BAR)).padEnd(BAR);
+  const megabytes = (bytes / 1e6).toFixed(1);
+  const rate = (seconds > 0 ? bytes / 1e6 / seconds : 0).toFixed(0);
+  const left = done > 0 && seconds > 0 ? ` · ${Math.ceil(seconds / done - seconds)} s left` : "";
+  const figures = `${entries.toLocaleString("en")} entries · ${megabytes} MB · ${rate} MB/s${left}`;
+  return `${what} ${visible(where)} ${bar} ${Math.floor(done * 100)} % · ${figures}`;
+}
+
+/** How wide the terminal is. */
+function columns(): number {
+  try {
+    return Deno.consoleSize().columns;
+  } catch {
+    return 80;
+  }
 }

@@ -1,11 +1,15 @@
-/** Catalogs, snapshots and expiries of a store. */
+/** Catalogs, snapshots and expiryQueue of a store. */
 
 import assert from "node:assert/strict";
+import { SEGMENT } from "../engine/memory/block.ts";
+import { Entry, type Span } from "../engine/memory/entry.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
 import { hash } from "../engine/memory/hash.ts";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { Heap } from "../engine/memory/heap.ts";
+import { TableRegistry } from "../engine/memory/registry.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";
 import { Sweeper } from "../engine/memory/sweeper.ts";
-import { Entry, type Span, Table, type TableView } from "../engine/memory/table.ts";
+import type { TableView } from "../engine/memory/view.ts";
 import { decodeState, encodeState } from "../state/format.ts";
 import { keyOf } from "./stores.ts";
 
@@ -28,7 +32,7 @@ function keysOf(table: TableView, entry: Entry): string[] {
   let cursor = 0;
   do {
     cursor = table.scan(cursor, (address) => {
-      const { bytes, keyFrom, keyTo } = entry.look(address);
+      const { bytes, keyFrom, keyTo } = entry.read(address);
       keys.push(new TextDecoder().decode(bytes.slice(keyFrom, keyTo)));
     });
   } while (cursor !== 0);
@@ -59,7 +63,7 @@ Deno.test("a set of one member and an empty table take little memory, all of it 
   assert.equal(snapshot.sets.get(span("set x")), undefined);
   snapshot[Symbol.dispose]();
   for (let i = 0; i < N; i++) store.sets.drop(span(`set ${i}`)), store.tables.drop(span(`table ${i}`));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.equal(store.heap.live, new Store().heap.live);
 });
 
@@ -77,7 +81,7 @@ Deno.test("tables without end are refused at the limit, and what is there stays"
   for (let i = 0; i < count; i++) assert.ok(store.tables.get(span(`table ${i}`)), `table ${i}`);
   assert.throws(() => store.tables.make(span("x".repeat(60_000))), OutOfMemory);
   for (let i = 0; i < count; i += 2) assert.ok(store.tables.drop(span(`table ${i}`)));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   store.tables.set(span("new"), span("k"), text.encode("v"), 0, 1);
   assert.equal(store.tables.size, count - Math.ceil(count / 2) + 1);
 });
@@ -106,12 +110,12 @@ Deno.test("a catalog that is frozen is what it was: tables made, dropped, cleare
     store.sets.clear(span(`set ${i + 1}`));
     for (let m = 0; m < 300; m++) store.sets.set(span(`set ${i + 2}`), span(`other ${m}`), NOTHING, 0, 0);
     store.sets.make(span(`more ${i}`));
-    if (i % 400 === 0) { while (store.tend()); }
+    if (i % 400 === 0) { while (store.cleanWhenIdle()); }
   }
   check(snapshot);
   const second = store.snapshot();
   for (let i = 0; i < N; i++) store.sets.drop(span(`set ${i}`)), store.sets.drop(span(`more ${i}`));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   check(snapshot);
   assert.equal(second.sets.size, N);
   assert.equal(store.sets.size, 0);
@@ -131,7 +135,7 @@ Deno.test("tables that were changed while a snapshot was read are there when its
     snapshot[Symbol.dispose]();
     for (let i = 0; i < 2000; i++) store.tables.set(span("t"), span(`${i}`), large, 0, large.length);
     store.tables.drop(span("t"));
-    while (store.tend());
+    while (store.cleanWhenIdle());
     for (let i = 0; i < N; i++) assert.equal(store.sets.get(span(`set ${i}`))?.size, 1 + round, `set ${i}`);
     assert.deepEqual(namesOf(store.sets.values()), namesOf(store.snapshot().sets));
     store.heap.thaw();
@@ -176,9 +180,9 @@ Deno.test("an entry that is to expire while a state is stored does not in that s
   store.expire(table, span("expires"), now + 3e6);
   const view = snapshot.tables.get(span("t"))!;
   assert.deepEqual([view.expiring, table.expiring], [1, 2]);
-  assert.equal(snapshot.entry.look(view.find(span("stays"))).expiry, 0);
-  assert.equal(snapshot.entry.look(view.find(span("expires"))).expiry, now + 1e6);
-  assert.equal(store.entry.look(table.find(span("expires"))).expiry, now + 3e6);
+  assert.equal(snapshot.entry.read(view.find(span("stays"))).expiry, 0);
+  assert.equal(snapshot.entry.read(view.find(span("expires"))).expiry, now + 1e6);
+  assert.equal(store.entry.read(table.find(span("expires"))).expiry, now + 3e6);
 });
 
 Deno.test("a store is replaced while a snapshot of it is read", () => {
@@ -187,9 +191,9 @@ Deno.test("a store is replaced while a snapshot of it is read", () => {
   const snapshot = store.snapshot();
   const other = store.sibling();
   other.tables.set(span("other"), span("k"), text.encode("v"), 0, 1);
-  const { changes } = store;
-  store.replaceBy(other);
-  assert.ok(store.changes > changes);
+  const { changeCount } = store;
+  store.swap(other);
+  assert.ok(store.changeCount > changeCount);
   assert.deepEqual(namesOf(store.tables.values()), ["other"]);
   assert.deepEqual(namesOf(snapshot.tables), ["t"]);
   assert.equal(keysOf(snapshot.tables.get(span("t"))!, snapshot.entry).length, 5000);
@@ -200,7 +204,7 @@ Deno.test("a store is replaced while a snapshot of it is read", () => {
 
 Deno.test("a page whose neighbour was split is not merged with a part of it", () => {
   const heap = new Heap();
-  const table = Table.alone(heap);
+  const table = TableRegistry.of(heap).make(0);
   // Keys by the first bits of their hashes: those that begin with 0 share a page, those with 10 and 11 have their own.
   const keys: Record<"0" | "10" | "11", string[]> = { 0: [], 10: [], 11: [] };
   for (let i = 0; keys[0].length < 150 || keys[10].length < 120 || keys[11].length < 120; i++) {
@@ -236,9 +240,9 @@ Deno.test("an entry is gone at its very millisecond, and not before", () => {
   } finally {
     Date.now = now;
   }
-  assert.equal(store.expiries.sweep(time - 1), false);
+  assert.equal(store.expiryQueue.sweep(time - 1), false);
   assert.equal(table.size, 1);
-  store.expiries.sweep(time);
+  store.expiryQueue.sweep(time);
   assert.equal(table.size, 0);
 });
 
@@ -247,8 +251,8 @@ Deno.test("an entry that expires after more milliseconds than a timer takes is w
     swept = 0;
   }
   const store = new Watched();
-  const sweep = store.expiries.sweep.bind(store.expiries);
-  store.expiries.sweep = (now) => {
+  const sweep = store.expiryQueue.sweep.bind(store.expiryQueue);
+  store.expiryQueue.sweep = (now) => {
     store.swept++;
     return sweep(now);
   };
@@ -262,14 +266,14 @@ Deno.test("an entry that expires after more milliseconds than a timer takes is w
   assert.equal(table.size, 1);
 });
 
-Deno.test("moments count as memory", () => {
+Deno.test("deadlines count as memory", () => {
   const store = new Store();
   const table = store.tables.make(span("t"));
   for (let i = 0; i < 10_000; i++) table.set(span(`key ${i}`), NOTHING, 0, 0, Date.now() + 1e6 + i);
   const { size } = store.heap;
   for (let i = 0; i < 10_000; i++) store.expire(table, span(`key ${i}`), Date.now() + 2e6 + i);
   assert.ok(store.heap.size - size >= 10_000 * 16, `${store.heap.size - size} bytes`);
-  while (store.expiries.sweep(Date.now() + 4e6));
+  while (store.expiryQueue.sweep(Date.now() + 4e6));
   assert.ok(store.heap.size - size < 10_000 * 16, `${store.heap.size - size} bytes are left`);
   assert.equal(table.size, 0);
 });

@@ -57,7 +57,7 @@ async function printed(...args: string[]): Promise<string> {
 }
 
 /** A `memstore serve` of its own process. */
-class Host implements AsyncDisposable {
+class ServeProcess implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #lines: ReadableStreamDefaultReader<string>;
   #unread = "";
@@ -117,7 +117,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.test(`memstore serve says where it is ready, and ${signal} ends it with 0 and removes its files`, async () => {
     await using dir = new TempDir();
     const paths = [`${dir.path}/a.sock`, `${dir.path}/b.sock`];
-    await using host = new Host(...paths);
+    await using host = new ServeProcess(...paths);
     assert.deepEqual(await host.line(), `memstore ready on ipc://${paths[0]}`);
     assert.deepEqual(await host.line(), `memstore ready on ipc://${paths[1]}`);
     assert.deepEqual(await printed("-e", paths[0], "set", "t", "k", "1"), "1\n");
@@ -131,7 +131,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 Deno.test("memstore done ends the host with 0", async () => {
   await using dir = new TempDir();
   const path = `${dir.path}/a.sock`;
-  await using host = new Host(path);
+  await using host = new ServeProcess(path);
   await host.line();
   assert.deepEqual(await printed("done", "-e", path), '["ok"]\n');
   assert.deepEqual(await host.end(), 0);
@@ -143,7 +143,7 @@ Deno.test("memstore done fails with 1 and says why where the state cannot be sto
   const path = `${dir.path}/a.sock`, data = `${dir.path}/data`;
   await Deno.mkdir(data);
   const line = [path, "--data-dir", data, "--state", "s.msgpack"];
-  await using host = new Host(...line);
+  await using host = new ServeProcess(...line);
   await host.line();
   await printed("-e", path, "set", "t", "k", "1");
   await Deno.remove(data, { recursive: true });
@@ -153,14 +153,14 @@ Deno.test("memstore done fails with 1 and says why where the state cannot be sto
   assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
   await Deno.mkdir(data);
   assert.equal(await printed("-e", path, "done"), '["ok"]\n');
-  await using next = new Host(...line);
+  await using next = new ServeProcess(...line);
   assert.equal(await next.line(), `memstore ready on ipc://${path}`);
   assert.equal(await printed("-e", path, "get", "t", "k"), "1\n");
 });
 
 Deno.test("memstore serve with an endpoint that a living host serves fails with 1, and names its process", async () => {
   await using dir = new TempDir();
-  await using host = new Host(`${dir.path}/a.sock`);
+  await using host = new ServeProcess(`${dir.path}/a.sock`);
   await host.line();
   const { code, stdout, stderr } = await memstore("serve", `${dir.path}/a.sock`);
   assert.deepEqual({ code, stdout }, { code: 1, stdout: "" });
@@ -173,7 +173,7 @@ Deno.test("memstore serve with an endpoint that a living host serves fails with 
 Deno.test("MEMSTORE_ENDPOINT is the endpoint of memstore serve and of its clients", async () => {
   await using dir = new TempDir();
   const env = { MEMSTORE_ENDPOINT: `${dir.path}/a.sock` };
-  await using host = new Host(env);
+  await using host = new ServeProcess(env);
   assert.equal(await host.line(), `memstore ready on ipc://${dir.path}/a.sock`);
   assert.deepEqual(await memstoreIn(env, "ping"), { code: 0, stdout: '"pong"\n', stderr: "" });
   assert.equal((await memstoreIn(env, "endpoint")).stdout, `ipc://${dir.path}/a.sock\n`);
@@ -286,7 +286,7 @@ Deno.test("memstore says at once where no host is, and waits for one with --wait
   assert.match((await memstore("get", "t", "k", "-w", "500ms", "-e", path)).stderr, /no host at/);
   assert.ok(performance.now() - waited > 500);
   const waiting = memstore("ping", "--wait", "1m", "-e", path);
-  await using host = new Host(path);
+  await using host = new ServeProcess(path);
   await host.line();
   assert.deepEqual(await waiting, { code: 0, stdout: '"pong"\n', stderr: "" });
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
 import { commands } from "../commands/list.ts";
-import { Clients } from "../auth/clients.ts";
+import { AuthorizedClients } from "../auth/clients.ts";
 import { isKey, makeKeys, readKeys, writeKeys } from "../auth/curve.ts";
 import { Host, TempDir } from "./host.ts";
 
@@ -98,15 +98,15 @@ class List implements AsyncDisposable {
   readonly path = `${this.#directory.path}/clients`;
   readonly failures: string[] = [];
   readonly removed: string[] = [];
-  #clients: Clients | undefined;
+  #clients: AuthorizedClients | undefined;
 
   write(...lines: string[]): void {
     Deno.writeTextFileSync(this.path, lines.join("\n"));
   }
 
-  open(): Clients {
+  open(): AuthorizedClients {
     this.#clients?.close();
-    return this.#clients = new Clients(this.path, {
+    return this.#clients = new AuthorizedClients(this.path, {
       failed: (why) => this.failures.push(why),
       removed: (keys) => this.removed.push(...keys),
     });

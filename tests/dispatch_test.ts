@@ -281,6 +281,32 @@ Deno.test("messages of a client run in their order, though the first takes long"
     }
   }));
 
+Deno.test("many long replies at once are made one after another: they do not fill the memory", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  await client.set("t", "k", new Uint8Array(2 ** 20));
+  const { memory } = await client.stats();
+  let peak = 0, done = false;
+  const watch = (async () => {
+    while (!done) peak = Math.max(peak, (await client.stats()).memory - memory);
+  })();
+  const gets = concat(...Array(60).fill(encoded(["get", "t", "k"])));
+  await Promise.all(Array.from({ length: 30 }, async () => {
+    await using one = await Peer.connect(host.endpoint);
+    one.send([[], header(1), gets]);
+    const end = performance.now() + 60_000;
+    for (;;) {
+      const frames = await one.receive().catch(() => undefined);
+      if (frames) return assert.ok(frames[2].length > 60 * 2 ** 20);
+      assert.ok(performance.now() < end, "no reply within a minute");
+    }
+  }));
+  done = true;
+  await watch;
+  // Together they have 1,800 MB.
+  assert.ok(peak < 900 * 2 ** 20, `the host grew by ${peak >> 20} MB`);
+});
+
 Deno.test("a batch has a bound on its commands, and on what they go through", () =>
   hosted(async ({ path, peer }) => {
     await fill(path, "big", 150_000);

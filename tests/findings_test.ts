@@ -7,7 +7,7 @@ import { encoded, Reader } from "../msgpack/codec.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
 import { readReply } from "../transport/message.ts";
 import { MalformedError } from "../msgpack/msgpack.ts";
-import { Context } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
 import { TempDir } from "./host.ts";
 
 Deno.test("a reply that is none is an error of ours, wherever its bytes end and whatever they claim", () => {

@@ -2,16 +2,9 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import {
-  type Allocator,
-  Heap,
-  LONG,
-  OutOfMemory,
-  type Owner,
-  SEGMENT,
-  UNIT_BITS,
-  UNIT_MASK,
-} from "../engine/memory/heap.ts";
+import { LONG, SEGMENT, UNIT_BITS, UNIT_MASK } from "../engine/memory/block.ts";
+import { type Allocator, OutOfMemory } from "../engine/memory/extents.ts";
+import { Heap, type Owner } from "../engine/memory/heap.ts";
 
 /** Bytes that one allocation, or the cleaning in step with it, may move: 4 MiB and one block more. */
 const MAX_MOVED = 2 ** 22 + SEGMENT / 2;
@@ -67,7 +60,7 @@ class Blocks implements Owner {
     const block = { address, bytes, tag: ++this.#tags };
     this.#write(block);
     this.all.push(block);
-    this.heap.tend(bytes);
+    this.heap.cleanForWrite(bytes);
     return block;
   }
 
@@ -92,7 +85,7 @@ class Blocks implements Owner {
     if (last !== block) this.all[index] = last;
     this.#places.delete(block.address >>> 0);
     this.heap.free(block.address, block.bytes);
-    this.heap.tend(block.bytes);
+    this.heap.cleanForWrite(block.bytes);
   }
 
   removeAll(): void {
@@ -115,9 +108,9 @@ class Blocks implements Owner {
   }
 
   /** Works as an idle host does; in how many steps. */
-  tidy(): number {
+  cleanWhenIdle(): number {
     for (let steps = 0;; steps++) {
-      if (!this.heap.tidy()) return steps;
+      if (!this.heap.cleanWhenIdle()) return steps;
       assert.ok(steps < 100_000, "the heap never rests");
     }
   }
@@ -190,7 +183,7 @@ Deno.test("a heap is what a list of blocks is, over random histories", () => {
         } else if (what < 85) {
           if (blocks.all.length > 0) blocks.copy(blocks.all[next(blocks.all.length)]);
         } else if (what < 90) {
-          heap.tidy();
+          heap.cleanWhenIdle();
         } else if (!frozen) {
           heap.freeze();
           frozen = blocks.all.map((block) => ({ ...block }));
@@ -204,10 +197,10 @@ Deno.test("a heap is what a list of blocks is, over random histories", () => {
       }
       if (frozen) heap.thaw();
       blocks.still = false;
-      blocks.tidy();
+      blocks.cleanWhenIdle();
       blocks.check();
       blocks.removeAll();
-      blocks.tidy();
+      blocks.cleanWhenIdle();
       blocks.check();
       assert.ok(heap.size <= SEGMENT, `${heap.size} bytes are left`);
     }),
@@ -225,7 +218,7 @@ for (const bytes of [4000, 10_000, 32_768, 50_000, 120_000, 140_000, 210_000, 60
       assert.ok(limit * SEGMENT - live < limit * SEGMENT / 16 + SEGMENT + bytes, `${live} of ${limit} MiB`);
       assert.ok(lost <= (bytes <= 32_768 ? limit * SEGMENT / 32 : 0) + 2 * SEGMENT, `${lost} bytes are lost`);
       assert.ok(blocks.heap.size <= limit * SEGMENT);
-      assert.equal(blocks.tidy(), 0);
+      assert.equal(blocks.cleanWhenIdle(), 0);
       assert.throws(() => blocks.add(bytes), OutOfMemory);
       blocks.check();
     }
@@ -239,7 +232,7 @@ for (const bytes of [4000, 10_000, 32_768, 50_000, 120_000, 140_000, 210_000, 60
     const full = blocks.heap.live;
     for (let round = 0; round < 12; round++) {
       for (let i = blocks.all.length >> 2 + round % 3; i > 0; i--) blocks.remove(next(blocks.all.length));
-      if (round % 4 === 3) blocks.tidy();
+      if (round % 4 === 3) blocks.cleanWhenIdle();
       const { moved } = blocks, { live } = blocks.heap;
       blocks.fill(bytes - 8 * next(2));
       const written = blocks.heap.live - live;
@@ -252,7 +245,7 @@ for (const bytes of [4000, 10_000, 32_768, 50_000, 120_000, 140_000, 210_000, 60
       const { size, dead } = blocks.heap, lost = size - blocks.heap.live - dead;
       assert.ok(lost <= limit / 16 + 2 * SEGMENT, `${lost} bytes are lost`);
       blocks.check();
-      blocks.tidy();
+      blocks.cleanWhenIdle();
       blocks.fill(bytes);
       assert.ok(blocks.heap.live > full * 0.9, `round ${round}: ${blocks.heap.live} of ${full}`);
     }
@@ -281,7 +274,7 @@ Deno.test("a write into a full heap with thin holes moves little, and idle time 
   assert.throws(() => {
     for (let i = 0; i < 4; i++) blocks.add(8_000_000);
   }, OutOfMemory);
-  assert.ok(blocks.tidy() > 0);
+  assert.ok(blocks.cleanWhenIdle() > 0);
   blocks.add(8_000_000);
   blocks.check();
   assert.ok(blocks.heap.live > live);
@@ -292,12 +285,12 @@ Deno.test("an idle heap rests: nothing is moved where nothing can be won", () =>
     const blocks = new Blocks();
     for (let i = 0; i * bytes < 60e6; i++) blocks.add(bytes);
     blocks.still = true;
-    assert.equal(blocks.tidy(), 0, `${bytes}`);
+    assert.equal(blocks.cleanWhenIdle(), 0, `${bytes}`);
     blocks.still = false;
     for (let i = blocks.all.length - 1; i >= 0; i -= 3) blocks.remove(i);
-    blocks.tidy();
+    blocks.cleanWhenIdle();
     blocks.still = true;
-    assert.equal(blocks.heap.tidy(), false);
+    assert.equal(blocks.heap.cleanWhenIdle(), false);
     blocks.check();
     assert.ok(blocks.heap.size < blocks.heap.live * 1.25 + 4 * SEGMENT, `${blocks.heap.size}`);
   }
@@ -315,10 +308,10 @@ Deno.test("an idle heap rests also where nobody moves what lives", () => {
     else live.push(address);
   }
   let steps = 0;
-  while (heap.tidy()) assert.ok(steps++ < 10_000);
+  while (heap.cleanWhenIdle()) assert.ok(steps++ < 10_000);
   assert.ok(heap.live === 30_000_000 && heap.dead >= 0);
   for (const address of live) heap.free(address, 1000);
-  while (heap.tidy());
+  while (heap.cleanWhenIdle());
   assert.deepEqual([heap.live, heap.dead], [0, 0]);
   assert.ok(heap.size <= SEGMENT);
 });
@@ -331,11 +324,11 @@ Deno.test("a full heap that is frozen refuses at once and moves nothing; thawed,
   blocks.still = true;
   for (let i = 0; i < 20_000; i++) blocks.remove(0);
   assert.equal(blocks.fill(1000), 0);
-  assert.equal(blocks.heap.tidy(), false);
+  assert.equal(blocks.heap.cleanWhenIdle(), false);
   for (const { address, bytes, tag } of before) assertTag(blocks.heap, address, bytes, tag);
   blocks.still = false;
   blocks.heap.thaw();
-  blocks.tidy();
+  blocks.cleanWhenIdle();
   assert.ok(blocks.fill(1000) > 15_000);
   blocks.check();
 });
@@ -349,7 +342,7 @@ Deno.test("what died while the heap was frozen is given back in steps", () => {
   let before = buffers.size;
   assert.ok(before >= 400);
   blocks.heap.thaw();
-  while (blocks.heap.tidy()) {
+  while (blocks.heap.cleanWhenIdle()) {
     assert.ok(before - buffers.size <= 8, `${before - buffers.size} at once`);
     before = buffers.size;
   }
@@ -396,10 +389,10 @@ Deno.test("thin holes are left alone until they are worth it", () => {
   blocks.fill(2000);
   blocks.still = true;
   for (let i = blocks.all.length - 1; i >= 0; i -= 50) blocks.remove(i);
-  assert.equal(blocks.heap.tidy(), false);
+  assert.equal(blocks.heap.cleanWhenIdle(), false);
   blocks.still = false;
   for (let i = blocks.all.length - 1; i >= 0; i -= 10) blocks.remove(i);
-  blocks.tidy();
+  blocks.cleanWhenIdle();
   assert.ok(blocks.heap.size < 62 * SEGMENT, `${blocks.heap.size}`);
   blocks.check();
 });
@@ -408,7 +401,7 @@ Deno.test("a full heap has its owners free what they need no more, for a bounded
   const blocks = new Blocks(32 * SEGMENT);
   const most = blocks.fill(1000);
   let calls = 0;
-  blocks.heap.relieve = () => {
+  blocks.heap.onMemoryPressure = () => {
     if (blocks.all.length === 0) return false;
     calls++;
     for (let i = 0; i < 200 && blocks.all.length > 0; i++) blocks.remove(blocks.all.length - 1);
@@ -418,7 +411,7 @@ Deno.test("a full heap has its owners free what they need no more, for a bounded
   blocks.add(20_000_000);
   assert.ok(calls > 90 && calls < most / 200, `${calls} calls`);
   const freed = blocks.heap.live;
-  blocks.heap.relieve = () => ++calls > 0;
+  blocks.heap.onMemoryPressure = () => ++calls > 0;
   calls = 0;
   assert.throws(() => blocks.add(20_000_000), OutOfMemory);
   assert.ok(calls > 0 && calls < 10_000, `${calls} calls`);
@@ -448,7 +441,7 @@ Deno.test("a heap is empty after everything was deleted, also after it was full"
     for (let round = 0; round < 3; round++) {
       assert.ok(blocks.fill(bytes) * bytes > 20 * SEGMENT);
       blocks.removeAll();
-      blocks.tidy();
+      blocks.cleanWhenIdle();
       assert.deepEqual([blocks.heap.live, blocks.heap.dead], [0, 0]);
       assert.ok(blocks.memory.buffers.size <= 1 && blocks.heap.size <= SEGMENT, `${blocks.heap.size}`);
       blocks.check();
@@ -479,11 +472,11 @@ Deno.test("a write succeeds also where the system has no memory for the cleaner"
   for (let i = 0; i < 40_000; i++) blocks.add(1000);
   blocks.memory.fails = true;
   while (blocks.all.length > 500) blocks.remove(blocks.all.length >> 1);
-  blocks.tidy();
+  blocks.cleanWhenIdle();
   blocks.check();
   blocks.memory.fails = false;
   blocks.removeAll();
-  blocks.tidy();
+  blocks.cleanWhenIdle();
   assert.ok(blocks.heap.size <= SEGMENT, `${blocks.heap.size} bytes are left`);
 });
 

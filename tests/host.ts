@@ -5,14 +5,20 @@
  * @module
  */
 
+import manifest from "../deno.json" with { type: "json" };
 import { MemStore, type MemStoreOptions } from "../mod.ts";
 import { address } from "../transport/endpoint.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
-import { Context, type Frames, type Socket } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import type { Frames } from "../transport/zeromq/frames.ts";
+import type { Socket } from "../transport/zeromq/socket.ts";
 
-/** The permissions of `deno task start`, so that the tests run hosts with those and no others. */
-const START = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).tasks.start.command
-  .split(" ").filter((word: string) => word.startsWith("--")) as string[];
+/** The permissions of a task: tests run hosts with those of `start` (or for S3, of `compile`) and no others. */
+function permissions(task: "start" | "compile"): string[] {
+  const words = manifest.tasks[task].command.split(" ");
+  return words.filter((word) => /^--(allow|ignore-env|no-prompt)/.test(word));
+}
+
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const ROOT = new URL("..", import.meta.url);
 
@@ -65,11 +71,13 @@ export class Host implements AsyncDisposable {
    * @param maxFileBytes How long it lets a file of its become: a write beyond fails.
    */
   static async startWith(
-    { endpoints = [], flags = [], maxOpenFiles, maxFileBytes }: {
+    { endpoints = [], flags = [], maxOpenFiles, maxFileBytes, task, env }: {
       endpoints?: string[];
       flags?: string[];
       maxOpenFiles?: number;
       maxFileBytes?: number;
+      task?: "start" | "compile";
+      env?: Record<string, string>;
     },
   ): Promise<Host> {
     const directory = new TempDir();
@@ -77,7 +85,7 @@ export class Host implements AsyncDisposable {
     const limits = (maxOpenFiles === undefined ? "" : `ulimit -n ${maxOpenFiles} && `) +
       // (It counts blocks of 512 bytes, and its signal would end the process.)
       (maxFileBytes === undefined ? "" : `trap "" XFSZ && ulimit -f ${maxFileBytes >> 9} && `);
-    const host = Host.#spawn(directory, [...all, ...flags], limits);
+    const host = Host.#spawn(directory, [...all, ...flags], { limits, task, env });
     await host.#ready(all.length);
     return host;
   }
@@ -87,11 +95,27 @@ export class Host implements AsyncDisposable {
     return Host.#spawn(new TempDir(), endpoints);
   }
 
-  static #spawn(directory: TempDir, endpoints: string[], limits = ""): Host {
-    const deno = [Deno.execPath(), "run", "--quiet", ...START, new URL("cli.ts", ROOT).pathname, "serve"];
+  static #spawn(
+    directory: TempDir,
+    endpoints: string[],
+    { limits = "", task = "start", env = {} }: {
+      limits?: string;
+      task?: "start" | "compile";
+      env?: Record<string, string>;
+    } = {},
+  ): Host {
+    const deno = [
+      Deno.execPath(),
+      "run",
+      "--quiet",
+      ...permissions(task),
+      new URL("cli.ts", ROOT).pathname,
+      "serve",
+    ];
     const process = new Deno.Command("sh", {
       args: ["-c", `${limits}exec "$@"`, "sh", ...deno, ...endpoints],
       cwd: directory.path,
+      env,
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

@@ -1,14 +1,20 @@
 /** What a store takes of the system's memory, and gives back. */
 
 import assert from "node:assert/strict";
-import { type Allocator, Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { SEGMENT } from "../engine/memory/block.ts";
+import type { Span } from "../engine/memory/entry.ts";
+import { type Allocator, OutOfMemory } from "../engine/memory/extents.ts";
+import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
-import type { Span } from "../engine/memory/table.ts";
 import { Persistence } from "../state/persistence.ts";
+import { turn } from "../system/turn.ts";
 
 /** Counts the bytes of all heaps that it gives memory to. */
 class Memory implements Allocator {
   bytes = 0;
+  /** The most buffers that were released within one turn of the event loop. */
+  mostReleased = 0;
+  #released = 0;
 
   allocate(bytes: number): ArrayBuffer {
     this.bytes += bytes;
@@ -18,6 +24,8 @@ class Memory implements Allocator {
   release(buffer: ArrayBuffer): void {
     this.bytes -= buffer.byteLength;
     buffer.transfer(0);
+    if (this.#released++ === 0) void turn().then(() => this.#released = 0);
+    this.mostReleased = Math.max(this.mostReleased, this.#released);
   }
 }
 
@@ -59,11 +67,11 @@ function fill(store: Store, bytes: number, most = Infinity): number {
 }
 
 function assertEmpty(store: Store): void {
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.ok(memory.bytes <= 2 * SEGMENT && store.heap.size <= 2 * SEGMENT, `${memory.bytes} bytes are left`);
 }
 
-Deno.test("a full store goes on: reads, deletes, and writes when it was idle; empty, it gives all back", () => {
+Deno.test("a full store goes on: reads, deletes, and writes when it was idle; empty, it gives all back", async () => {
   for (const bytes of [1500, 10_000, 50_000, 210_000, 1_000_000]) {
     const store = storeOf(32 * SEGMENT);
     const most = fill(store, bytes);
@@ -72,19 +80,19 @@ Deno.test("a full store goes on: reads, deletes, and writes when it was idle; em
     for (let i = 0; i < most; i++) assert.notEqual(table.find(span(`key ${i}`)), 0);
     for (let round = 0; round < 3; round++) {
       for (let i = round; i < most; i += 3) assert.ok(table.delete(span(`key ${i}`)));
-      while (store.tend());
+      while (store.cleanWhenIdle());
       fill(store, bytes - round);
-      while (store.tend());
+      while (store.cleanWhenIdle());
       assert.ok(fill(store, bytes - round) >= most * 0.95, `${bytes} bytes, round ${round}`);
     }
-    while (store.tend());
+    while (store.cleanWhenIdle());
     for (let i = 0; i < most; i++) table.delete(span(`key ${i}`));
     assertEmpty(store);
     fill(store, bytes);
     store.tables.drop(span("t"));
     assertEmpty(store);
     assert.ok(fill(store, bytes) >= most * 0.95);
-    store.close();
+    await store.close();
     assert.equal(memory.bytes, 0);
   }
 });
@@ -102,7 +110,7 @@ Deno.test("a store that was stored is thawed, also where that failed; what faile
     assert.equal(store.heap.frozen, false);
 
     const before = memory.bytes;
-    (await persistence.load(kept))!.state.close();
+    await (await persistence.load(kept))!.state.close();
     assert.equal(memory.bytes, before);
     await Deno.truncate(`${directory}/state`, 10_000_000);
     await assert.rejects(persistence.load(kept), /Cannot restore/);
@@ -110,7 +118,33 @@ Deno.test("a store that was stored is thawed, also where that failed; what faile
     store.heap.limit = 8 * SEGMENT;
     await assert.rejects(persistence.load(kept), /Cannot restore/);
     assert.equal(memory.bytes, before);
-    store.close();
+    await store.close();
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+Deno.test("what a restore replaces, and what a failed one has read, is given back in steps", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const store = storeOf(128 * SEGMENT);
+    const persistence = new Persistence(store, { directory, anyPath: true }, {}, () => {});
+    const kept = persistence.own(`${directory}/state`);
+    fill(store, 3000, 20_000);
+    await persistence.store(kept);
+    const { bytes } = memory;
+    assert.ok(bytes > 50 * SEGMENT);
+
+    memory.mostReleased = 0;
+    await persistence.restore(kept);
+    assert.equal(store.tables.entries, 20_000);
+    assert.ok(memory.bytes <= bytes + 4 * SEGMENT, `${memory.bytes - bytes} bytes are left`);
+    await Deno.truncate(`${directory}/state`, 50_000_000);
+    await assert.rejects(persistence.restore(kept), /Cannot restore/);
+    assert.equal(store.tables.entries, 20_000);
+    assert.ok(memory.bytes <= bytes + 4 * SEGMENT, `${memory.bytes - bytes} bytes are left`);
+    assert.ok(memory.mostReleased > 0 && memory.mostReleased <= 8, `${memory.mostReleased} at once`);
+    await store.close();
   } finally {
     await Deno.remove(directory, { recursive: true });
   }

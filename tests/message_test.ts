@@ -2,16 +2,9 @@
 
 import assert from "node:assert/strict";
 import { decodeMulti } from "@msgpack/msgpack";
-import {
-  type Code,
-  header,
-  MemStoreError,
-  parseReply,
-  parseRequest,
-  writeRefusal,
-} from "../transport/message.ts";
+import { type Code, header, MemStoreError, writeRefusal } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
-import { MAX_FRAMES } from "../transport/zeromq/socket.ts";
+import { MAX_FRAMES, parseReply, parseRequest } from "../transport/zeromq/frames.ts";
 
 const bytes = (...values: number[]) => new Uint8Array(values);
 const id = bytes(0, 1, 2, 3, 4);

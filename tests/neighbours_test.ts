@@ -7,8 +7,10 @@ import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { completeLimits } from "../transport/limits.ts";
-import { Port } from "../transport/zeromq/port.ts";
-import { Context, MAX_FRAMES } from "../transport/zeromq/socket.ts";
+import { ReceivedMessage } from "../transport/zeromq/connection.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import { MAX_FRAMES } from "../transport/zeromq/frames.ts";
+import { ZeroMqPort } from "../transport/zeromq/port.ts";
 import { handshake } from "./hostiles.ts";
 import { Host, hostiles, LocalHost, Peer, TempDir } from "./host.ts";
 
@@ -182,7 +184,7 @@ Deno.test("the bytes that are pending for a crowd that does not read are bounded
   const address = `ipc://${directory.path}/port.sock`;
   const context = await Context.open();
   const limits = completeLimits({ outputBuffer: MIB });
-  const port = new Port(context, address, { limits, linger: 0, onEvent() {} });
+  const port = new ZeroMqPort(context, address, { limits, linger: 0, onEvent() {} });
   const peers: Peer[] = [];
   try {
     port.socket.bind(address);
@@ -199,7 +201,7 @@ Deno.test("the bytes that are pending for a crowd that does not read are bounded
         continue;
       }
       replies++;
-      port.reply(arrived.from, [...arrived.frames.slice(0, 3), payload]);
+      port.reply(arrived, payload);
       most = Math.max(most, port.pendingBytes);
     }
     // Twice the bound for one; then each may have an eighth of it, and the reply that goes beyond.
@@ -218,17 +220,26 @@ Deno.test("the envelope of a reply that is not read counts as well", async () =>
   const address = `ipc://${directory.path}/port.sock`;
   const context = await Context.open();
   const limits = completeLimits({ outputBuffer: MIB });
-  const port = new Port(context, address, { limits, linger: 0, onEvent() {} });
+  const port = new ZeroMqPort(context, address, { limits, linger: 0, onEvent() {} });
   const peer = await Peer.connect(address);
   try {
     port.socket.bind(address);
-    const envelope = new Uint8Array(MIB / 2);
-    for (let i = 0; i < 40; i++) peer.send([envelope, [], HEADER, [1]]);
+    const long = new Uint8Array(MIB / 2);
+    for (let i = 0; i < 40; i++) peer.send([[], HEADER, [1]]);
     let replies = 0;
     for (const end = performance.now() + 1000; performance.now() < end;) {
       const arrived = port.next();
-      if (arrived) port.reply(arrived.from, arrived.frames), replies++;
-      else await Promise.race([port.wait(false), sleep(5)]);
+      if (!arrived) {
+        await Promise.race([port.wait(false), sleep(5)]);
+        continue;
+      }
+      replies++;
+      const [id, ...others] = arrived.envelope;
+      const { from, publicKey, payload } = arrived;
+      port.reply(
+        new ReceivedMessage(from, publicKey, { ...arrived, envelope: [id, long, ...others] }),
+        payload,
+      );
     }
     assert.ok(replies >= 2 && replies < 20, `${replies} replies of half a megabyte`);
   } finally {

@@ -8,8 +8,9 @@ import * as events from "node:events";
 import { type ClientOptions, MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
-import { parseRequest } from "../transport/message.ts";
-import { Context, type Socket } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import { parseRequest } from "../transport/zeromq/frames.ts";
+import type { Socket } from "../transport/zeromq/socket.ts";
 import { TempDir } from "./host.ts";
 
 /** A host in this process, and a client of it. */

@@ -423,16 +423,16 @@ Deno.test("a value that is far larger than the bound is stored and restored piec
       const store = fill();
       await new Persistence(store, bounds, {}, () => {}).store(persistence.file(name));
       assert.ok(most < size + 64 * 2 ** 20, `storing took ${(most - size) >> 20} MiB beside the data`);
-      store.close();
+      await store.close();
       most = 0;
       const { state: restored } = (await persistence.load(persistence.file(name)))!;
       assert.ok(most < size + 64 * 2 ** 20, `restoring took ${(most - size) >> 20} MiB beside the data`);
       const table = restored.tables.get(keyOf(new Uint8Array([0xa1, 0x74])))!;
-      const { bytes, keyTo, valueTo } = restored.entry.look(table.find(keyOf(new Uint8Array([2]))));
+      const { bytes, keyTo, valueTo } = restored.entry.read(table.find(keyOf(new Uint8Array([2]))));
       assert.equal(valueTo - keyTo, size + 5);
       for (let i = 0; i < size; i += 4097) if (bytes[keyTo + 5 + i] !== (i & 255)) assert.fail(`at ${i}`);
       assert.equal(table.size, 3);
-      restored.close();
+      await restored.close();
     } finally {
       clearInterval(watch);
     }

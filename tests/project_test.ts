@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { posix } from "node:path";
 import manifest from "../deno.json" with { type: "json" };
+import testPackages from "./imports.json" with { type: "json" };
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
@@ -48,10 +49,10 @@ const BELOW: Record<string, string[]> = {
   "commands/": ["auth/", "transport/"],
   "engine/": ["commands/", "auth/", "transport/", "msgpack/", "system/"],
   "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
-  "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/"],
+  "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/", "deno.json"],
   "client/": ["commands/", "transport/", "msgpack/"],
-  "client.ts": ["client/", "commands/", "auth/", "transport/"],
-  "server.ts": ["host/", "state/", "engine/", "commands/", "auth/", "transport/", "system/", "deno.json"],
+  "client.ts": ["client/", "commands/", "auth/", "transport/", "system/"],
+  "server.ts": ["host/", "state/", "engine/", "commands/", "system/"],
   "s3.ts": ["server.ts", "state/"],
   "mod.ts": [
     "s3.ts",
@@ -63,8 +64,9 @@ const BELOW: Record<string, string[]> = {
     "auth/",
     "transport/",
     "msgpack/",
+    "system/",
   ],
-  "preload.ts": ["transport/"],
+  "preload.ts": ["transport/", "system/"],
   "settings/": ["auth/", "transport/"],
   "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
   "cli.ts": [
@@ -120,26 +122,82 @@ Deno.test("the package holds every module that its exports need, and no tests", 
   for (const room of NOT_ROOMS) assert.ok(!included(`${room}/file.ts`), `${room} does not belong there`);
 });
 
-Deno.test("every dependency is pinned exactly, comes from npm, and is named in the README's Built on", () => {
+/** Where the code of the program names a package, as `npm:zeromq@6.8.0`, and the packages of tests and benchmark. */
+const packages = new Map<string, Set<string>>();
+function name(specifier: string, where: string): void {
+  const [, name] = /^npm:((?:@[\w-]+\/)?[\w.-]+)@\d+\.\d+\.\d+$/.exec(specifier) ?? [];
+  assert.ok(name, `${where} names ${specifier}, which is not pinned exactly or not of npm`);
+  packages.set(name, (packages.get(name) ?? new Set()).add(specifier));
+}
+for (const path of graph.keys()) {
+  for (const [, specifier] of Deno.readTextFileSync(ROOT + path).matchAll(/"(npm:[^"]+)"/g)) {
+    name(specifier, path);
+  }
+}
+for (const target of Object.values(testPackages.imports)) {
+  if (!target.startsWith("../")) name(target, "tests/imports.json");
+}
+
+Deno.test("every dependency has one exact version, and is named in the README's Built on", () => {
   const readme = Deno.readTextFileSync(`${ROOT}README.md`);
   const [, builtOn = ""] = /^## Built on\n(.*?)(?=^## |(?![\s\S]))/ms.exec(readme) ?? [];
-  const names = Object.entries(manifest.imports).filter(([, target]) => !target.startsWith("./"))
-    .map(([name, target]) => {
-      assert.match(target, /^npm:(@[\w-]+\/)?[\w.-]+@\d+\.\d+\.\d+$/, `${name} is not pinned`);
-      return name;
-    });
   const listed = Array.from(
     builtOn.matchAll(/^[*-] \[([^\]]+)\]\(https:\/\/www\.npmjs/gm),
     ([, name]) => name,
   );
-  assert.deepEqual(listed.sort(), names.sort());
+  assert.deepEqual(listed.sort(), Array.from(packages.keys()).sort());
+  for (const specifiers of packages.values()) assert.equal(specifiers.size, 1, Array.from(specifiers).join());
+  const [sdk] = packages.get("@aws-sdk/client-s3")!;
+  assert.ok(manifest.tasks.compile.command.includes(` --include=${sdk} `), `deno task compile lacks ${sdk}`);
 });
 
-Deno.test("the program imports nothing that deno.json does not name", () => {
-  const named: string[] = Object.keys(manifest.imports);
+Deno.test("the program imports nothing but its own files, Deno's, and packages by their full names", () => {
   for (const [path, imports] of graph) {
     for (const imported of imports.filter((specifier) => !isOurs(specifier))) {
-      assert.ok(imported.startsWith("node:") || named.includes(imported), `${path} imports ${imported}`);
+      assert.match(imported, /^(node|npm):/, `${path} imports ${imported}`);
     }
   }
+});
+
+/** The packages of a lock file, without their versions. */
+function locked(path: string): string[] {
+  const { specifiers } = JSON.parse(Deno.readTextFileSync(ROOT + path)) as { specifiers: object };
+  return Object.keys(specifiers).map((specifier) => specifier.replace(/^npm:|@[^@]*$/g, "")).sort();
+}
+
+Deno.test("what is fetched for a start is what a host needs: neither the AWS SDK nor what tests use", () => {
+  // `deno task` fetches all that deno.json names, and all of the lock file that a task uses.
+  assert.ok(!("imports" in manifest), "deno.json names packages, which every task would fetch");
+  assert.deepEqual(locked("deno.lock"), ["@logtape/logtape", "commander", "jsonc-parser", "zeromq"]);
+  assert.deepEqual(locked("tests/deno.lock"), Array.from(packages.keys()).sort());
+});
+
+/** What Deno loads, and so fetches, to run a file without any configuration: our files, and npm packages. */
+async function loadedBy(path: string): Promise<{ files: string[]; packages: string[] }> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", "--no-config", "--no-lock", ROOT + path],
+  }).output();
+  const { modules } = JSON.parse(new TextDecoder().decode(stdout)) as {
+    modules: { specifier: string; error?: string; dependencies?: { code?: { specifier: string } }[] }[];
+  };
+  const files = modules.filter(({ specifier }) => specifier.startsWith("file:"));
+  assert.deepEqual(files.filter(({ error }) => error), []);
+  const needed = files.flatMap(({ dependencies = [] }) =>
+    dependencies.map(({ code }) => code?.specifier ?? "")
+  );
+  return {
+    files: files.map(({ specifier }) => new URL(specifier).pathname.slice(ROOT.length)),
+    packages: Array.from(new Set(needed.filter((specifier) => specifier.startsWith("npm:")))),
+  };
+}
+
+Deno.test("a client is libzmq and its own files; no engine, no state, no S3; an app's host needs no more", async () => {
+  const client = await loadedBy("client.ts");
+  const rooms = new Set(client.files.map(room));
+  assert.deepEqual(
+    Array.from(rooms).filter((each) => !["client.ts", ...BELOW["client.ts"], "msgpack/"].includes(each)),
+    [],
+  );
+  assert.deepEqual(client.packages, Array.from(packages.get("zeromq")!));
+  assert.deepEqual((await loadedBy("mod.ts")).packages, client.packages);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type CommandHost, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
-import { Context } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
 import { Host, TempDir } from "./host.ts";
 
 Deno.test("a socket file is for its owner, or with allowGroup for its group: then it needs a path", async () => {

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
 import { listen } from "../transport/zeromq/listen.ts";
-import { Context, MAX_FRAMES } from "../transport/zeromq/socket.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import { MAX_FRAMES } from "../transport/zeromq/frames.ts";
 import { TempDir } from "./host.ts";
 
 const ping = new TextEncoder().encode("ping");

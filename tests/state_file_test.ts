@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
-import { type CatalogView, type Snapshot, Store } from "../engine/memory/store.ts";
+import type { CatalogView } from "../engine/memory/catalog.ts";
+import { type Snapshot, Store } from "../engine/memory/store.ts";
 import { dirname } from "node:path";
 import { decodeState, encodeState } from "../state/format.ts";
 import { Persistence } from "../state/persistence.ts";
@@ -250,13 +251,13 @@ Deno.test("entries that expire do so at their time after a restore, and are gone
   assert.equal(table.expiring, 3);
   const restored = await read(stateOf(store));
   const there = restored.tables.get(key("t"))!;
-  const expiryOf = (name: string) => restored.entry.look(there.find(key(name))).expiry;
+  const expiryOf = (name: string) => restored.entry.read(there.find(key(name))).expiry;
   assert.equal(expiryOf("late"), later);
   assert.equal(expiryOf("stays"), 0);
   assert.equal(there.find(key("gone")), 0);
   await new Promise((resolve) => setTimeout(resolve, 60));
   assert.equal(there.find(key("soon")), 0);
-  while (restored.expiries.sweep(Date.now()));
+  while (restored.expiryQueue.sweep(Date.now()));
   assert.equal(there.size, 2);
   assert.equal(there.expiring, 1);
 });

@@ -4,12 +4,13 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { gzipSync } from "node:zlib";
 import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from "../mod.ts";
-import { Heap, SEGMENT } from "../engine/memory/heap.ts";
+import { SEGMENT } from "../engine/memory/block.ts";
+import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
 import { Directory } from "../state/directory.ts";
 import { Persistence } from "../state/persistence.ts";
-import { takeLock } from "../system/lock.ts";
+import { takeFileLock } from "../system/file_lock.ts";
 import { Host, TempDir } from "./host.ts";
 import { keyOf } from "./stores.ts";
 
@@ -83,7 +84,7 @@ Deno.test("a FIFO in the place of a temporary file, of the state or of a lock ho
   await client.store("state");
   await assert.rejects(client.store("fifo"), { code: "FAILED", message: /no regular file/ });
   await assert.rejects(client.restore("fifo"), { code: "FAILED", message: /no regular file/ });
-  await assert.rejects(takeLock(`${directory.path}/fifo.lock`), /a file is there that is no lock/);
+  await assert.rejects(takeFileLock(`${directory.path}/fifo.lock`), /a file is there that is no lock/);
   // (It may come to be after the path was looked at.)
   using opened = await Directory.open(directory.path);
   using fifo = opened.open("fifo");
@@ -114,14 +115,14 @@ Deno.test("a lock is not taken from a file that holds something else", async () 
   await using directory = new TempDir();
   const path = `${directory.path}/deno.lock`;
   Deno.writeTextFileSync(path, "{}");
-  await assert.rejects(takeLock(path), /a file is there that is no lock of a host's/);
+  await assert.rejects(takeFileLock(path), /a file is there that is no lock of a host's/);
   assert.equal(Deno.readTextFileSync(path), "{}");
 });
 
 Deno.test("a lock whose file is removed between open and lock keeps others out", async () => {
   await using directory = new TempDir();
   const path = `${directory.path}/lock`;
-  const first = await takeLock(path);
+  const first = await takeFileLock(path);
   assert.equal(first!.abandoned, false);
   const { tryLock } = Deno.FsFile.prototype;
   let opened = 0;
@@ -130,10 +131,10 @@ Deno.test("a lock whose file is removed between open and lock keeps others out",
     return tryLock.call(this, exclusive);
   };
   try {
-    const second = await takeLock(path);
+    const second = await takeFileLock(path);
     assert.ok(second);
     assert.equal(opened, 2);
-    assert.equal(await takeLock(path), undefined);
+    assert.equal(await takeFileLock(path), undefined);
     second.release();
   } finally {
     Deno.FsFile.prototype.tryLock = tryLock;
@@ -255,7 +256,7 @@ Deno.test("what is set while the state is saved is in the next one", async () =>
   await autoSave.close();
   const { state } = (await persistence.load(persistence.file("state")))!;
   const table = state.tables.get(keyOf(new Uint8Array(text("t"))))!;
-  const { bytes, keyTo } = state.entry.look(table.find(keyOf(new Uint8Array([1]))));
+  const { bytes, keyTo } = state.entry.read(table.find(keyOf(new Uint8Array([1]))));
   assert.equal(bytes[keyTo], 2);
 });
 

@@ -5,8 +5,9 @@
  */
 
 import { Key } from "../engine/key.ts";
-import { Entry, type TableView } from "../engine/memory/table.ts";
+import { Entry } from "../engine/memory/entry.ts";
 import type { Store } from "../engine/memory/store.ts";
+import type { TableView } from "../engine/memory/view.ts";
 import { latin1, skip } from "../msgpack/msgpack.ts";
 
 /** The canonical bytes of the item at `at`, one character a byte. */
@@ -27,7 +28,7 @@ export function contentsOf(store: Store): { tables: Map<string, unknown>; sets: 
     const found: [string, string][] = [];
     for (let cursor = 0, first = true; first || cursor !== 0; first = false) {
       cursor = table.scan(cursor, (address) => {
-        const { bytes, keyFrom, keyTo, valueTo } = entry.look(address);
+        const { bytes, keyFrom, keyTo, valueTo } = entry.read(address);
         found.push([latin1(bytes, keyFrom, keyTo), latin1(bytes, keyTo, valueTo)]);
       });
     }

@@ -2,10 +2,15 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { SEGMENT } from "../engine/memory/block.ts";
+import { Entry, type Span } from "../engine/memory/entry.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
 import { halfSipHash, hash } from "../engine/memory/hash.ts";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { Heap } from "../engine/memory/heap.ts";
+import { TableRegistry } from "../engine/memory/registry.ts";
 import { Store } from "../engine/memory/store.ts";
-import { Entry, type Span, Table, type TableView } from "../engine/memory/table.ts";
+import type { Table } from "../engine/memory/table.ts";
+import type { TableView } from "../engine/memory/view.ts";
 
 const text = new TextEncoder();
 
@@ -28,7 +33,7 @@ function set(table: Table, key: string, value: Uint8Array, expiry = 0): void {
 function get(heap: Heap, table: Table, key: string): Uint8Array | undefined {
   const address = table.find(span(key));
   if (address === 0) return undefined;
-  const entry = new Entry(heap).look(address);
+  const entry = new Entry(heap).read(address);
   return entry.bytes.slice(entry.keyTo, entry.valueTo);
 }
 
@@ -39,7 +44,7 @@ function contents(heap: Heap, table: TableView): Map<string, Uint8Array> {
   let cursor = 0;
   do {
     cursor = table.scan(cursor, (address) => {
-      entry.look(address);
+      entry.read(address);
       const key = new TextDecoder().decode(entry.bytes.slice(entry.keyFrom, entry.keyTo));
       assert.ok(!found.has(key), `${key} is there twice`);
       found.set(key, entry.bytes.slice(entry.keyTo, entry.valueTo));
@@ -107,12 +112,12 @@ function history(seed: number, steps: number, keys: number, sizes: number[], sto
       });
     }
     while (snapshots[0]?.end <= step) snapshots.shift()!.check();
-    if (next(50) === 0) store.tend();
+    if (next(50) === 0) store.cleanWhenIdle();
   }
   snapshots.forEach((snapshot) => snapshot.check());
   for (const { name, model } of tables) assertHolds(store.heap, store.tables.get(name)!, model);
   for (const { name } of tables) store.tables.drop(name);
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.equal(store.heap.live, new Store().heap.live);
   assert.ok(store.heap.size <= 4 * SEGMENT, `${store.heap.size} bytes are left`);
 }
@@ -148,7 +153,7 @@ Deno.test("a table is what a Map is, over a long history that is cleaned meanwhi
 
 Deno.test("a table with keys that are long, empty or alike", () => {
   const heap = new Heap();
-  const table = Table.alone(heap, text.encode("t"));
+  const table = TableRegistry.of(heap).make(0, span("t"));
   const keys = ["", "a", "b".repeat(255), "b".repeat(256), "b".repeat(300_000), "b".repeat(300_001)];
   keys.forEach((key, i) => set(table, key, valueOf(i, i * 100)));
   keys.forEach((key, i) => assert.deepEqual(get(heap, table, key), valueOf(i, i * 100)));
@@ -158,13 +163,13 @@ Deno.test("a table with keys that are long, empty or alike", () => {
   keys.forEach((key) => assert.ok(table.delete(span(key))));
   assert.equal(table.size, 0);
   const empty = new Heap();
-  Table.alone(empty, text.encode("t"));
+  TableRegistry.of(empty).make(0, span("t"));
   assert.equal(heap.live, empty.live);
 });
 
 Deno.test("a scan sees every entry that is there throughout, whatever changes meanwhile", () => {
   const heap = new Heap();
-  const table = Table.alone(heap, text.encode("t"));
+  const table = TableRegistry.of(heap).make(0, span("t"));
   for (let i = 0; i < 5000; i++) set(table, `stays ${i}`, valueOf(i, 9));
   for (const change of ["grow", "shrink"]) {
     const seen = new Set<string>();
@@ -172,7 +177,7 @@ Deno.test("a scan sees every entry that is there throughout, whatever changes me
     let cursor = 0, round = 0;
     do {
       cursor = table.scan(cursor, (address) => {
-        entry.look(address);
+        entry.read(address);
         seen.add(new TextDecoder().decode(entry.bytes.slice(entry.keyFrom, entry.keyTo)));
       });
       for (let i = 0; i < 500; i++) {
@@ -226,33 +231,33 @@ Deno.test("an entry is gone at its time, and its room when it is swept", () => {
   set(table, "later", valueOf(1, 9), now + 60_000);
   for (const [key, time] of [["gone", now - 1], ["later", now + 60_000]] as const) {
     const { bytes, from, to } = span(key);
-    store.expiries.add(time, table, hash(bytes, from, to));
+    store.expiryQueue.add(time, table, hash(bytes, from, to));
   }
   assert.equal(get(store.heap, table, "gone"), undefined);
   assert.equal(table.size, 3);
-  assert.equal(store.expiries.sweep(now), false);
+  assert.equal(store.expiryQueue.sweep(now), false);
   assert.equal(table.size, 2);
-  assert.equal(store.expiries.next, now + 60_000);
-  assert.equal(new Entry(store.heap).look(table.find(span("later"))).expiry, now + 60_000);
-  store.expiries.sweep(now + 60_000);
+  assert.equal(store.expiryQueue.next, now + 60_000);
+  assert.equal(new Entry(store.heap).read(table.find(span("later"))).expiry, now + 60_000);
+  store.expiryQueue.sweep(now + 60_000);
   assert.deepEqual([...contents(store.heap, table).keys()], ["stays"]);
 });
 
-Deno.test("moments come in their order, however they were added", () => {
+Deno.test("deadlines come in their order, however they were added", () => {
   fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: 1000 })), (times) => {
     const store = new Store();
     const table = store.tables.make(span("t"));
-    times.forEach((time) => store.expiries.add(time, table, 0));
+    times.forEach((time) => store.expiryQueue.add(time, table, 0));
     for (const time of [...new Set(times)].toSorted((a, b) => a - b)) {
-      assert.equal(store.expiries.next <= time, true);
-      store.expiries.sweep(time);
-      assert.ok(store.expiries.next > time);
+      assert.equal(store.expiryQueue.next <= time, true);
+      store.expiryQueue.sweep(time);
+      assert.ok(store.expiryQueue.next > time);
     }
-    assert.equal(store.expiries.next, Infinity);
+    assert.equal(store.expiryQueue.next, Infinity);
   }));
 });
 
-Deno.test("an entry whose expiry is set anew again and again leaves no heap of moments behind", () => {
+Deno.test("an entry whose expiry is set anew again and again leaves no heap of stale deadlines behind", () => {
   const store = new Store();
   const table = store.tables.make(span("t"));
   const now = Date.now();
@@ -266,10 +271,10 @@ Deno.test("an entry whose expiry is set anew again and again leaves no heap of m
     set(table, "other", valueOf(i, 9));
     store.expire(table, span("other"), now + 300_000 + i);
   }
-  assert.ok(store.expiries.size < 4 * live, `${store.expiries.size} moments`);
+  assert.ok(store.expiryQueue.size < 4 * live, `${store.expiryQueue.size} deadlines`);
   assert.equal(table.expiring, live + 1);
   const until = (time: number) => {
-    while (store.expiries.sweep(time));
+    while (store.expiryQueue.sweep(time));
     return table.size;
   };
   assert.equal(until(now + 50_006), live + 1);
@@ -287,21 +292,21 @@ Deno.test("a table that was dropped is not swept", () => {
       store.expire(table, span(`key ${i}`), now + 10_000);
     }
   }
-  // Its first page is empty: dismantling it does not show in the table's size.
+  // Its first page is empty: to free it does not show in the table's size.
   const table = store.tables.get(span("a"))!;
   const entry = new Entry(store.heap);
   const keys: string[] = [];
   table.scan(0, (address) => {
-    const { bytes, keyFrom, keyTo } = entry.look(address);
+    const { bytes, keyFrom, keyTo } = entry.read(address);
     keys.push(new TextDecoder().decode(bytes.slice(keyFrom, keyTo)));
   });
   for (const key of keys) assert.ok(table.delete(span(key)));
   store.tables.drop(span("a"));
-  store.tend();
-  while (store.expiries.sweep(now + 10_000));
+  store.cleanWhenIdle();
+  while (store.expiryQueue.sweep(now + 10_000));
   assert.equal(store.tables.get(span("b"))!.size, 0);
   store.tables.drop(span("b"));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.equal(store.heap.live, new Store().heap.live);
 });
 
@@ -310,7 +315,7 @@ Deno.test("a walk goes by the order of hashes, and sees each entry that stays ju
     fc.property(fc.integer({ min: 1 }), fc.constantFrom(1, 3, 50, 1000), (seed, most) => {
       const next = random(seed);
       const heap = new Heap();
-      const table = Table.alone(heap, text.encode("t"));
+      const table = TableRegistry.of(heap).make(0, span("t"));
       for (let i = 0; i < 1000; i++) set(table, `stays ${i}`, valueOf(i, 9));
       const entry = new Entry(heap);
       const seen: string[] = [];
@@ -318,7 +323,7 @@ Deno.test("a walk goes by the order of hashes, and sees each entry that stays ju
       do {
         let left = most;
         cursor = table.walk(cursor, (address) => {
-          const { bytes, keyFrom, keyTo } = entry.look(address);
+          const { bytes, keyFrom, keyTo } = entry.read(address);
           const h = hash(bytes, keyFrom, keyTo) >>> 0;
           assert.ok(h >= before, "in their order");
           before = h;

@@ -2,9 +2,12 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Heap, OutOfMemory, SEGMENT } from "../engine/memory/heap.ts";
+import { SEGMENT } from "../engine/memory/block.ts";
+import type { Entry, Span } from "../engine/memory/entry.ts";
+import { OutOfMemory } from "../engine/memory/extents.ts";
+import { Heap } from "../engine/memory/heap.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";
-import type { Entry, Span, TableView } from "../engine/memory/table.ts";
+import type { TableView } from "../engine/memory/view.ts";
 
 const text = new TextEncoder();
 
@@ -43,7 +46,7 @@ function assertIs(
     let cursor = 0;
     do {
       cursor = view.scan(cursor, (address) => {
-        const { bytes, keyFrom, keyTo, valueTo, expiry } = entry.look(address);
+        const { bytes, keyFrom, keyTo, valueTo, expiry } = entry.read(address);
         const key = new TextDecoder().decode(bytes.subarray(keyFrom, keyTo));
         assert.ok(keys.delete(key), `${what}: ${name} ${key} is there`);
         const value = expected.get(key)!;
@@ -119,7 +122,7 @@ function change(store: Store, model: Model, next: (below: number) => number, siz
       assert.equal(names.get(span(name))?.delete(span(key)) ?? false, there?.delete(key) ?? false);
       return;
     case 11:
-      store.tend();
+      store.cleanWhenIdle();
       return;
     default: {
       const seed = next(256), length = next(sizes[next(sizes.length)]);
@@ -182,7 +185,7 @@ function history(seed: number, rounds: number, sizes: number[], limit = Infinity
   }
   snapshots.forEach(endSnapshot);
   for (const kind of KINDS) for (const name of model[kind].keys()) assert.ok(store[kind].drop(span(name)));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.equal(store.heap.live, new Store().heap.live, `seed ${seed}`);
 }
 
@@ -218,10 +221,10 @@ Deno.test("a rollback needs no memory, and gives back what was written", () => {
   const table = store.tables.get(span("t"))!;
   assert.equal(table.size, 2000);
   for (let i = 0; i < 2000; i++) {
-    const { keyTo, valueTo } = store.entry.look(table.find(span(`key ${i}`)));
+    const { keyTo, valueTo } = store.entry.read(table.find(span(`key ${i}`)));
     assert.equal(valueTo - keyTo, 1000);
   }
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.ok(store.heap.live <= live + 200_000, `${store.heap.live} of ${live} bytes`);
 });
 
@@ -242,11 +245,11 @@ Deno.test("what a rollback brings back expires at its time", () => {
     assert.ok(store.sets.get(span("deleted"))!.delete(span(`${i}`)));
     store.sets.get(span("replaced"))!.set(span(`${i}`), text.encode("y"), 0, 1);
   }
-  // With each moment that is added two are looked at.
+  // With each deadline that is added two are checked.
   for (let i = 0; i < 2000; i++) store.expire(store.sets.get(span("other"))!, span("x"), NOW + 2e6 + i);
   store.rollback();
   for (const name of names) assert.equal(store.sets.get(span(name))!.expiring, 100, name);
-  while (store.expiries.sweep(NOW + 1e6 + 99));
+  while (store.expiryQueue.sweep(NOW + 1e6 + 99));
   for (const name of names) assert.equal(store.sets.get(span(name))!.size, 0, name);
 });
 
@@ -259,7 +262,7 @@ Deno.test("what a transaction records counts as memory, and is given back", () =
   store.commit();
   assert.ok(charged - store.heap.size >= 10_000 * 64, `${charged - store.heap.size} bytes`);
   store.sets.drop(span("s"));
-  while (store.tend());
+  while (store.cleanWhenIdle());
   assert.ok(store.heap.size <= size + 2 * SEGMENT);
   assert.throws(() => store.commit(), /Cannot commit: no transaction is open/);
   assert.throws(() => store.rollback(), /Cannot roll back: no transaction is open/);
@@ -267,6 +270,6 @@ Deno.test("what a transaction records counts as memory, and is given back", () =
 
 Deno.test("a store is not replaced within a transaction", () => {
   const store = new Store();
-  assert.throws(() => store.transaction(() => store.replaceBy(store.sibling())), /within a transaction/);
-  store.replaceBy(store.sibling());
+  assert.throws(() => store.transaction(() => store.swap(store.sibling())), /within a transaction/);
+  store.swap(store.sibling());
 });

@@ -1,5 +1,5 @@
 /**
- * Endpoints: what people write, and the ZeroMQ addresses they stand for.
+ * Endpoints: what users write, and the ZeroMQ addresses that those stand for.
  *
  * | written | address |
  * |---|---|
@@ -7,17 +7,18 @@
  * | `./run/app.sock`, with a `/` | `ipc://./run/app.sock` |
  * | `ipc://main`, `tcp://127.0.0.1:5757`, with a scheme | as it stands |
  *
- * The runtime directory is `$XDG_RUNTIME_DIR/memstore`, else `memstore-<uid>` in the temporary directory. It
- * is made with mode 0700, and one that others could have prepared (not ours, a link, open to others) is
- * refused, by clients too: whoever owns the directory could pose as the host.
+ * The runtime directory is `$XDG_RUNTIME_DIR/memstore`, else `memstore-<uid>` in the temporary directory. It is created
+ * with mode 0700. One that others could have prepared (not ours, a link, open to others) is refused, by clients too: the
+ * owner of the directory could pose as the host.
  *
  * @module
  */
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { withPermission } from "../system/permission.ts";
 
-/** What `sockaddr_un.sun_path` holds less its closing zero: 107 bytes on Linux, 103 on macOS. */
+/** What `sockaddr_un.sun_path` holds without its closing zero: 107 bytes on Linux, 103 on macOS. */
 const MAX_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
 
 const SCHEMES = ["ipc", "tcp"];
@@ -53,7 +54,7 @@ export function address(endpoint: string): string {
     ? endpoint
     : endpoint.includes("/")
     ? `ipc://${endpoint}`
-    : `ipc://${join(runtimeDirectory(), `${endpoint}.sock`)}`;
+    : `ipc://${join(withPermission("use the runtime directory", runtimeDirectory), `${endpoint}.sock`)}`;
   const path = socketPath(result);
   if (path !== undefined && new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
     refuse(`the path is longer than ${MAX_PATH_BYTES} bytes`);
@@ -64,7 +65,7 @@ export function address(endpoint: string): string {
 /** Whether only processes of this machine can reach an address. */
 export function isLocal(address: string): boolean {
   const host = /^tcp:\/\/(.*):[^:]*$/.exec(address)?.[1];
-  // (What is no such address, or names an interface, could be any.)
+  // (Any other address, such as the name of an interface, may be reachable from elsewhere.)
   return address.startsWith("ipc://") ||
     host !== undefined && /^(127(\.\d{1,3}){3}|\[::1\]|localhost)$/.test(host);
 }
@@ -75,7 +76,7 @@ export function socketPath(address: string): string | undefined {
   return path?.startsWith("@") ? undefined : path;
 }
 
-/** Where the sockets of bare names are; made if it is not there, since otherwise somebody else could. */
+/** The directory of the sockets of bare names. It is created if it does not exist: otherwise somebody else could. */
 function runtimeDirectory(): string {
   const uid = Deno.uid();
   const given = Deno.env.get("XDG_RUNTIME_DIR");

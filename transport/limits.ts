@@ -1,13 +1,14 @@
 /**
- * What clients may ask of a host: the bounds, and what they are where nothing is said.
+ * What clients may ask of a host: the limits, their defaults and their ranges.
  *
  * @module
  */
 
-/** Bounds that a host holds its clients to. */
+/** The limits that a host holds its clients to. */
 export interface Limits {
   /**
-   * Bytes of a message, and of its reply: whoever sends a longer one is disconnected, whoever asks for one is refused.
+   * Bytes of a message, and of its reply. A client that sends a longer message is disconnected; a command with a longer
+   * reply is refused.
    * @default {67108864}
    */
   message: number;
@@ -17,29 +18,29 @@ export interface Limits {
    */
   commands: number;
   /**
-   * How deep values may be nested; 512 at most, since readers of MessagePack take no more.
+   * How deep values may be nested; 512 at most, since MessagePack readers accept no more.
    * @default {512}
    */
   depth: number;
   /**
-   * Bytes of replies that a client may leave unread: beyond, its next requests wait until it has read some. If it
-   * reads nothing for ten seconds it is disconnected.
+   * Bytes of replies that a client may leave unread: above that, its next requests wait until it has read some. If it
+   * reads nothing for ten seconds, it is disconnected.
    * @default {16777216}
    */
   outputBuffer: number;
   /**
-   * Requests of a client that may wait or be in flight: if it sends more it is disconnected.
+   * Requests of a client that may wait or be in flight: if it sends more, it is disconnected.
    * @default {256}
    */
   requests: number;
   /**
-   * Connections to each endpoint: beyond, for each that comes one is closed that has never sent anything, or is idle.
+   * Connections to each endpoint: above that, each new connection closes one that has never sent anything, or is idle.
    * @default {1024}
    */
   clients: number;
 }
 
-/** What holds where nothing else is said. */
+/** The defaults. */
 export const LIMITS: Readonly<Limits> = {
   message: 2 ** 26,
   commands: 2 ** 16,
@@ -49,7 +50,7 @@ export const LIMITS: Readonly<Limits> = {
   clients: 1024,
 };
 
-/** What each of them must be at least, so that a client can be served at all, and may be at most. */
+/** The least and the most that each limit may be. */
 export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [least: number, most: number]>> = {
   message: [2 ** 10, 2 ** 31 - 1],
   commands: [1, 2 ** 20],

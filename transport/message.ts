@@ -1,13 +1,11 @@
 /**
- * Messages: how a request is laid out in frames, how a reply is, and how the two protocols differ.
+ * Messages: the header and the payload of a request, the payload of a reply, and how the two protocols differ. How a
+ * message travels is a transport's: {@link ./zeromq/frames.ts} has the frames of ZeroMQ.
  *
  * ```text
- * request (at the host)                    reply
- *   routing id   ┐                           the same envelope
- *   …            │ envelope                  reply payload
- *   empty frame  │ (≤ 512 bytes)
- *   header       ┘ native clients only
- *   payload: command, command, …
+ * request                                   reply
+ *   header    native clients only             the same header
+ *   payload: command, command, …              payload: reply, reply, …
  *
  * header:   4d 'M' | 01 version, + 80 for a batch, + 40 for replies in parts | 0 to 30 bytes of the client's own: its request number
  * command:  a MessagePack array, [name, ...args]
@@ -15,8 +13,8 @@
  *
  * A reply payload has one reply for each command of the payload, in the same order. A **native** reply is two
  * items: `0` and the value, or `1` and `[code, text]`. A **legacy** reply (no header: pymemstore's REQ clients)
- * is one item: the value, `-1` for a command that was refused, `["failed", text]` for one that failed. A payload
- * or envelope that cannot be read has one reply: `BAD_REQUEST`.
+ * is one item: the value, `-1` for a command that was refused, `["failed", text]` for one that failed. A message
+ * that cannot be read has one reply: `BAD_REQUEST`.
  *
  * The commands of a message run one after another, each on its own: one that is refused or fails is answered
  * with its code, and its neighbours run. Other clients may be served in between.
@@ -26,7 +24,7 @@
  * with `NOT_RUN`.
  *
  * The replies to a message may be longer together than a message may be. Those that do not fit are refused, and their
- * commands are not done; unless the client takes **replies in parts**: then several messages, each with the envelope,
+ * commands are not done; unless the client takes **replies in parts**: then several messages, each with the header,
  * have the replies to the first commands, to the next, and so on. (The replies to a batch, and to a legacy client, are
  * always one message.)
  *
@@ -39,7 +37,6 @@
  * @module
  */
 
-import { type Frames, MAX_FRAMES } from "./zeromq/socket.ts";
 import type { Reader } from "../msgpack/codec.ts";
 import { MalformedError } from "../msgpack/msgpack.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
@@ -124,57 +121,28 @@ export const VERSION = 1;
 const BATCH = 0x80;
 /** The bit of the second byte that says that replies may come in parts. */
 const PARTS = 0x40;
-/** Bytes of an envelope at most: each reply repeats it. */
-const MAX_ENVELOPE = 512;
+/** Bytes of our client's header: magic, version, and a request number of 32 bits. */
+const HEADER_BYTES = 6;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 
-/** A request, taken apart. */
-export interface Request {
-  /** The frames before the payload, which the reply repeats. */
-  envelope: Frames;
-  /** Whether the client expects pymemstore's replies. */
-  legacy: boolean;
-  /** Whether the commands are one transaction. */
-  batch: boolean;
-  /** Whether the replies may come in several messages. */
-  parts: boolean;
-  payload: Uint8Array;
-  /** Why the frames cannot be read; undefined where they can. */
-  fault?: string;
+/** Whether bytes are the header of a native client, though perhaps not a valid one. */
+export function isHeader(bytes: Uint8Array | undefined): bytes is Uint8Array {
+  return bytes?.[0] === MAGIC;
 }
 
-/** Takes a message that a ROUTER socket received apart. */
-export function parseRequest(frames: Frames): Request {
-  const last = frames.length - 1;
-  const empty = frames.findIndex((frame, i) => i > 0 && i < last && frame.length === 0);
-  const between = empty < 0 ? [] : frames.slice(empty + 1, last);
-  const legacy = between[0]?.[0] !== MAGIC;
-  let envelope = frames.slice(0, empty < 0 ? 1 : legacy ? empty + 1 : empty + 2);
-  const size = envelope.reduce((sum, { length }) => sum + length, 0);
-  // (To a fault of this kind the reply goes to the sender alone.)
-  if (size > MAX_ENVELOPE) envelope = [frames[0], EMPTY];
-  const fault = empty < 0
-    ? "an empty frame and a payload are needed"
-    : frames.length === MAX_FRAMES
-    ? `a message has fewer than ${MAX_FRAMES} frames`
-    : size > MAX_ENVELOPE
-    ? `an envelope has ${MAX_ENVELOPE} bytes at most: received ${size}`
-    : between.length === 0
-    ? undefined
-    : legacy
-    ? "between the empty frame and the payload there may be a header alone"
-    : between.length > 1
-    ? `one payload is needed: received ${between.length} frames after the header`
-    : headerFault(between[0]);
-  const batch = !legacy && (between[0][1] & BATCH) !== 0;
-  const parts = !legacy && !batch && (between[0][1] & PARTS) !== 0;
-  return { envelope, legacy, batch, parts, payload: frames[last], fault };
+/** Whether a header says that the commands are one transaction. */
+export function isBatch(header: Uint8Array): boolean {
+  return (header[1] & BATCH) !== 0;
 }
 
-const EMPTY = new Uint8Array(0);
+/** Whether a header says that the replies may come in several messages. */
+export function takesParts(header: Uint8Array): boolean {
+  return (header[1] & (BATCH | PARTS)) === PARTS;
+}
 
-function headerFault(header: Uint8Array): string | undefined {
+/** Why a header cannot be read; undefined where it can. */
+export function headerFault(header: Uint8Array): string | undefined {
   if (header.length < 2) return "a header has 2 bytes at least: received 1";
   const version = header[1] & ~(BATCH | PARTS);
   if (version !== VERSION) return `the host speaks version ${VERSION} of the protocol: received ${version}`;
@@ -219,11 +187,10 @@ export function header(request: number, batch = false, parts = false): Uint8Arra
   return bytes;
 }
 
-/** The request number and the payload of a reply to {@linkcode header}; undefined for anything else. */
-export function parseReply(frames: Frames): Reply | undefined {
-  const [empty, head, payload] = frames;
-  if (frames.length !== 3 || empty.length > 0 || head.length !== 6 || head[0] !== MAGIC) return undefined;
-  return { request: new DataView(head.buffer, head.byteOffset).getUint32(2), payload };
+/** The number of the request whose {@linkcode header} a reply repeats; undefined for any other bytes. */
+export function requestNumber(header: Uint8Array): number | undefined {
+  if (header.length !== HEADER_BYTES || !isHeader(header)) return undefined;
+  return new DataView(header.buffer, header.byteOffset).getUint32(2);
 }
 
 /**
@@ -251,7 +218,7 @@ export function readReply(shape: ReplyShape, reply: Reader): unknown {
   return shape === "page" ? reply.pair() : reply.value();
 }
 
-/** A reply, taken apart. */
+/** A reply that arrived at a client. */
 export interface Reply {
   /** The number of the request. */
   request: number;

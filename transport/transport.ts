@@ -1,13 +1,28 @@
 /**
- * What the client needs of whatever carries its messages: a few methods, of which {@link ./zeromq/dealer.ts | ZeroMQ} is one
- * implementation. A transport knows no command.
+ * What client and host need of whatever carries their messages: a few methods, of which {@link ./zeromq/dealer.ts} (client)
+ * and {@link ./zeromq/port.ts} (host) are one implementation. A transport knows no command.
+ *
+ * ```text
+ *  client                                                       host
+ *  session ─► Transport.send ─ ─ header, payload ─ ─► Port.next ─► serving loop
+ *          ◄─ Transport.receive ◄ ─ header, payload ─ Port.reply ◄─
+ * ```
+ *
+ * A message is bytes, a header and a payload: {@link ./message.ts} says what they mean. Messages of one client arrive in the
+ * order in which it sent them, also where it is connected in several ways at once.
  *
  * @module
  */
 
 import type { Reply } from "./message.ts";
 
-/** One connection to a host, from the first attempt to connect until it is closed. */
+/** A secret key and the public key that belongs to it, each as 40 characters of Z85. */
+export interface KeyPair {
+  secretKey: string;
+  publicKey: string;
+}
+
+/** A client's connection to a host, from the first attempt to connect until it is closed. */
 export interface Transport {
   /**
    * `connecting` until the host is there, then `connected`, and `lost` once it is gone: a transport does not connect
@@ -39,4 +54,72 @@ export interface Connector {
   connect(): Promise<Transport>;
   /** Releases what the transports shared; they must be closed. */
   close(): Promise<void>;
+}
+
+/** A client, as a host sees it: who sent a message. All its messages name the same sender, however they arrived. */
+export interface Sender {
+  /** Whether the host disconnected it: nobody reads a reply. */
+  readonly disconnected: boolean;
+}
+
+/** A message that a host received. It is the host's own copy: the sender cannot change it any more. */
+export interface IncomingMessage {
+  readonly from: Sender;
+  /** The public key of the client; undefined where clients come without keys. */
+  readonly publicKey: string | undefined;
+  /** Whether the client expects pymemstore's replies. */
+  readonly legacy: boolean;
+  /** Whether the commands are one transaction. */
+  readonly batch: boolean;
+  /** Whether the replies may come in several messages. */
+  readonly parts: boolean;
+  readonly payload: Uint8Array;
+  /** Why the message cannot be read; undefined where it can. */
+  readonly fault: string | undefined;
+}
+
+/**
+ * A host's end of an endpoint: receives the messages of its clients, sends the replies, and disconnects those that do
+ * not keep to the limits. What a port is given back (a message, a sender) must be its own.
+ */
+export interface Port {
+  /** Whether clients come with keys. */
+  readonly encrypted: boolean;
+  /** How many clients are connected. */
+  readonly clients: number;
+  /** The next message to answer; undefined if there is none. Never one of a client that is paused. */
+  next(): IncomingMessage | undefined;
+  /** Sends a reply. Its bytes are valid only during the call: a port copies what it keeps. */
+  reply(to: IncomingMessage, payload: Uint8Array): void;
+  /**
+   * Puts the rest of a message back, of which a part was answered: it comes again before the other messages of its client,
+   * once that has read enough of its replies.
+   */
+  putBack(message: IncomingMessage, rest: Uint8Array): void;
+  /** Holds the next messages of a client back, so that they do not overtake one of it that is paused. */
+  pause(from: Sender): void;
+  /** Ends one call of {@linkcode Port.pause}. */
+  resume(from: Sender): void;
+  /** Notes that a client's message will be answered later, and that others may overtake it. */
+  begin(from: Sender): void;
+  /** Notes that a message that was begun is about to be answered. */
+  end(from: Sender): void;
+  /** Notes that a client sent a message that cannot be read. */
+  fault(from: Sender): void;
+  /** Notes that a client sent one that can be read. */
+  forgiveFault(from: Sender): void;
+  /** Disconnects the clients that have a public key. */
+  disconnect(publicKey: string): void;
+  /** Notices who connected or went away, and what was sent meanwhile. Call it now and then. */
+  look(): void;
+  /**
+   * Resolves when there may be a message, or at {@linkcode Port.wake}.
+   *
+   * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
+   */
+  wait(spin: boolean): Promise<void>;
+  /** Ends a wait. */
+  wake(): void;
+  /** Receives no more messages. Replies that were sent may still be leaving. */
+  close(): void;
 }

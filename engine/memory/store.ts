@@ -1,279 +1,77 @@
 /**
- * What the host holds: tables and sets, two name spaces, in one {@linkcode Heap}.
+ * What the host holds: tables and sets, two catalogs in one {@linkcode Heap}.
  *
- * Names, keys and members are canonical ({@link ../key.ts}); a value is the bytes that a client sent. A set is
- * a table whose values have no bytes. A table or set is there from the first write to it until it is dropped,
- * also when it is empty.
+ * Names, keys and members are canonical ({@link ../key.ts}); a value is the bytes that a client sent. A set is a table
+ * whose values have no bytes. A table or set exists from the first write to it until it is dropped, also while it is
+ * empty.
  *
  * @module
  */
 
-import { Expiries } from "./expiry.ts";
-import { hash } from "./hash.ts";
+import { turn } from "../../system/turn.ts";
+import { Catalog, type CatalogView } from "./catalog.ts";
+import { Entry, hashOf, type Span } from "./entry.ts";
+import { ExpiryQueue } from "./expiry_queue.ts";
 import { Heap } from "./heap.ts";
-import { Space, type Totals } from "./space.ts";
-import { Entry, FrozenTable, type Span, type Table, type TableView } from "./table.ts";
+import { TableRegistry } from "./registry.ts";
+import type { Table } from "./table.ts";
 import { Transaction } from "./transaction.ts";
 
-/** Tables by their names. They are themselves a table: its entries are the tables' descriptors. */
-export class Names {
-  readonly #space: Space;
-  readonly #catalog: Table;
-  readonly #kind: number;
-  /** The table that was asked for last: mostly the one that is asked for next. */
-  #last: Table | undefined;
-  /** Its name, if that is short. */
-  readonly #lastName = new Uint8Array(64);
-  #lastLength = -1;
-
-  constructor(space: Space) {
-    this.#space = space;
-    const { kind, catalog } = space.makeCatalog();
-    this.#kind = kind;
-    this.#catalog = catalog;
-  }
-
-  get size(): number {
-    return this.#catalog.size;
-  }
-
-  /** The names, as the keys of a table. */
-  get catalog(): Table {
-    return this.#catalog;
-  }
-
-  /** What all tables have together. */
-  get totals(): Readonly<Totals> {
-    return this.#space.totals[this.#kind];
-  }
-
-  /** The number of entries in all tables. */
-  get entries(): number {
-    return this.totals.entries;
-  }
-
-  /** How many of them expire some day. */
-  get expiring(): number {
-    return this.totals.expiring;
-  }
-
-  /** The table of a name. */
-  get(name: Span): Table | undefined {
-    const { bytes, from, to } = name;
-    if (to - from === this.#lastLength) {
-      const last = this.#lastName;
-      let i = from;
-      while (i < to && last[i - from] === bytes[i]) i++;
-      if (i === to) return this.#last;
-    }
-    const address = this.#catalog.find(name);
-    return address === 0 ? undefined : this.#remember(this.#space.at(address), name);
-  }
-
-  #remember(table: Table, { bytes, from, to }: Span): Table {
-    this.#last = table;
-    const length = to - from;
-    this.#lastLength = length <= this.#lastName.length ? length : -1;
-    for (let i = 0; i < this.#lastLength; i++) this.#lastName[i] = bytes[from + i];
-    return table;
-  }
-
-  /** The table of a name, made if it is not there. */
-  make(name: Span): Table {
-    return this.get(name) ?? this.#add(name);
-  }
-
-  /** {@linkcode Table.set} in the table of a name. One that was made for it goes if there is no room. */
-  set(name: Span, key: Span, bytes: Uint8Array, from: number, to: number): void {
-    const table = this.get(name);
-    if (table) table.set(key, bytes, from, to);
-    else this.change(name, (table) => table.set(key, bytes, from, to));
-  }
-
-  /** Changes a table, made if it is not there. If the change throws, one that was made is dropped again. */
-  change<Result>(name: Span, change: (table: Table) => Result): Result {
-    const there = this.get(name);
-    const table = there ?? this.#add(name);
-    try {
-      return change(table);
-    } catch (error) {
-      if (!there) this.drop(name);
-      throw error;
-    }
-  }
-
-  #add(name: Span): Table {
-    const { sink } = this.#space.effects;
-    sink?.prepare(0);
-    const table = this.#space.make(this.#kind, name);
-    try {
-      this.#catalog.linkTable(hash(name.bytes, name.from, name.to), table.id);
-    } catch (error) {
-      this.#space.release(table.id);
-      throw error;
-    }
-    sink?.made(this, table);
-    return this.#remember(table, name);
-  }
-
-  /** Drops a table; whether it was there. */
-  drop(name: Span): boolean {
-    const found = this.get(name);
-    if (!found) return false;
-    this.replace(found, undefined);
-    const { sink } = this.#space.effects;
-    if (sink) sink.dropped(this, found);
-    else this.#space.discard(found);
-    return true;
-  }
-
-  /** Empties a table if it is there. */
-  clear(name: Span): void {
-    const found = this.get(name);
-    if (!found || found.size === 0) return;
-    // (That there is no room for another one is no reason to keep all that is in this one.)
-    const empty = this.#space.heap.beyondLimit(() => this.#space.make(this.#kind, name));
-    this.replace(found, empty);
-    const { sink } = this.#space.effects;
-    if (sink) sink.cleared(this, found, empty);
-    else this.#space.discard(found);
-  }
-
-  /** Has one table be there in place of another one of its name; either may be none. */
-  replace(old: Table | undefined, table: Table | undefined): void {
-    const bytes = (table ?? old)!.name, name = { bytes, from: 0, to: bytes.length };
-    const h = hash(bytes, 0, bytes.length);
-    if (old) {
-      this.#catalog.unlinkTable(h, name);
-      old.dropped = true;
-      this.#count(old, -1);
-    }
-    if (table) {
-      table.dropped = false;
-      this.#space.heap.beyondLimit(() => this.#catalog.linkTable(h, table.id));
-      this.#count(table, 1);
-    }
-    if (table) this.#remember(table, name);
-    else this.#lastLength = -1;
-  }
-
-  #count({ size, bytes, expiring }: Table, sign: 1 | -1): void {
-    const totals = this.#space.totals[this.#kind];
-    totals.entries += sign * size;
-    totals.bytes += sign * bytes;
-    totals.expiring += sign * expiring;
-    totals.expiringTables += expiring > 0 ? sign : 0;
-  }
-
-  /** All tables, in no order. */
-  *values(): Generator<Table, void> {
-    const addresses: number[] = [];
-    let cursor = 0;
-    do {
-      addresses.length = 0;
-      cursor = this.#catalog.scan(cursor, (address) => void addresses.push(this.#space.at(address).id));
-      for (const id of addresses) yield this.#space.table(id);
-    } while (cursor !== 0);
-  }
-
-  /** The tables as they are now: good until the snapshot that it is taken for is released. */
-  view(): CatalogView {
-    return new FrozenCatalog(this.#space.heap, this.#catalog.view(), { ...this.totals });
-  }
-}
-
-/** Tables as they were at one moment, in no order. */
-export interface CatalogView extends Iterable<TableView> {
-  readonly size: number;
-  /** What all tables have together. */
-  readonly totals: Readonly<Totals>;
-  /** The table of a name. */
-  get(name: Span): TableView | undefined;
-}
-
-/** A catalog that a snapshot reads: nothing is made for a table before it is asked for. */
-class FrozenCatalog implements CatalogView {
-  readonly #heap: Heap;
-  readonly #catalog: TableView;
-  readonly totals: Readonly<Totals>;
-
-  constructor(heap: Heap, catalog: TableView, totals: Totals) {
-    this.#heap = heap;
-    this.#catalog = catalog;
-    this.totals = totals;
-  }
-
-  get size(): number {
-    return this.#catalog.size;
-  }
-
-  get(name: Span): TableView | undefined {
-    const address = this.#catalog.find(name);
-    return address === 0 ? undefined : new FrozenTable(this.#heap, address);
-  }
-
-  *[Symbol.iterator](): Generator<TableView, void> {
-    const addresses: number[] = [];
-    let cursor = 0;
-    do {
-      addresses.length = 0;
-      cursor = this.#catalog.scan(cursor, (address) => void addresses.push(address));
-      for (const address of addresses) yield new FrozenTable(this.#heap, address);
-    } while (cursor !== 0);
-  }
-}
-
-/** All tables and sets as they were at one moment. Whoever took it releases it. */
+/** All tables and sets as they were at one moment, until it is disposed of. */
 export interface Snapshot extends Disposable {
   readonly tables: CatalogView;
   readonly sets: CatalogView;
-  /** Looks at entries of the snapshot. */
+  /** Reads entries of the snapshot. */
   readonly entry: Entry;
 }
 
 /** Tables and sets, by their canonical names. */
 export class Store {
   heap: Heap;
-  tables: Names;
-  sets: Names;
-  expiries: Expiries;
-  /** Looks at entries: one command at a time. */
+  tables: Catalog;
+  sets: Catalog;
+  expiryQueue: ExpiryQueue;
+  /** Reads entries, for one command at a time. */
   entry: Entry;
-  /** Called when the next moment at which something expires may be another one. */
+  /** Called when the time at which the next entry expires may have changed. */
   onExpiry: (() => void) | undefined;
-  #space: Space;
+  #registry: TableRegistry;
   #transaction: Transaction;
 
   constructor(heap: Heap = new Heap()) {
-    const space = Space.of(heap);
-    heap.relieve = () => space.dismantle();
+    const registry = TableRegistry.of(heap);
+    heap.onMemoryPressure = () => registry.freeNextPage();
     this.heap = heap;
-    this.tables = new Names(space);
-    this.sets = new Names(space);
-    this.expiries = new Expiries(space);
+    this.tables = new Catalog(registry);
+    this.sets = new Catalog(registry);
+    this.expiryQueue = new ExpiryQueue(registry);
     this.entry = new Entry(heap);
-    this.#space = space;
-    this.#transaction = new Transaction(space);
+    this.#registry = registry;
+    this.#transaction = new Transaction(registry);
   }
 
-  /** How often what is here was changed. */
-  get changes(): number {
-    return this.heap.changes;
+  /** How often the data was changed. */
+  get changeCount(): number {
+    return this.heap.changeCount;
   }
 
-  /** An empty store of the same memory. */
+  /** An empty store of the same memory. It may take as much as this one, beside it. */
   sibling(): Store {
     return new Store(this.heap.sibling());
   }
 
-  /** Gives back the memory of a store that nobody uses any more. */
-  close(): void {
-    this.heap.close();
+  /**
+   * Gives back the memory of a store that nobody uses any more, in steps: other work of the process goes on meanwhile.
+   * What a snapshot still reads is left to the garbage collector.
+   */
+  async close(): Promise<void> {
+    if (this.heap.frozen) return;
+    while (this.heap.closeNext()) await turn();
   }
 
   /**
-   * Begins a transaction: {@linkcode Store.commit} keeps what is changed from now on, {@linkcode Store.rollback}
-   * takes it back. Either must follow before anybody else uses the store. They nest.
+   * Begins a transaction: {@linkcode Store.commit} keeps what is changed from now on, {@linkcode Store.rollback} takes
+   * it back. One of them must follow before anybody else uses the store. Transactions nest.
    */
   begin(): void {
     this.#transaction.begin();
@@ -303,38 +101,47 @@ export class Store {
     return result;
   }
 
-  /** Has an entry be gone at a time, in milliseconds since 1970; 0 for never. False if it is not there. */
+  /** Sets when an entry expires, in milliseconds since 1970; 0 for never. Returns false if there is none. */
   expire(table: Table, key: Span, time: number): boolean {
     const address = table.find(key);
     if (address === 0) return false;
-    const { bytes, keyTo, valueTo, expiry } = this.entry.look(address);
+    const { bytes, keyTo, valueTo, expiry } = this.entry.read(address);
     if (expiry === time) return true;
     if (time === 0 || !table.postpone(address, time)) {
-      // (A copy: to write it may move what is there.)
+      // (A copy: to write it may move the entry.)
       table.set(key, bytes.slice(keyTo, valueTo), 0, valueTo - keyTo, time);
     }
     if (time > 0) {
-      this.expiries.add(time, table, hash(key.bytes, key.from, key.to));
+      this.expiryQueue.add(time, table, hashOf(key));
       this.onExpiry?.();
     }
     return true;
   }
 
-  /** Takes over all that another store holds, which nobody uses any more, in place of what was here. */
-  replaceBy(other: Store): void {
+  /**
+   * Exchanges all data with another store. The other one then holds what was here, and is closed
+   * ({@linkcode Store.close}): that takes 100 ms per GiB, so it is done in steps.
+   */
+  swap(other: Store): void {
     if (this.#transaction.open) throw new Error("Cannot replace a store within a transaction");
-    const old = this.heap;
-    other.heap.changes = Math.max(old.changes, other.heap.changes) + 1;
+    other.heap.changeCount = Math.max(this.heap.changeCount, other.heap.changeCount) + 1;
+    const { heap, tables, sets, expiryQueue, entry } = this, registry = this.#registry;
+    const transaction = this.#transaction;
     this.heap = other.heap;
     this.tables = other.tables;
     this.sets = other.sets;
-    this.expiries = other.expiries;
+    this.expiryQueue = other.expiryQueue;
     this.entry = other.entry;
-    this.#space = other.#space;
+    this.#registry = other.#registry;
     this.#transaction = other.#transaction;
+    other.heap = heap;
+    other.tables = tables;
+    other.sets = sets;
+    other.expiryQueue = expiryQueue;
+    other.entry = entry;
+    other.#registry = registry;
+    other.#transaction = transaction;
     this.onExpiry?.();
-    // A snapshot of what was here may still be read; then the garbage collector ends it.
-    if (!old.frozen) old.close();
   }
 
   /** The store as it is now: later changes do not show in it. */
@@ -353,8 +160,8 @@ export class Store {
     };
   }
 
-  /** Does a little of what waits for a quiet moment; whether there is more. */
-  tend(): boolean {
-    return this.#space.dismantle() || this.heap.tidy();
+  /** Does a step of the work that is left for when the host is idle. Returns whether there is more. */
+  cleanWhenIdle(): boolean {
+    return this.#registry.freeNextPage() || this.heap.cleanWhenIdle();
   }
 }

@@ -42,7 +42,7 @@ export class Sweeper {
   }
 
   #schedule(): void {
-    const { next } = this.#store.expiries;
+    const { next } = this.#store.expiryQueue;
     if (next >= this.#due || this.#sweeping || this.#closed) return;
     clearTimeout(this.#timer);
     const now = Date.now();
@@ -57,6 +57,6 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    while (!this.#closed && this.#store.expiries.sweep(Date.now())) await turn();
+    while (!this.#closed && this.#store.expiryQueue.sweep(Date.now())) await turn();
   }
 }

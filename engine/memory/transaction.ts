@@ -1,23 +1,27 @@
 /**
  * Changes that are committed or rolled back together.
  *
- * The transaction consumes the effects of a store ({@link ../effects.ts}) and records how to undo each. What was
- * replaced or deleted is not copied: its block stays alive until the commit frees it or the rollback puts it back,
- * and counts as memory in use until then. Of an entry that was not there before, the key is recorded. A table that
- * was dropped or cleared is kept whole.
+ * The transaction consumes the effects of a store ({@link ../effects.ts}) and records how to undo each. An entry that
+ * was replaced or deleted is not copied: its block stays live, and counts as memory in use, until the commit frees it
+ * or the rollback puts it back. Of an entry that is new, the key is recorded. A table that was dropped or cleared is
+ * kept whole.
  *
- * Everything between begin and end is synchronous: nobody sees what is rolled back. Transactions nest: the
- * rollback of an inner one goes back to where it began, and what it has committed the outer one can still undo.
+ * Everything between begin and end is synchronous: nobody sees what is rolled back. Transactions nest: the rollback of
+ * an inner one goes back to where it began, and the outer one can still undo what the inner one has committed.
+ *
+ * A commit frees all replaced entries at once. There are no more than the changes of one batch, or the items of one
+ * argument, both of which are bounded; to free one takes less time than to write it did. Dropped tables are discarded,
+ * and their pages are freed one by one later.
  *
  * @module
  */
 
 import type { Sink } from "../effects.ts";
-import type { Heap } from "./heap.ts";
-import type { Space } from "./space.ts";
-import type { Names } from "./store.ts";
-import type { Table } from "./table.ts";
 import { Writer } from "../../msgpack/msgpack.ts";
+import type { Catalog } from "./catalog.ts";
+import type { Heap } from "./heap.ts";
+import type { TableRegistry } from "./registry.ts";
+import type { Table } from "./table.ts";
 
 /** How one effect is undone. */
 type Undo =
@@ -25,32 +29,32 @@ type Undo =
   | { kind: "restore"; table: Table; hash: number; old: number }
   /** The entry of a key is deleted: the bytes of {@linkcode Transaction.#keys} from the end of the last one on. */
   | { kind: "delete"; table: Table; hash: number; keyLength: number }
-  | { kind: "made"; names: Names; table: Table }
-  | { kind: "dropped"; names: Names; table: Table }
-  | { kind: "cleared"; names: Names; old: Table; table: Table };
+  | { kind: "made"; catalog: Catalog; table: Table }
+  | { kind: "dropped"; catalog: Catalog; table: Table }
+  | { kind: "cleared"; catalog: Catalog; old: Table; table: Table };
 
-/** Bytes of memory that one record takes: the object, its place in the array, half of that again for growth. */
+/** The bytes of a record: the object, its place in the array, and half of that again for growth. */
 const RECORD_BYTES = 64;
-/** Bytes that are charged to the heap at once. */
+/** The least that is charged to the heap at once, in bytes. */
 const CHARGE_BYTES = 1 << 12;
 
 /** The transaction of a store: one at a time, used again for the next. */
 export class Transaction implements Sink {
-  readonly #space: Space;
+  readonly #registry: TableRegistry;
   readonly #heap: Heap;
   #undo: Undo[] = [];
   readonly #keys = new Writer(256);
   /** Where the transactions that are open began in {@linkcode Transaction.#undo}. */
   readonly #begins: number[] = [];
-  /** Where the record of each entry that is kept is; made when the cleaner meets one. */
-  #kept: Map<number, number> | undefined;
+  /** Of each entry that was replaced or deleted, the index of its record. Made when the cleaner meets one. */
+  #replaced: Map<number, number> | undefined;
   /** Bytes that were charged to the heap, and how many of those are used. */
   #charged = 0;
   #used = 0;
 
-  constructor(space: Space) {
-    this.#space = space;
-    this.#heap = space.heap;
+  constructor(registry: TableRegistry) {
+    this.#registry = registry;
+    this.#heap = registry.heap;
   }
 
   /** Whether there is something to commit or to roll back. */
@@ -60,7 +64,7 @@ export class Transaction implements Sink {
 
   begin(): void {
     this.#begins.push(this.#undo.length);
-    this.#space.effects.sink = this;
+    this.#registry.effects.sink = this;
   }
 
   /** Keeps the changes since the last begin. */
@@ -74,23 +78,23 @@ export class Transaction implements Sink {
         const size = heap.blockSize(undo.old);
         heap.free(undo.old, size);
         freed += size;
-      } else if (undo.kind === "dropped") this.#space.discard(undo.table);
-      else if (undo.kind === "cleared") this.#space.discard(undo.old);
+      } else if (undo.kind === "dropped") this.#registry.discard(undo.table);
+      else if (undo.kind === "cleared") this.#registry.discard(undo.old);
     }
     this.#close();
-    if (freed > 0) heap.tend(freed);
+    if (freed > 0) heap.cleanForWrite(freed);
   }
 
-  /** Takes back the changes since the last begin. Needs no memory that is not there. */
+  /** Takes back the changes since the last begin. Never fails for lack of memory. */
   rollback(): void {
     const begin = this.#end("roll back");
-    // What is done now is not to be undone.
-    this.#space.effects.sink = undefined;
+    // The rollback itself is not recorded.
+    this.#registry.effects.sink = undefined;
     this.#heap.beyondLimit(() => {
       while (this.#undo.length > begin) this.#undoOne(this.#undo.pop()!);
     });
-    this.#kept = undefined;
-    if (this.open) this.#space.effects.sink = this;
+    this.#replaced = undefined;
+    if (this.open) this.#registry.effects.sink = this;
     else this.#close();
   }
 
@@ -110,67 +114,67 @@ export class Transaction implements Sink {
   }
 
   delete(table: Table, hash: number, old: number): void {
-    this.#kept?.set(old, this.#undo.length);
+    this.#replaced?.set(old, this.#undo.length);
     this.#record({ kind: "restore", table, hash, old });
   }
 
-  made(names: Names, table: Table): void {
-    this.#record({ kind: "made", names, table });
+  made(catalog: Catalog, table: Table): void {
+    this.#record({ kind: "made", catalog, table });
   }
 
-  dropped(names: Names, table: Table): void {
-    this.#record({ kind: "dropped", names, table });
+  dropped(catalog: Catalog, table: Table): void {
+    this.#record({ kind: "dropped", catalog, table });
   }
 
-  cleared(names: Names, old: Table, table: Table): void {
-    this.#record({ kind: "cleared", names, old, table });
+  cleared(catalog: Catalog, old: Table, table: Table): void {
+    this.#record({ kind: "cleared", catalog, old, table });
   }
 
   #record(undo: Undo): void {
     this.#undo.push(undo);
     this.#used += RECORD_BYTES;
-    // Who deletes where the memory is full is not refused.
+    // (A delete is not refused where the memory is full.)
     if (this.#used > this.#charged) this.#heap.beyondLimit(() => this.prepare(0));
   }
 
   move(address: number): void {
-    const kept = this.#kept ??= this.#indexKept();
-    const index = kept.get(address);
+    const replaced = this.#replaced ??= this.#indexReplaced();
+    const index = replaced.get(address);
     if (index === undefined) return;
     const undo = this.#undo[index];
     if (undo.kind !== "restore") return;
     undo.old = this.#heap.copy(address, this.#heap.blockSize(address));
-    kept.delete(address);
-    kept.set(undo.old, index);
+    replaced.delete(address);
+    replaced.set(undo.old, index);
   }
 
-  #indexKept(): Map<number, number> {
-    const kept = new Map<number, number>();
+  #indexReplaced(): Map<number, number> {
+    const replaced = new Map<number, number>();
     this.#undo.forEach((undo, i) => {
-      if (undo.kind === "restore") kept.set(undo.old, i);
+      if (undo.kind === "restore") replaced.set(undo.old, i);
     });
-    return kept;
+    return replaced;
   }
 
   #undoOne(undo: Undo): void {
     this.#used -= RECORD_BYTES;
     switch (undo.kind) {
       case "restore":
-        return undo.table.putBack(undo.hash, undo.old);
+        return undo.table.restoreEntry(undo.hash, undo.old);
       case "delete": {
         const { bytes, length } = this.#keys;
         this.#keys.length = length - undo.keyLength;
         this.#used -= undo.keyLength;
-        return undo.table.takeBack({ bytes, from: length - undo.keyLength, to: length, hash: undo.hash });
+        return undo.table.undoSet({ bytes, from: length - undo.keyLength, to: length, hash: undo.hash });
       }
       case "made":
-        undo.names.replace(undo.table, undefined);
-        return this.#space.discard(undo.table);
+        undo.catalog.replace(undo.table, undefined);
+        return this.#registry.discard(undo.table);
       case "dropped":
-        return undo.names.replace(undefined, undo.table);
+        return undo.catalog.replace(undefined, undo.table);
       case "cleared":
-        undo.names.replace(undo.table, undo.old);
-        return this.#space.discard(undo.table);
+        undo.catalog.replace(undo.table, undo.old);
+        return this.#registry.discard(undo.table);
     }
   }
 
@@ -181,10 +185,10 @@ export class Transaction implements Sink {
   }
 
   #close(): void {
-    this.#space.effects.sink = undefined;
+    this.#registry.effects.sink = undefined;
     this.#undo = [];
     this.#keys.reset();
-    this.#kept = undefined;
+    this.#replaced = undefined;
     this.#heap.discharge(this.#charged);
     this.#charged = this.#used = 0;
   }

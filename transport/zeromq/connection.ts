@@ -1,44 +1,66 @@
 /**
- * What a host knows of one connection: what it has asked for, and how much of the replies it has not read.
+ * What a host knows of one connection: its requests that are not answered yet, and its replies that have not left.
  *
- * libzmq tells nobody which replies have left. So the empty frame of each reply names a counter as its bytes, and
+ * libzmq does not say which replies have left. So the empty frame of each reply names a counter as its bytes, and
  * as the function that frees them libzmq's own `zmq_atomic_counter_inc`: when the frame has been sent, or dropped,
- * the counter grows by one. Replies leave in their order, so it tells which of them are still pending.
+ * the counter grows by one. Replies leave in order, so it tells which of them are still pending.
  *
  * @module
  */
 
-import type { Frames } from "./socket.ts";
+import type { IncomingMessage, Sender } from "../transport.ts";
+import { type Frames, type ParsedFrames, sizeOf } from "./frames.ts";
 
-/** A message that came. */
-export interface Arrived {
+/** A message that came by a connection. */
+export class ReceivedMessage implements IncomingMessage {
   readonly from: Connection;
-  readonly frames: Frames;
-  /** The public key of the client; undefined where clients come without keys. */
-  readonly user: string | undefined;
+  readonly publicKey: string | undefined;
+  /** The frames before the payload, which the reply repeats. */
+  readonly envelope: Frames;
+  readonly legacy: boolean;
+  readonly batch: boolean;
+  readonly parts: boolean;
+  readonly payload: Uint8Array;
+  readonly fault: string | undefined;
+
+  constructor(from: Connection, publicKey: string | undefined, parsed: ParsedFrames) {
+    this.from = from;
+    this.publicKey = publicKey;
+    this.envelope = parsed.envelope;
+    this.legacy = parsed.legacy;
+    this.batch = parsed.batch;
+    this.parts = parsed.parts;
+    this.payload = parsed.payload;
+    this.fault = parsed.fault;
+  }
+
+  /** How much memory it holds. */
+  get bytes(): number {
+    return sizeOf(this.envelope) + this.payload.length;
+  }
 }
 
 /** A connection of a client. */
-export class Connection {
+export class Connection implements Sender {
   readonly fd: number;
-  /** The routing id of its messages; undefined until one has come. */
+  /** The routing id of its messages; undefined until one has arrived. */
   id: Uint8Array | undefined;
-  /** Whose it is: a key, a process or a machine. Known once a message has come. */
+  /** Its owner: a key, a process or a machine. Known once a message has arrived. */
   owner = "";
-  /** The number of its last message, among all messages of the port: the least is idle for the longest time. */
+  /** The number of its last message among all messages of the port: the least has been idle for the longest time. */
   lastMessage = 0;
-  /** A message of it is paused: its next ones wait, so that they do not overtake it. */
-  paused = false;
-  /** Its messages that are being answered over some time. */
+  /** How many of its messages are paused: its next ones wait, so that they do not overtake them. */
+  paused = 0;
+  /** How many of its messages will be answered later. */
   inFlight = 0;
-  /** Its messages that were none, less those that were one. */
+  /** Its messages that could not be read, less those that could. */
   faults = 0;
-  /** It was disconnected: what it sent before that is thrown away. */
+  /** It was disconnected: what it sent before that is discarded. */
   disconnected = false;
   /** When the connection was lost, or 0. */
   closedAt = 0;
-  /** Messages that wait until it has read some of its replies, … */
-  readonly deferred: Arrived[] = [];
+  /** Messages that wait until it has read more of its replies, … */
+  readonly deferred: ReceivedMessage[] = [];
   /** … their bytes, … */
   deferredBytes = 0;
   /** … and since when it has read nothing. */
@@ -68,7 +90,7 @@ export class Connection {
     return this.#sizes.length - this.#first;
   }
 
-  /** Finds out what has left since the last time: its bytes. */
+  /** Notes the replies that have left since the last time. Returns their bytes. */
   collectSent(): number {
     const count = Atomics.load(this.#counter, 0);
     const end = this.#first + ((count - this.#collected) | 0);

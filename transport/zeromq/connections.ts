@@ -1,17 +1,17 @@
 /**
- * All connections of a port: which are open, whose message came, and which one is closed when there are too many.
+ * All connections of a port: which are open, which one a message came by, and which one is closed when there are too many.
  *
- * **Whose message.** A message carries the descriptor of its connection and a routing id. A descriptor is used again
- * as soon as its connection is closed, while messages of that one may still come: so both must fit.
+ * **The sender.** A message carries the descriptor of its connection and a routing id. A descriptor is used again as soon
+ * as its connection is closed, while messages of the closed one may still arrive: so both must match.
  *
- * **Routing ids.** A client may choose its own, or leave it to libzmq, which counts: `00`, then 32 bits. It does not
- * keep clients from choosing such an id, and ends the process when it gives out one that is taken. So where libzmq
- * begins to count is unpredictable, and whoever claims an id that it has not given out is disconnected.
+ * **Routing ids.** A client may choose its own, or leave it to libzmq, which counts: `00`, then 32 bits. libzmq does not
+ * keep clients from choosing such an id, and ends the process when it assigns one that is taken. So the first number is
+ * unpredictable, and a client that claims an id that libzmq has not assigned is disconnected.
  *
- * **Too many.** Room for a new connection is made by those that have never sent anything, the oldest first, as long
- * as they are more than an eighth of all. Otherwise it is made by the owner (a key, a process, a machine) of the
- * most connections, and there by the one that is idle for the longest time. So nobody who takes many keeps out, or
- * ends, those who take few.
+ * **Too many.** To make room for a new connection, the oldest of those that have never sent anything is closed, as long
+ * as they are more than an eighth of all. Otherwise the owner (a key, a process, a machine) of the most connections loses
+ * the one that has been idle for the longest time. So an owner of many connections cannot keep out, or end, those of
+ * owners of few.
  *
  * @module
  */
@@ -19,7 +19,7 @@
 import { Connection } from "./connection.ts";
 import { latin1 } from "../../msgpack/msgpack.ts";
 
-/** How long messages and replies of a closed connection may still be on their way, in milliseconds. */
+/** How long messages and replies of a closed connection may still be in transit, in milliseconds. */
 export const CLOSED_RETENTION_MS = 1_000;
 /** The part of all connections that may be silent while others are closed to make room. */
 const SILENT_PART = 1 / 8;
@@ -41,15 +41,15 @@ export class Connections {
   readonly #byOwner = new Map<string, Set<Connection>>();
   /** Those with a routing id of their own, by that. */
   readonly #byChosenId = new Map<string, Connection>();
-  /** Closed ones: libzmq may still have replies of theirs, … */
+  /** Closed ones: libzmq may still hold replies to them, … */
   readonly #closed = new Set<Connection>();
-  /** … and messages, which are told by their routing ids. */
+  /** … and messages from them, which are recognized by their routing ids. */
   readonly #closedById = new Map<string, Connection>();
   #evictedAt = 0;
 
   /**
    * @param max How many may be open.
-   * @param firstId The first routing id that libzmq gave out, to nobody who is here.
+   * @param firstId The first routing id that libzmq assigned, to none of the connections.
    */
   constructor(max: number, firstId: Uint8Array) {
     this.#max = max;
@@ -94,14 +94,14 @@ export class Connections {
     return this.#byFd.get(connection.fd) === connection;
   }
 
-  /** The connection that a message came by, if that is beyond doubt. */
+  /** The connection that a message came by, if that is certain. */
   find(fd: number, id: Uint8Array): Connection | undefined {
     const found = this.#byFd.get(fd);
     // (Of one that was disconnected, the descriptor may belong to another by now, which chose the same id.)
     return found?.id && same(found.id, id) && !(found.disconnected && id[0] !== 0) ? found : undefined;
   }
 
-  /** The same, once all is known of what was opened and closed before the message came. */
+  /** The same, once all connections are known that were opened and closed before the message came. */
   resolve(fd: number, id: Uint8Array): Connection {
     const found = this.#byFd.get(fd);
     if (found) {
@@ -125,7 +125,7 @@ export class Connections {
     return closed;
   }
 
-  /** Notes whose a connection is. */
+  /** Notes the owner of a connection. */
   setOwner(connection: Connection, owner: string): void {
     connection.owner = owner;
     if (!this.#isOpen(connection)) return;
@@ -144,7 +144,7 @@ export class Connections {
     return id.length !== ASSIGNED_BYTES || id[0] !== 0;
   }
 
-  /** Whether a client claims a routing id that libzmq has not given out, but will or may. */
+  /** Whether a client claims a routing id that libzmq has not assigned, but will or may. */
   isClaimed(id: Uint8Array): boolean {
     if (id[0] !== 0) return false;
     // (A takeover uses one up as well.)
@@ -152,8 +152,8 @@ export class Connections {
   }
 
   /**
-   * Notes that a connection has a routing id that its client chose. Returns the one that had it until now: libzmq
-   * gives it nothing any more.
+   * Notes that a connection has a routing id that its client chose. Returns the connection that had it until now: libzmq
+   * sends it nothing any more.
    */
   takeOver(by: Connection): Connection | undefined {
     if (!this.#isOpen(by)) return undefined;
@@ -163,23 +163,23 @@ export class Connections {
     return before;
   }
 
-  /** Has a closed one be kept until the reply has left that was just sent to it: libzmq has its counter's address. */
+  /** Keeps a closed connection until the reply that was just sent to it has left: libzmq has its counter's address. */
   keepClosed(connection: Connection): void {
     if (connection.closedAt > 0) this.#closed.add(connection);
   }
 
-  /** All of which replies may be pending. */
+  /** All connections whose replies may be pending. */
   *all(): Generator<Connection> {
     yield* this.#byFd.values();
     yield* this.#closed;
   }
 
-  /** Whether some are closed and not forgotten. */
+  /** Whether closed connections are still kept. */
   get hasClosed(): boolean {
     return this.#closed.size > 0;
   }
 
-  /** Forgets those that are closed for some time, and of which libzmq has nothing any more. */
+  /** Forgets the connections that have been closed for a while, and of which libzmq holds nothing any more. */
   evictClosed(collect: (connection: Connection) => void): void {
     if (this.#closed.size === 0) return;
     const now = performance.now();
@@ -205,7 +205,7 @@ export class Connections {
     return connection;
   }
 
-  /** What a client sent that is gone is still done, though nobody hears of it. */
+  /** (Commands of a client that is gone are still run, though nobody reads the replies.) */
   #markClosed(connection: Connection): void {
     connection.closedAt = performance.now();
     if (!connection.id) return;
@@ -241,7 +241,7 @@ export class Connections {
     return idle!;
   }
 
-  /** Whether libzmq gave out one routing id after another. */
+  /** Whether libzmq assigned a routing id after another one. */
   #isLater(id: Uint8Array, than: Uint8Array): boolean {
     return !this.isChosen(id) && !this.isChosen(than) && this.#offset(id) > this.#offset(than);
   }
@@ -253,7 +253,7 @@ export class Connections {
 
 const keyOf = (id: Uint8Array) => latin1(id, 0, id.length);
 
-/** The 32 bits of a routing id that libzmq gave out. */
+/** The 32 bits of a routing id that libzmq assigned. */
 const numberOf = (id: Uint8Array) => new DataView(id.buffer, id.byteOffset).getUint32(1);
 
 function same(a: Uint8Array, b: Uint8Array): boolean {

@@ -4,10 +4,12 @@
  * @module
  */
 
+import type { Reply } from "../message.ts";
+import type { Connector, KeyPair, Transport } from "../transport.ts";
+import { Context } from "./context.ts";
+import { parseReply } from "./frames.ts";
 import { ZMQ } from "./libzmq.ts";
-import { parseReply, type Reply } from "../message.ts";
-import { Context, type KeyPair, type Socket } from "./socket.ts";
-import type { Connector, Transport } from "../transport.ts";
+import type { Socket } from "./socket.ts";
 
 /** How long libzmq waits before its second attempt to connect, in milliseconds. Each interval doubles the last … */
 const RECONNECT_MS = 50;

@@ -14,6 +14,7 @@
  */
 
 import { createRequire } from "node:module";
+import { missingPermission } from "../../system/permission.ts";
 
 const symbols = {
   zmq_ctx_new: { parameters: [], result: "pointer" },
@@ -41,11 +42,12 @@ const symbols = {
   zmq_curve_keypair: { parameters: ["buffer", "buffer"], result: "i32" },
   zmq_curve_public: { parameters: ["buffer", "buffer"], result: "i32" },
   zmq_z85_encode: { parameters: ["buffer", "buffer", "usize"], result: "pointer" },
+  zmq_has: { parameters: ["buffer"], result: "i32" },
   zmq_errno: { parameters: [], result: "i32" },
   zmq_strerror: { parameters: ["i32"], result: "pointer" },
-  /** The function itself, for libzmq to call: adds one to the number that it is given the address of. */
+  /** The function itself, for libzmq to call: adds one to the number at an address. */
   zmq_atomic_counter_inc: { type: "pointer" },
-  /** POSIX's, which the binary reaches as well. */
+  /** POSIX's, which can be called through the binary as well. */
   sched_yield: { parameters: [], result: "i32", optional: true },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   /** glibc's: gives free memory back to the system. */
@@ -62,7 +64,7 @@ const symbols = {
 /** libzmq's functions by their C names. */
 export type Libzmq = Deno.DynamicLibrary<typeof symbols>["symbols"];
 
-/** The numbers that zmq.h gives to what we use. */
+/** The constants of zmq.h that we use. */
 export const ZMQ = {
   PAIR: 0,
   DEALER: 5,
@@ -126,26 +128,92 @@ export const ZMQ = {
 
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));
 
-/** A `size_t`. (Calls with a bigint are the fast ones, and small ones need not be made anew.) */
+/** A `size_t`. (FFI calls with a bigint are fast; small ones are made once.) */
 export const size = (n: number): bigint => SIZES[n] ?? BigInt(n);
+
+/** Names the file of a libzmq to use in the place of npm:zeromq's: the system's, say. */
+const LIBZMQ_ENV = "MEMSTORE_LIBZMQ";
 
 let loaded: Libzmq | undefined;
 
-/** Loads the binary at the first call. */
+/**
+ * Loads libzmq at the first call.
+ *
+ * @throws {Error} that says why it cannot be loaded, or what the one that {@linkcode LIBZMQ_ENV} names lacks.
+ */
 export async function libzmq(): Promise<Libzmq> {
-  return loaded ??= Deno.dlopen(await binaryPath(), symbols).symbols;
+  return loaded ??= await named() ?? Deno.dlopen(await binaryPath(), symbols).symbols;
 }
 
-/** Where the binary is. Whoever opens it reaches the system's own C functions too, on Linux and macOS alike. */
+/** Terminates a context. Resolves when the last messages of its sockets have left, or their linger has passed. */
+export async function terminate(zmq: Libzmq, context: Deno.PointerValue): Promise<void> {
+  // (It fails only where a signal interrupts it. It ran in another thread, and so did its errno.)
+  while (await zmq.zmq_ctx_term(context) < 0);
+}
+
+/** The libzmq that the environment names, if it names one. */
+async function named(): Promise<Libzmq | undefined> {
+  // (Who may not read the variable has not set it for us.)
+  const { state } = Deno.permissions.querySync({ name: "env", variable: LIBZMQ_ENV });
+  const path = state === "granted" ? Deno.env.get(LIBZMQ_ENV) : undefined;
+  if (!path) return undefined;
+  let library;
+  try {
+    library = Deno.dlopen(path, symbols);
+  } catch (error) {
+    throw new Error(`Cannot load libzmq: ${firstLine(error)}: received ${path} (${LIBZMQ_ENV})`, {
+      cause: error,
+    });
+  }
+  const lacks = await lacksOf(library.symbols);
+  if (lacks.length === 0) return library.symbols;
+  library.close();
+  const why = `it lacks ${lacks.join(" and ")}, which it must be built with`;
+  throw new Error(`Cannot load libzmq: ${why}: received ${path} (${LIBZMQ_ENV})`);
+}
+
+/** What of that which we need can be left out when libzmq is built. */
+async function lacksOf(zmq: Libzmq): Promise<string[]> {
+  const lacks = ["ipc", "curve"].filter((name) => zmq.zmq_has(cString(name)) !== 1);
+  const context = zmq.zmq_ctx_new();
+  const socket = zmq.zmq_socket(context, ZMQ.ROUTER);
+  const bytes = new Uint8Array(new Int32Array([8192]).buffer);
+  const drafts = zmq.zmq_ctx_set(context, ZMQ.ZERO_COPY_RECV, 0) === 0 &&
+    zmq.zmq_setsockopt(socket, ZMQ.IN_BATCH_SIZE, bytes, size(bytes.length)) === 0;
+  if (!drafts) lacks.push("its draft options (--enable-drafts)");
+  zmq.zmq_close(socket);
+  await zmq.zmq_ctx_term(context);
+  return lacks;
+}
+
+/**
+ * Where the binary is that npm:zeromq has for this platform. Whoever opens it reaches the system's own C functions
+ * too, on Linux and macOS alike.
+ */
 export async function binaryPath(): Promise<string> {
-  await import("zeromq");
+  // (Deno would say so too, in the midst of the many lines that the package prints.)
+  if (Deno.permissions.requestSync({ name: "ffi" }).state !== "granted") {
+    throw missingPermission("load libzmq", new Error("Requires ffi access"));
+  }
+  const instead = `install libzmq, and set ${LIBZMQ_ENV} to its file`;
+  try {
+    await import("npm:zeromq@6.8.0");
+  } catch (error) {
+    throw missingPermission("load libzmq", error) ??
+      new Error(`Cannot load libzmq from npm:zeromq: ${firstLine(error)}: ${instead}`, { cause: error });
+  }
   const addon = Object.keys(createRequire(import.meta.url).cache)
     .find((path) => path.endsWith(".node") && path.includes("zeromq"));
-  if (!addon) throw new Error("Cannot load libzmq: npm:zeromq has no binary for this platform");
-  return addon;
+  if (addon) return addon;
+  const { os, arch } = Deno.build;
+  throw new Error(`Cannot load libzmq: npm:zeromq has no binary for ${os} on ${arch}: ${instead}`);
 }
 
-/** How many files, connections among them, this process may have open: getrlimit(2). */
+const firstLine = (error: unknown) =>
+  String(error instanceof Error ? error.message : error).split("\n", 1)[0];
+const cString = (text: string) => new TextEncoder().encode(`${text}\0`);
+
+/** How many files (connections are files) this process may have open: getrlimit(2). */
 export function maxOpenFiles(zmq: Libzmq): number {
   const limit = new BigUint64Array(new ArrayBuffer(16));
   const RLIMIT_NOFILE = Deno.build.os === "linux" ? 7 : 8;
@@ -171,7 +239,7 @@ export function canOpenFiles(zmq: Libzmq, count: number): boolean {
   }
 }
 
-/** What libzmq says of the failure that just happened. */
+/** libzmq's text for the error that just happened. */
 export function lastError(zmq: Libzmq): string {
   const text = zmq.zmq_strerror(zmq.zmq_errno());
   return text === null ? "unknown error" : Deno.UnsafePointerView.getCString(text);

@@ -1,34 +1,43 @@
 /**
- * Serving an address that nobody else serves: libzmq would silently take a socket file away from the host
- * that lives behind it.
+ * Serving an address that nobody else serves: libzmq would silently take a socket file away from the host that serves it.
  *
- * While a host serves `<file>`, it holds a lock on `<file>.lock`. The system lets go of the lock when the
- * process ends, however it ends: a lock that can be had means that a socket file found there is a crashed
- * host's, to be taken over. Others than our hosts (pymemstore's) hold no lock: they are asked.
+ * While a host serves `<file>`, it holds a lock on `<file>.lock`. The system releases the lock when the process ends,
+ * however it ends: if the lock is free, a socket file found there was left by a host that crashed, and is replaced. Hosts
+ * other than ours (pymemstore's) hold no lock: an attempt to connect shows whether they live.
+ *
+ * A host that stops lets no more clients in, but keeps the address until its last reply has left. So that
+ * `memstore done && memstore serve` works, the next host waits for that.
  *
  * @module
  */
 
 import { socketPath } from "../endpoint.ts";
 import { ZMQ } from "./libzmq.ts";
-import { lockHolder, removeFile, takeLock } from "../../system/lock.ts";
+import { fileLockHolder, removeFile, takeFileLock } from "../../system/file_lock.ts";
 import { MemStoreError } from "../message.ts";
-import type { Context, Socket } from "./socket.ts";
+import type { Context } from "./context.ts";
+import type { Socket } from "./socket.ts";
 
-/** How long whoever lives behind a socket file may take to answer, in milliseconds. */
+/** How long a process that serves a socket file may take to answer, in milliseconds. */
 const PROBE_MS = 250;
-/** What the system says of an address that another socket has. */
+/** How long to wait for a host that stops, in milliseconds: longer than most take for their last replies. */
+const STOPPING_MS = 10_000;
+/** The same for TCP, where a host that stops looks like any other. */
+const STOPPING_TCP_MS = 3_000;
+/** How often to try again meanwhile, in milliseconds. */
+const RETRY_MS = 20;
+/** The system's error for an address that another socket has. */
 const ADDRESS_IN_USE = "Address already in use";
 
 /** An address that is served. */
 export interface Listening {
   /** The address bound, which differs from the one asked for where that has a wildcard. */
   readonly address: string;
-  /** Whether the host that served it before did not stop: it crashed, or was killed. */
+  /** Whether the last host at the address did not stop: it crashed, or was killed. */
   readonly abandoned: boolean;
   /** Removes the socket file, so that no more clients find it. */
   hide(): void;
-  /** Lets others serve the address, once the socket is closed. */
+  /** Lets other hosts serve the address, once the socket is closed. */
   release(): void;
 }
 
@@ -63,11 +72,11 @@ export async function listen(
   if (path === undefined) {
     return { address: bindUnlessInUse(socket, address), abandoned: false, hide() {}, release() {} };
   }
-  const lock = await takeLock(`${path}.lock`).catch((error) => {
+  const lock = await takeFileLock(`${path}.lock`).catch((error) => {
     throw new Error(`Cannot serve ${address}: ${error.message}`);
   });
   if (!lock) {
-    const holder = await lockHolder(`${path}.lock`);
+    const holder = await fileLockHolder(`${path}.lock`);
     const who = holder === undefined ? "" : `, process ${holder}`;
     throw new MemStoreError("IN_USE", `Cannot serve ${address}: another host serves it${who}`);
   }
@@ -76,7 +85,7 @@ export async function listen(
     if (found && !found.isSocket) {
       throw new Error(`Cannot serve ${address}: a file is there that is no socket`);
     }
-    // libzmq would take the file from whoever listens there, a program that knows no locks, say.
+    // (A program that knows nothing of the locks may listen there.)
     if (found && await answers(address, context)) {
       throw new MemStoreError("IN_USE", `Cannot serve ${address}: another process serves it`);
     }
@@ -98,8 +107,40 @@ function bindUnlessInUse(socket: Socket, address: string): string {
   }
 }
 
-/** Whether a ZeroMQ socket of a living process is behind a socket file, which a crash may have left. */
-export async function answers(address: string, context: Context): Promise<boolean> {
+/** {@linkcode listen}, but waits for a host that stops and still has the address. */
+export async function listenWhenFree(
+  context: Context,
+  socket: Socket,
+  address: string,
+  options: ListenOptions,
+): Promise<Listening> {
+  const path = socketPath(address);
+  const end = performance.now() + (path === undefined ? STOPPING_TCP_MS : STOPPING_MS);
+  for (;;) {
+    try {
+      return await listen(context, socket, address, options);
+    } catch (error) {
+      const isInUse = error instanceof MemStoreError && error.code === "IN_USE";
+      // (A lock without a socket file: its host stops, or is about to make one.)
+      const isStopping = path === undefined || !await exists(path);
+      if (!isInUse || !isStopping || performance.now() >= end) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+/** Whether the host at an address that is in use lets clients in. Over TCP this is not checked: it may want keys. */
+export async function isServed(context: Context, address: string): Promise<boolean> {
+  const path = socketPath(address);
+  return path === undefined || await exists(path) && await answers(address, context);
+}
+
+function exists(path: string): Promise<boolean> {
+  return Deno.lstat(path).then(() => true, () => false);
+}
+
+/** Whether a living process serves a socket file with ZeroMQ. */
+async function answers(address: string, context: Context): Promise<boolean> {
   const probe = context.socket(ZMQ.DEALER, { linger: 0, watchPeer: true });
   const end = performance.now() + PROBE_MS;
   const timer = setTimeout(() => probe.wake(), PROBE_MS);

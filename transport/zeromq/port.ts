@@ -1,10 +1,10 @@
 /**
- * A host's end of an endpoint: a ROUTER socket, and what is known of the clients that are connected to it.
+ * The host's {@linkcode Port} over ZeroMQ: a ROUTER socket, and what is known of the clients that are connected to it.
  *
- * libzmq takes whatever peers send, keeps whatever they do not read, and lets in whoever comes. A port holds
- * them to {@linkcode Limits}:
+ * libzmq reads whatever clients send, keeps whatever they do not read, and accepts every connection. A port holds
+ * clients to {@linkcode Limits}:
  *
- *  - **Who.** A monitor tells the descriptor of each connection that is opened or closed, and libzmq that of the
+ *  - **Connections.** A monitor tells the descriptor of each connection that is opened or closed, and libzmq that of the
  *    connection by which a message came: see {@link ./connections.ts}.
  *  - **Output buffers.** How many bytes of replies are pending for a client: see {@link ./connection.ts}.
  *  - **Backpressure.** While too much is pending for a client, its requests wait too. Others are served.
@@ -13,44 +13,47 @@
  * @module
  */
 
-import type { Arrived, Connection } from "./connection.ts";
-import { CLOSED_RETENTION_MS, Connections } from "./connections.ts";
 import type { Limits } from "../limits.ts";
+import type { Port } from "../transport.ts";
+import { type Connection, ReceivedMessage } from "./connection.ts";
+import { CLOSED_RETENTION_MS, Connections } from "./connections.ts";
+import type { Context } from "./context.ts";
+import { parseRequest, sizeOf } from "./frames.ts";
 import { ZMQ } from "./libzmq.ts";
-import type { Context, Frames, Socket, SocketOptions } from "./socket.ts";
+import type { Socket, SocketOptions } from "./socket.ts";
 
 /** What a reply takes beside its bytes, roughly: libzmq's messages for its frames. */
 const REPLY_OVERHEAD_BYTES = 512;
-/** How many replies are sent to a client before it is looked which of them have left. */
+/** After how many replies to a client its counter is read, to see which of them have left. */
 const REPLIES_BEFORE_COLLECT = 64;
-/** While for all clients together this many times more is pending than may be for one, … */
+/** While this many times more is pending for all clients together than may be for one, … */
 const CROWD = 2;
-/** … each may have this part of it only: a crowd that does not read takes little more than one client. */
+/** … each may have only this part of it: many clients that do not read take little more memory than one. */
 const CROWD_PART = 1 / 16;
-/** Requests of a client that libzmq reads ahead. */
+/** How many requests of a client libzmq reads ahead. */
 const READ_AHEAD = 64;
 /**
- * Bytes that libzmq reads at once, where the rest of a frame is not longer: less than the shortest command PING, so
- * that none can be behind a message in libzmq's buffer. It ends the process if it finds one there once the
- * connection is lost and its input was stopped, since more had come than was received.
+ * Bytes that libzmq reads at once, where the rest of a frame is not longer: less than the shortest PING command, so
+ * that libzmq's buffer never holds one behind a message. libzmq ends the process if it finds one there once the
+ * connection is lost and its input was stopped, since more had arrived than was received.
  */
 const READ_SIZE = 6;
-/** Connections that the system queues until libzmq takes them. */
+/** How many connections the system queues until libzmq accepts them. */
 const BACKLOG = 1024;
 /** How long a handshake may take before libzmq disconnects the client, in milliseconds. */
 const HANDSHAKE_MS = 5_000;
-/** How often it is looked whether clients whose requests wait have read something, in milliseconds. */
+/** How often clients whose requests wait are checked for having read something, in milliseconds. */
 const POLL_MS = 2;
 /** How long a client may leave its replies unread before it is disconnected, in milliseconds. */
 const UNREAD_MS = 10_000;
-/** After how many connections their memory is given back to the system. */
+/** After how many connections their memory is released to the system. */
 const CONNECTIONS_BEFORE_RELEASE = 4096;
-/** How many messages that are none may come from a client. Each that is one makes good for another. */
+/** How many messages that cannot be read a client may send. Each that can be read makes up for one. */
 const MAX_FAULTS = 50;
 
 const EVENTS = ZMQ.EVENT_ACCEPTED | ZMQ.EVENT_DISCONNECTED | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
-/** Hears why a client was not let in, or was disconnected. */
+/** Is told why a client was not let in, or was disconnected. */
 export type EventListener = (event: "cut off" | "refused", fields: Record<string, unknown>) => void;
 
 /** What a port needs to know. */
@@ -60,7 +63,7 @@ export interface PortOptions extends Pick<SocketOptions, "linger" | "curve"> {
 }
 
 /** A socket that serves an endpoint. */
-export class Port {
+export class ZeroMqPort implements Port {
   readonly socket: Socket;
   /** Whether clients come with keys. */
   readonly encrypted: boolean;
@@ -68,17 +71,17 @@ export class Port {
   readonly #onEvent: EventListener;
   readonly #address: string;
   readonly #connections: Connections;
-  /** How many were disconnected to make room, and the log does not know of yet. */
+  /** How many were disconnected to make room and are not logged yet. */
   #evicted = 0;
-  /** Those whose requests wait. */
+  /** The connections whose requests wait. */
   readonly #blocked = new Set<Connection>();
-  /** Forgets those that are closed, also when nobody comes any more. */
+  /** Forgets closed connections, also when no other is opened any more. */
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** How many connections there had been when memory was given back. */
+  /** How many connections had been accepted when memory was last given back. */
   #released = 0;
-  /** Messages that have come. */
+  /** How many messages have arrived. */
   #messages = 0;
-  /** Bytes of replies that are pending for all, and when that was last looked at. */
+  /** Bytes of replies that are pending for all, and when they were last counted. */
   #pendingBytes = 0;
   #collectedAt = 0;
 
@@ -92,15 +95,15 @@ export class Port {
       linger,
       curve,
       maxMessageSize: limits.message,
-      // Replies are counted here.
+      // (The port itself bounds the replies that are pending.)
       sendHighWaterMark: 0,
       receiveHighWaterMark: Math.min(limits.requests, READ_AHEAD),
       readSize: READ_SIZE,
-      // libzmq keeps what it has of an ignored connection for ever.
+      // (What libzmq holds for a connection that it ignores, it never frees.)
       handover: true,
       backlog: BACKLOG,
       handshakeInterval: HANDSHAKE_MS,
-      // Who floods a network endpoint keeps a thread busy that others do not need.
+      // (A client that floods a network endpoint keeps that thread busy, and not the one of local clients.)
       ioThread: address.startsWith("tcp://") ? 1 : 0,
       // (A peer without a key may see first that it is not understood, and leave.)
       events: EVENTS | (curve ? ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL : 0),
@@ -119,48 +122,63 @@ export class Port {
     return this.#pendingBytes;
   }
 
-  /** The next message to answer; undefined if none is there. */
-  next(): Arrived | undefined {
+  /** The next message to answer; undefined if there is none. */
+  next(): ReceivedMessage | undefined {
     if (this.#blocked.size > 0) {
       const ready = this.#nextDeferred();
       if (ready) return ready;
     }
     for (let frames; (frames = this.socket.receive());) {
-      const user = this.encrypted ? this.socket.user : undefined;
-      const from = this.#sender(frames[0], user);
+      const publicKey = this.encrypted ? this.socket.user : undefined;
+      const from = this.#sender(frames[0], publicKey);
       if (from.disconnected) continue;
       from.lastMessage = ++this.#messages;
-      const arrived = { from, frames, user };
-      if (from.deferred.length === 0 && !from.paused && !this.#isFull(from)) return arrived;
-      this.#defer(arrived);
+      const message = new ReceivedMessage(from, publicKey, parseRequest(frames));
+      if (from.deferred.length === 0 && from.paused === 0 && !this.#isFull(from)) return message;
+      this.#defer(message);
     }
   }
 
   /** Sends a reply. */
-  reply(to: Connection, frames: Frames): void {
-    if (to.disconnected) return;
-    const counted = hasEmptyFrame(frames);
-    // (A message without an empty frame is a fault: of its envelope nothing goes back.)
-    if (!counted) frames = [frames[0], frames[frames.length - 1]];
-    if (!this.socket.send(frames, to.counter) || !counted) return;
-    const bytes = sizeOf(frames) + REPLY_OVERHEAD_BYTES;
-    to.addReply(bytes);
-    this.#connections.keepClosed(to);
+  reply({ from, envelope }: ReceivedMessage, payload: Uint8Array): void {
+    if (from.disconnected) return;
+    // (Only a message that cannot be read has no empty frame: its reply is not counted.)
+    const isCounted = envelope.length > 1;
+    if (!this.socket.send([...envelope, payload], from.counter) || !isCounted) return;
+    const bytes = sizeOf(envelope) + payload.length + REPLY_OVERHEAD_BYTES;
+    from.addReply(bytes);
+    this.#connections.keepClosed(from);
     this.#pendingBytes += bytes;
-    if (to.pendingReplies >= REPLIES_BEFORE_COLLECT) this.#collect(to);
+    if (from.pendingReplies >= REPLIES_BEFORE_COLLECT) this.#collect(from);
+  }
+
+  /** Puts the rest of a message back: it comes again before the others of its client, once that has read enough. */
+  putBack(message: ReceivedMessage, rest: Uint8Array): void {
+    const { from, publicKey } = message;
+    if (from.disconnected) return;
+    const remaining = new ReceivedMessage(from, publicKey, { ...message, payload: rest });
+    if (from.deferred.length === 0) from.blockedSince = performance.now();
+    from.deferred.unshift(remaining);
+    from.deferredBytes += remaining.bytes;
+    this.#blocked.add(from);
   }
 
   /** Disconnects a client whose key is not authorized any more. */
-  disconnect(key: string): void {
+  disconnect(publicKey: string): void {
     this.look();
-    for (const each of this.#connections.ownedBy(key)) {
+    for (const each of this.#connections.ownedBy(publicKey)) {
       this.#reject(each, "its key is not authorized any more");
     }
   }
 
-  /** Notes that a client sent something that is no message. */
+  /** Notes that a client sent a message that cannot be read. */
   fault(from: Connection): void {
     if (++from.faults >= MAX_FAULTS) this.#reject(from, "it sends what is no message");
+  }
+
+  /** Notes that a client sent one that can be read. */
+  forgiveFault(from: Connection): void {
+    if (from.faults > 0) from.faults--;
   }
 
   /** Notes that a client's message will be answered later. */
@@ -170,22 +188,22 @@ export class Port {
   }
 
   /** Notes that a message that was begun is about to be answered. */
-  end(to: Connection): void {
-    to.inFlight--;
+  end(from: Connection): void {
+    from.inFlight--;
   }
 
-  /** Has the next messages of a client wait, so that they do not overtake one of it that is paused. */
+  /** Holds the next messages of a client back, so that they do not overtake one of it that is paused. */
   pause(from: Connection): void {
-    from.paused = true;
+    from.paused++;
   }
 
   /** Ends {@linkcode Port.pause}. */
   resume(from: Connection): void {
-    from.paused = false;
+    from.paused--;
     from.blockedSince = performance.now();
   }
 
-  /** Resolves when something may be there to answer. */
+  /** Resolves when there may be something to answer. */
   async wait(spin: boolean): Promise<void> {
     this.look();
     if (this.#blocked.size === 0) return await this.socket.wait(spin);
@@ -194,7 +212,12 @@ export class Port {
     clearTimeout(timer);
   }
 
-  /** Learns who came and went. Call it now and then. */
+  /** Ends a wait. */
+  wake(): void {
+    this.socket.wake();
+  }
+
+  /** Notices who connected and went away. Call it now and then. */
   look(): void {
     for (let event; (event = this.socket.nextEvent());) {
       const { what, value } = event;
@@ -213,12 +236,12 @@ export class Port {
     Deno.unrefTimer(timer);
   }
 
-  /** Whether so many connections have come that it is worth while to give their memory back. */
+  /** Whether there have been enough connections for their memory to be worth releasing. */
   get #mayRelease(): boolean {
     return this.#connections.accepted - this.#released >= CONNECTIONS_BEFORE_RELEASE;
   }
 
-  /** A while after some connections were closed. */
+  /** Runs a while after connections were closed. */
   #cleanUp(): void {
     this.#timer = undefined;
     this.look();
@@ -240,23 +263,23 @@ export class Port {
   }
 
   /** The connection by which the message came that was received last. */
-  #sender(id: Uint8Array, user: string | undefined): Connection {
+  #sender(id: Uint8Array, publicKey: string | undefined): Connection {
     const fd = this.socket.source;
     const found = this.#connections.find(fd, id);
     if (found) return found;
     this.look();
     const sender = this.#connections.resolve(fd, id);
-    if (sender.lastMessage === 0) this.#welcome(sender, id, user);
+    if (sender.lastMessage === 0) this.#welcome(sender, id, publicKey);
     return sender;
   }
 
   /** The first message of a connection has come. */
-  #welcome(connection: Connection, id: Uint8Array, user: string | undefined): void {
-    this.#connections.setOwner(connection, user ?? this.socket.peerAddress);
+  #welcome(connection: Connection, id: Uint8Array, publicKey: string | undefined): void {
+    this.#connections.setOwner(connection, publicKey ?? this.socket.peerAddress);
     if (this.#connections.isClaimed(id)) {
       this.#reject(connection, "it claims a routing id that it was not given");
     } else if (this.#connections.isChosen(id)) {
-      // (It could choose that of another client, and get its replies. Where there are no keys it may do all anyway.)
+      // (It could choose another client's, and get its replies. Without keys it may do everything anyway.)
       if (this.encrypted) this.#reject(connection, "it chose a routing id: with a key it may not");
       const before = this.#connections.takeOver(connection);
       if (before) this.#disconnect(before);
@@ -277,7 +300,7 @@ export class Port {
     for (const connection of this.#connections.all()) this.#collect(connection);
   }
 
-  /** Whether so much is pending for a client that its requests must wait as well. */
+  /** Whether so much is pending for a client that its requests must wait. */
   #isFull(connection: Connection): boolean {
     const { outputBuffer } = this.#limits;
     if (this.#pendingBytes <= outputBuffer && connection.pendingBytes <= outputBuffer) return false;
@@ -287,49 +310,39 @@ export class Port {
     return connection.pendingBytes > (this.#pendingBytes > crowd ? crowd * CROWD_PART : outputBuffer);
   }
 
-  /** Takes back what is left of a message: it comes again before the others of its client, once that has read enough. */
-  putBack(arrived: Arrived): void {
-    const { from } = arrived;
-    if (from.disconnected) return;
-    if (from.deferred.length === 0) from.blockedSince = performance.now();
-    from.deferred.unshift(arrived);
-    from.deferredBytes += sizeOf(arrived.frames);
-    this.#blocked.add(from);
-  }
-
-  #defer(arrived: Arrived): void {
-    const { from } = arrived;
+  #defer(message: ReceivedMessage): void {
+    const { from } = message;
     if (from.deferred.length === 0) {
       from.blockedSince = performance.now();
       this.#blocked.add(from);
     }
-    from.deferred.push(arrived);
-    from.deferredBytes += sizeOf(arrived.frames);
-    const { requests, message } = this.#limits;
-    if (from.deferred.length + from.inFlight > requests || from.deferredBytes > message) {
+    from.deferred.push(message);
+    from.deferredBytes += message.bytes;
+    const { requests, message: maxBytes } = this.#limits;
+    if (from.deferred.length + from.inFlight > requests || from.deferredBytes > maxBytes) {
       this.#reject(from, "it does not read its replies");
     }
   }
 
-  /** A message that waited and need not any more. */
-  #nextDeferred(): Arrived | undefined {
+  /** A deferred message that need not wait any more. */
+  #nextDeferred(): ReceivedMessage | undefined {
     const now = performance.now();
     for (const connection of this.#blocked) {
-      if (connection.paused) continue;
+      if (connection.paused > 0) continue;
       if (this.#collect(connection)) connection.blockedSince = now;
       if (!this.#isFull(connection)) {
-        const arrived = connection.deferred.shift()!;
-        connection.deferredBytes -= sizeOf(arrived.frames);
-        // Others have their turn first.
+        const message = connection.deferred.shift()!;
+        connection.deferredBytes -= message.bytes;
+        // (The other clients take their turns before its next message.)
         this.#blocked.delete(connection);
         if (connection.deferred.length > 0) this.#blocked.add(connection);
-        return arrived;
+        return message;
       }
       if (now - connection.blockedSince > UNREAD_MS) this.#reject(connection, "it does not read its replies");
     }
   }
 
-  /** Disconnects a client that did what it may not. */
+  /** Disconnects a client that broke a rule. */
   #reject(connection: Connection, why: string): void {
     // (Another connection may have its descriptor by now.)
     this.look();
@@ -365,19 +378,7 @@ function firstRoutingId(context: Context, router: Socket): Uint8Array {
   }
 }
 
-function hasEmptyFrame(frames: Frames): boolean {
-  // (The first is the routing id, the last the payload.)
-  for (let i = 1; i < frames.length - 1; i++) if (frames[i].length === 0) return true;
-  return false;
-}
-
-function sizeOf(frames: Frames): number {
-  let bytes = 0;
-  for (const { length } of frames) bytes += length;
-  return bytes;
-}
-
-/** What libzmq's event says of a handshake that failed. */
+/** Why a handshake failed, by libzmq's event. */
 function refusal(what: number, code: number): string {
   if (what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL) {
     return "it left during the handshake, without a key perhaps";

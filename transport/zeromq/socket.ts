@@ -1,48 +1,25 @@
 /**
- * ZeroMQ sockets as the host and the client need them: send and receive at once or not at all, and one way
- * to wait.
+ * ZeroMQ sockets as the host and the client need them: send and receive at once or not at all, and one way to wait.
  *
- * libzmq tells through a file descriptor (`ZMQ_FD`) that a socket's state may have changed. Deno cannot
- * watch a foreign descriptor, but `zmq_poll` can, on a thread of Deno's pool. Two traps shape this file:
+ * libzmq tells through a file descriptor (`ZMQ_FD`) that a socket's state may have changed. It is edge-triggered, and
+ * *any* call on the socket may swallow the edge. So a socket looks at its state before it waits, and every call made during
+ * a wait ends the wait if the state is another than when it began. {@link ./poller.ts} watches the descriptors.
  *
- *  1. The descriptor is edge-triggered, and *any* call on the socket may swallow the edge. So a socket
- *     looks at its state before it waits, and every call made during a wait ends the wait if the state is
- *     another than when it began.
- *  2. Deno's pool has 32 threads, which file operations need too. So all sockets of a process share one
- *     `zmq_poll`; a socket that starts to wait while it is under way interrupts it ({@linkcode Poller}).
- *
- * When denoland/deno#36317 is mended, this file is what goes.
+ * When denoland/deno#36317 is fixed, this file and the poller can go.
  *
  * @module
  */
 
-import { lastError, type Libzmq, libzmq, size, ZMQ } from "./libzmq.ts";
-
-/** A multipart message. */
-export type Frames = Uint8Array[];
-
-/** Frames beyond this number are read and thrown away; no valid message comes near it. */
-export const MAX_FRAMES = 64;
+import type { KeyPair } from "../transport.ts";
+import { type Frames, MAX_FRAMES } from "./frames.ts";
+import { lastError, type Libzmq, size, ZMQ } from "./libzmq.ts";
+import { PeerState, readEvent, type SocketEvent } from "./monitor.ts";
 
 /**
- * How long a wait looks for a message before it lets the process sleep, in milliseconds. Whoever sleeps is
- * woken through three threads, which costs more than an answer takes; in between, libzmq's threads get the
- * processor.
+ * How long a wait spins before it lets the process sleep, in milliseconds. A process that sleeps is woken through three
+ * threads, which takes longer than most replies; while it spins, it yields the processor to libzmq's threads.
  */
 const SPIN_MS = 0.1;
-
-/** Events that tell of a handshake that failed. */
-const FAILURES = ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL |
-  ZMQ.EVENT_HANDSHAKE_FAILED_AUTH;
-
-/**
- * How many handshakes in a row must end without a word until we take it that the host refuses us: one that cannot
- * read what we say, since it has another key, just closes the connection. One that is killed does so once.
- */
-const SILENT_REFUSALS = 3;
-
-const PEER_EVENTS = ZMQ.EVENT_HANDSHAKE_SUCCEEDED | ZMQ.EVENT_DISCONNECTED | FAILURES |
-  ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
 
 /** How often a host over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
@@ -53,26 +30,22 @@ const KEEPALIVE_IDLE_S = 30;
 const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 3;
 
-/** A secret key of CURVE and the public key that belongs to it, each as 40 characters of Z85. */
-export interface KeyPair {
-  secretKey: string;
-  publicKey: string;
-}
-
 /** Options of a {@linkcode Socket}; those left out are libzmq's defaults. */
 export interface SocketOptions {
   /** How long, in milliseconds, unsent messages outlive the socket. */
   linger: number;
-  /** Tell of the one peer that the socket connects to, see {@linkcode Socket.peer}. */
+  /** Whether to watch the one peer that the socket connects to, see {@linkcode Socket.peer}. */
   watchPeer?: boolean;
   /** Milliseconds before the first attempt to connect again. */
   reconnectInterval?: number;
   /** Attempts to connect again double their interval up to this many milliseconds. */
   reconnectIntervalMax?: number;
-  /** Bytes; a peer that sends a longer frame is cut off. */
+  /** Bytes; a peer that sends a longer frame is disconnected. */
   maxMessageSize?: number;
-  /** Our keys: with a peer's key we connect to it and no other, without one we let peers in that a
-   * {@linkcode ../../auth/zap.ts | handler} knows. */
+  /**
+   * Our keys. With a peer's key the socket connects to that peer and no other; without one it accepts the peers that the
+   * handler of the context lets in.
+   */
   curve?: KeyPair & { serverKey?: string };
   /** Messages that may wait for one peer, and that may come from one before they are received; 0 is any number. */
   sendHighWaterMark?: number;
@@ -87,92 +60,27 @@ export interface SocketOptions {
   handshakeInterval?: number;
   /** Which of the context's threads serves it. */
   ioThread?: number;
-  /** Events to tell of, see {@linkcode Socket.nextEvent}. */
+  /** The events that {@linkcode Socket.nextEvent} returns. */
   events?: number;
 }
 
-/** Something that happened to a connection. */
-export interface SocketEvent {
-  what: number;
-  /** A descriptor, or an error. */
-  value: number;
-}
-
-/** Sockets that end together, and the threads of libzmq that serve them. */
-export class Context {
-  readonly #zmq: Libzmq;
-  #pointer: Deno.PointerValue;
-  readonly #poller: Poller | undefined;
-  #monitors = 0;
-
-  /** Use {@linkcode Context.open}. */
-  constructor(zmq: Libzmq, ioThreads: number, poller?: Poller) {
-    this.#zmq = zmq;
-    this.#pointer = zmq.zmq_ctx_new();
-    zmq.zmq_ctx_set(this.#pointer, ZMQ.IO_THREADS, ioThreads);
-    this.#poller = poller;
-  }
-
-  /** Makes a context; the first one of the process loads libzmq. */
-  static async open(ioThreads = 1): Promise<Context> {
-    const zmq = await libzmq();
-    return new Context(zmq, ioThreads, Poller.retain(zmq));
-  }
-
-  /** Makes a socket of one of the types in {@linkcode ZMQ}. */
-  socket(type: number, options: SocketOptions): Socket {
-    // libzmq takes the first routing id of a ROUTER from rand(), which it never seeds. Who knows the id that the next
-    // connection will have can claim it, and end the process.
-    if (type === ZMQ.ROUTER) this.#zmq.srand(crypto.getRandomValues(new Uint32Array(1))[0]);
-    if (options.readSize) this.#copyReceived();
-    const pointer = this.#zmq.zmq_socket(this.#pointer, type);
-    if (pointer === null) throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
-    const events = options.events ?? (options.watchPeer ? PEER_EVENTS : undefined);
-    const monitor = events === undefined ? undefined : this.#monitor(pointer, events);
-    return new Socket(this.#zmq, pointer, options, this.#poller, monitor);
-  }
-
-  /**
-   * Has messages not share the buffer in which they were received: a buffer of less than the 9 bytes that begin a long
-   * frame makes libzmq take other memory for it.
-   */
-  #copyReceived(): void {
-    if (this.#zmq.zmq_ctx_set(this.#pointer, ZMQ.ZERO_COPY_RECV, 0) === 0) return;
-    throw new Error(`Cannot open a socket: ${lastError(this.#zmq)}`);
-  }
-
-  /** A socket that receives the events of another one's connections. */
-  #monitor(pointer: Deno.PointerValue, events: number): Socket {
-    const address = `inproc://monitor-${++this.#monitors}`;
-    this.#zmq.zmq_socket_monitor(pointer, cString(address), events);
-    // (Where there was no room for an event, the thread that serves all would wait.)
-    const monitor = this.socket(ZMQ.PAIR, { linger: 0, receiveHighWaterMark: 0 });
-    monitor.connect(address);
-    return monitor;
-  }
-
-  /**
-   * Ends the context, whose sockets must be closed. Resolves when their last messages have left the
-   * process, or their linger has passed.
-   */
-  async close(): Promise<void> {
-    const pointer = this.#pointer;
-    if (pointer === null) return;
-    this.#pointer = null;
-    // (It fails only where a signal interrupts it. It ran in another thread, and so did its errno.)
-    while (await this.#zmq.zmq_ctx_term(pointer) < 0);
-    await this.#poller?.release();
-  }
+/** Watches the descriptors of sockets that wait. */
+export interface Waiter {
+  /** Resolves when one of the descriptors tells of something, or at {@linkcode Waiter.wake} for the first. */
+  wait(fd: number, other?: number): Promise<void>;
+  /** Ends a wait. */
+  wake(fd: number): void;
 }
 
 /** A buffer off V8's heap: its address stays the same while libzmq keeps or fills it. */
 const fixed = (bytes: number) => new Uint8Array(new ArrayBuffer(bytes));
 const EMPTY = fixed(0);
-const cString = (s: string) => new TextEncoder().encode(s + "\0");
+/** A text as C has it. */
+export const cString = (s: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(s + "\0");
 const USER_ID = cString("User-Id");
 const PEER_ADDRESS = cString("Peer-Address");
 
-/** What a system holds for a socket at the most, and some more: whoever is cut off may send while it is read. */
+/** More than a system buffers for a socket: a client that is disconnected may go on sending while this is read. */
 const MAX_UNREAD = 2 ** 23;
 const discardBuffer = fixed(1 << 16);
 
@@ -185,14 +93,9 @@ const optionSizeView = new DataView(optionSize.buffer);
 export class Socket {
   readonly #zmq: Libzmq;
   #pointer: Deno.PointerValue;
-  readonly #poller: Poller | undefined;
+  readonly #poller: Waiter | undefined;
   readonly #monitor: Socket | undefined;
-  #peer: "none" | "connected" | "lost" = "none";
-  #refused = false;
-  /** Handshakes in a row that ended without a word. */
-  #silentRefusals = 0;
-  /** How the last attempt to connect went, before any handshake. */
-  #attempt: "none" | "connected" | "failed" = "none";
+  readonly #peerState = new PeerState();
   /** The descriptor on which libzmq tells that the state may have changed. */
   readonly fd: number;
   /** A `zmq_msg_t`, used again for every frame. */
@@ -209,7 +112,7 @@ export class Socket {
     zmq: Libzmq,
     pointer: Deno.PointerValue,
     options: SocketOptions,
-    poller?: Poller,
+    poller?: Waiter,
     monitor?: Socket,
   ) {
     this.#zmq = zmq;
@@ -243,49 +146,43 @@ export class Socket {
   }
 
   /**
-   * With `watchPeer`: no peer is there yet; one is connected; or it was, and what was sent to it may be lost.
-   * (libzmq connects again by itself and tells nobody. Its option `ZMQ_IMMEDIATE`, under which `writable`
-   * tells, drops replies that have come but were not read when the peer goes away.)
-   *
-   * Replies that came before the peer was lost can still be received.
+   * With `watchPeer`: how the connection to the peer stands. Replies that arrived before the peer was lost can still be
+   * received.
    */
   get peer(): "none" | "connected" | "lost" {
-    for (let event; (event = this.nextEvent());) {
-      const { what } = event;
-      if (what & FAILURES) {
-        const silent = what === ZMQ.EVENT_HANDSHAKE_FAILED_NO_DETAIL;
-        if (!silent || ++this.#silentRefusals >= SILENT_REFUSALS) this.#refused = true;
-      } else if (what === ZMQ.EVENT_CONNECTED) {
-        this.#attempt = "connected";
-      } else if (what === ZMQ.EVENT_CONNECT_RETRIED) {
-        // (After a connection that broke, the first attempt is only begun.)
-        this.#attempt = this.#attempt === "connected" ? "none" : "failed";
-      } else if (what === ZMQ.EVENT_HANDSHAKE_SUCCEEDED) {
-        this.#refused = false;
-        this.#silentRefusals = 0;
-        if (this.#peer === "none") this.#peer = "connected";
-      } else if (this.#peer === "connected") {
-        this.#peer = "lost";
-      }
-    }
-    return this.#peer;
+    for (let event; (event = this.nextEvent());) this.#peerState.update(event);
+    return this.#peerState.peer;
+  }
+
+  /** With `watchPeer`: whether the peer refuses us, when {@linkcode Socket.peer} was last read. */
+  get refused(): boolean {
+    return this.#peerState.refused;
+  }
+
+  /** With `watchPeer`: whether a peer was found that has not completed the handshake. */
+  get reached(): boolean {
+    return this.#peerState.reached;
+  }
+
+  /** With `watchPeer`: whether the last attempt to connect found no peer. Another one follows. */
+  get unreachable(): boolean {
+    return this.#peerState.unreachable;
   }
 
   /** With `events`: the next of them that was not told yet; undefined if there is none. */
   nextEvent(): SocketEvent | undefined {
     const frames = this.#monitor?.receive();
     if (!frames) return undefined;
-    // Whoever waits has not seen it.
+    // (The caller that waits has not seen it.)
     if (this.#waiting) this.wake();
-    const view = new DataView(frames[0].buffer);
-    return { what: view.getUint16(0, true), value: view.getUint32(2, true) };
+    return readEvent(frames[0]);
   }
 
   /**
-   * Has the system find clients that died without a word: over TCP nothing else tells.
+   * Has the system detect clients that vanished: over TCP nothing else does.
    *
    * A host sends no heartbeats itself. libzmq ends the process if one is due on a connection that was lost while its
-   * input was stopped, since more had come than was received.
+   * input was stopped, since more had arrived than was received.
    */
   #keepAlive(): void {
     this.#set(ZMQ.TCP_KEEPALIVE, 1);
@@ -294,28 +191,13 @@ export class Socket {
     this.#set(ZMQ.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT);
   }
 
-  /** Asks a host whether it lives, and has it disconnect us when we do not ask any more. */
+  /** Sends heartbeats to a host, and has it disconnect us when they stop. */
   #sendHeartbeats(): void {
     this.#set(ZMQ.HEARTBEAT_IVL, HEARTBEAT_MS);
     this.#set(ZMQ.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
     this.#set(ZMQ.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS);
-    // (So that input is never stopped, see above: a client bounds what it asks for.)
+    // (Input must never be stopped, see above: a client bounds what it asks for.)
     this.#set(ZMQ.RCVHWM, 0);
-  }
-
-  /** With `watchPeer`: whether the peer refuses us, or is none of ours: a wrong key, or none where one is needed. */
-  get refused(): boolean {
-    return this.#refused;
-  }
-
-  /** With `watchPeer`: whether somebody was found who has not shaken hands yet. */
-  get reached(): boolean {
-    return this.#attempt === "connected";
-  }
-
-  /** With `watchPeer`: whether the last attempt to connect found nobody. Another one follows. */
-  get unreachable(): boolean {
-    return this.#attempt === "failed";
   }
 
   /**
@@ -336,17 +218,17 @@ export class Socket {
     return new TextDecoder().decode(optionValue.slice(0, optionSizeView.getUint32(0, true) - 1));
   }
 
-  /** Serves an address no more. */
+  /** Stops serving an address. */
   unbind(address: string): void {
     this.#check(this.#zmq.zmq_unbind(this.#pointer, cString(address)), `stop to serve ${address}`);
   }
 
-  /** From now on, lets only processes of this user connect over `ipc://`; libzmq closes others as it accepts them. */
+  /** From now on, only processes of this user can connect over `ipc://`; libzmq closes others as it accepts them. */
   allowUser(uid: number): void {
     this.#set(ZMQ.IPC_FILTER_UID, uid);
   }
 
-  /** Connects, now and again whenever the peer is back, in libzmq's own thread. */
+  /** Connects, and connects again whenever the peer is back, in libzmq's own thread. */
   connect(address: string): void {
     this.#allowIpv6(address);
     if (address.startsWith("tcp://")) this.#sendHeartbeats();
@@ -367,14 +249,14 @@ export class Socket {
     return frames;
   }
 
-  /** Of the message that was received last, the key that the ZAP handler let in; undefined where there is none. */
+  /** The key of the client that sent the last message received; undefined where clients have no keys. */
   get user(): string | undefined {
     return this.#property(USER_ID);
   }
 
   /**
-   * Of the message that was received last, where it came from: the address of a machine, or `:uid:gid:pid` of a
-   * process over `ipc://` (on macOS without the process).
+   * Where the last message received came from: the address of a machine, or `:uid:gid:pid` of a process over `ipc://` (on
+   * macOS without the process).
    */
   get peerAddress(): string {
     return this.#property(PEER_ADDRESS) ?? "";
@@ -385,14 +267,14 @@ export class Socket {
     return value === null ? undefined : Deno.UnsafePointerView.getCString(value);
   }
 
-  /** Of the message that was received last: the descriptor of the connection by which it came; or -1. */
+  /** The descriptor of the connection by which the last message received came; or -1. */
   get source(): number {
     return this.#zmq.zmq_msg_get(this.#message, ZMQ.SRCFD);
   }
 
   /**
-   * Ends the connection that has this descriptor. What waits for its peer is dropped, and so is what the peer has
-   * sent and libzmq has not read: it would read that first.
+   * Ends the connection that has a descriptor. Messages to its peer are dropped, and so is what the peer has sent and
+   * libzmq has not read: libzmq would read it first.
    */
   disconnect(fd: number): void {
     for (let unread = MAX_UNREAD; unread > 0;) {
@@ -403,7 +285,7 @@ export class Socket {
     this.#zmq.shutdown(fd, ZMQ.SHUT_RDWR);
   }
 
-  /** Gives memory back to the system that libzmq had for connections. It may take some milliseconds. */
+  /** Returns memory to the system that libzmq used for connections. It may take some milliseconds. */
   releaseMemory(): void {
     this.#zmq.malloc_trim?.(size(0));
   }
@@ -445,7 +327,7 @@ export class Socket {
     const end = spin ? performance.now() + SPIN_MS : 0;
     do {
       const state = this.#state();
-      // Looking may have swallowed the edge of a change that the caller has not seen.
+      // (Reading the state may have swallowed the edge of a change that the caller has not seen.)
       if (this.#pointer === null || !this.#poller || state & ZMQ.POLLIN || state !== told) return;
       if (this.#monitor?.readable) return;
       this.#zmq.sched_yield?.();
@@ -464,8 +346,7 @@ export class Socket {
   close(): void {
     if (this.#pointer === null) return;
     this.wake();
-    // (Without that, libzmq's thread waits for ever if it tells the monitor of something from now on:
-    // zeromq/libzmq#3575.)
+    // (Otherwise libzmq's thread would wait forever to send the next event: zeromq/libzmq#3575.)
     if (this.#monitor) this.#zmq.zmq_socket_monitor(this.#pointer, null, 0);
     this.#monitor?.close();
     this.#zmq.zmq_msg_close(this.#message);
@@ -473,7 +354,7 @@ export class Socket {
     this.#pointer = null;
   }
 
-  /** Sends an empty frame whose end raises a number. */
+  /** Sends an empty frame that raises a number when libzmq frees it. */
   #sendCounted(address: Deno.PointerValue, flags: number): boolean {
     const zmq = this.#zmq;
     zmq.zmq_msg_init_data(this.#counted, address, size(0), zmq.zmq_atomic_counter_inc, null);
@@ -500,7 +381,7 @@ export class Socket {
     return bytes;
   }
 
-  /** `ZMQ_EVENTS`. Asking may swallow the edge that a wait is waiting for, so a change ends the wait. */
+  /** `ZMQ_EVENTS`. Reading it may swallow the edge that a wait is waiting for, so a change ends the wait. */
   #state(): number {
     const state = this.#get(ZMQ.EVENTS);
     if (this.#waiting && state !== this.#told) this.wake();
@@ -535,7 +416,7 @@ export class Socket {
     this.#check(result, `set option ${name}`);
   }
 
-  /** With the option on, libzmq would serve IPv4 addresses through IPv6, where there may be none. */
+  /** (With the option, libzmq serves IPv4 addresses through IPv6, which the system may not have: so only where needed.) */
   #allowIpv6(address: string): void {
     if (address.includes("[")) this.#set(ZMQ.IPV6, 1);
   }
@@ -548,97 +429,5 @@ export class Socket {
 
   #check(result: number, what: string): void {
     if (result < 0) throw new Error(`Cannot ${what}: ${lastError(this.#zmq)}`);
-  }
-}
-
-/** `sizeof(zmq_pollitem_t)`: void *socket, int fd, short events, short revents. */
-const POLL_ITEM = 16;
-
-/**
- * The one `zmq_poll` of the process: it watches the descriptors of all sockets that wait, and of a PAIR
- * socket of its own through which it is interrupted when there is another to watch, or one to let go.
- * While nobody waits nothing runs, so a process with idle clients can end.
- */
-class Poller {
-  static #shared: Poller | undefined;
-  #users = 0;
-  readonly #zmq: Libzmq;
-  readonly #context: Context;
-  readonly #interrupts: Socket;
-  readonly #interrupter: Socket;
-  readonly #waiters = new Map<number, () => void>();
-  #running: Promise<void> | undefined;
-  #interrupted = false;
-
-  /** The poller of this process. Every call is paired with one of {@linkcode Poller.release}. */
-  static retain(zmq: Libzmq): Poller {
-    const poller = Poller.#shared ??= new Poller(zmq);
-    poller.#users++;
-    return poller;
-  }
-
-  private constructor(zmq: Libzmq) {
-    this.#zmq = zmq;
-    this.#context = new Context(zmq, 0);
-    this.#interrupts = this.#context.socket(ZMQ.PAIR, { linger: 0 });
-    this.#interrupter = this.#context.socket(ZMQ.PAIR, { linger: 0 });
-    this.#interrupts.bind("inproc://interrupts");
-    this.#interrupter.connect("inproc://interrupts");
-  }
-
-  async release(): Promise<void> {
-    if (--this.#users > 0) return;
-    Poller.#shared = undefined;
-    await this.#running;
-    this.#interrupts.close();
-    this.#interrupter.close();
-    await this.#context.close();
-  }
-
-  /** Resolves when one of the descriptors tells of something, or at {@linkcode Poller.wake}. */
-  wait(fd: number, other?: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const end = () => {
-      this.#waiters.delete(fd);
-      if (other !== undefined) this.#waiters.delete(other);
-      resolve();
-    };
-    this.#waiters.set(fd, end);
-    if (other !== undefined) this.#waiters.set(other, end);
-    if (this.#running) this.#interrupt();
-    else this.#running = this.#run();
-    return promise;
-  }
-
-  wake(fd: number): void {
-    const end = this.#waiters.get(fd);
-    if (!end) return;
-    end();
-    this.#interrupt();
-  }
-
-  #interrupt(): void {
-    if (this.#interrupted) return;
-    this.#interrupted = true;
-    this.#interrupter.send([EMPTY]);
-  }
-
-  async #run(): Promise<void> {
-    while (this.#waiters.size > 0) {
-      while (this.#interrupts.receive());
-      this.#interrupted = false;
-      const fds = [this.#interrupts.fd, ...this.#waiters.keys()];
-      const items = new DataView(new ArrayBuffer(POLL_ITEM * fds.length));
-      fds.forEach((fd, i) => {
-        items.setInt32(i * POLL_ITEM + 8, fd, true);
-        items.setInt16(i * POLL_ITEM + 12, ZMQ.POLLIN, true);
-      });
-      await this.#zmq.zmq_poll(new Uint8Array(items.buffer), fds.length, size(-1));
-      fds.forEach((fd, i) => {
-        if (i === 0 || items.getInt16(i * POLL_ITEM + 14, true) === 0) return;
-        this.#waiters.get(fd)?.();
-      });
-    }
-    this.#running = undefined;
   }
 }

@@ -11,6 +11,8 @@ import { Writer } from "../../../msgpack/msgpack.ts";
 import { Key } from "../../key.ts";
 import type { Store } from "../store.ts";
 
+/** To copy this many bytes, as bits, takes as long as to visit an entry. */
+const BYTES_BITS = 8;
 /** Entries that the commands of a batch may visit: nobody is served meanwhile. */
 const MAX_BATCH_WORK = 2 ** 15;
 
@@ -101,6 +103,11 @@ export class Call {
     return new Reader(this.#payload, this.#offsets[this.#first + i]).value();
   }
 
+  /** Counts the bytes of a value that is set. */
+  copy(bytes: number): void {
+    this.work += bytes >>> BYTES_BITS;
+  }
+
   /**
    * Counts entries that are visited. Call it before they are.
    *
@@ -120,6 +127,7 @@ export class Call {
    * @throws {MemStoreError} `TOO_LARGE` if the replies of the message would be too long.
    */
   checkRoom(bytes: number, hint?: string): void {
+    this.work += bytes >>> BYTES_BITS;
     if (this.reply.length + bytes <= this.#maxReply) return;
     this.lacksRoom = true;
     const why = `the replies to a message have ${this.#maxReply} bytes at most`;

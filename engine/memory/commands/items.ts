@@ -13,8 +13,11 @@
 import { head, skip } from "../../../msgpack/msgpack.ts";
 import { fromClient, toClient } from "../cursor.ts";
 import { Key } from "../../key.ts";
-import type { Names, Store } from "../store.ts";
-import { Entry, type Span, type Table, type TableView } from "../table.ts";
+import type { Catalog } from "../catalog.ts";
+import { Entry, type Span } from "../entry.ts";
+import type { Store } from "../store.ts";
+import type { Table } from "../table.ts";
+import type { TableView } from "../view.ts";
 import type { Call, Steps } from "./call.ts";
 
 /** A command visits this many entries at once: a fraction of a millisecond. */
@@ -59,7 +62,7 @@ export class Reading implements Disposable {
       let visited = 0;
       cursor = table.scan(cursor, (address) => {
         visited++;
-        const { bytes, keyFrom, keyTo, expiry } = this.entry.look(address);
+        const { bytes, keyFrom, keyTo, expiry } = this.entry.read(address);
         if (expiry !== 0 && expiry <= this.now) return;
         key.bytes = bytes;
         key.from = keyFrom;
@@ -72,7 +75,7 @@ export class Reading implements Disposable {
 
   /** Whether the time of an entry has come. */
   hasExpired(address: number): boolean {
-    const { expiry } = this.entry.look(address);
+    const { expiry } = this.entry.read(address);
     return expiry !== 0 && expiry <= this.now;
   }
 
@@ -135,13 +138,13 @@ function eachEntry(call: Call, arg: number, visit: (key: Key, from: number, to: 
 }
 
 /** Sets all entries of an argument or, if there is no room for one of them, none. Returns how many are new. */
-export function setAll(call: Call, names: Names, arg: number, what: "keys" | "entries"): number {
+export function setAll(call: Call, catalog: Catalog, arg: number, what: "keys" | "entries"): number {
   const { length } = head(call.payload, call.from(arg));
   // Nothing changes nothing: no table is made for it.
   if (length === 0) return 0;
   call.visit(length);
   return call.store.transaction(() => {
-    const table = names.make(call.key(0));
+    const table = catalog.make(call.key(0));
     let added = 0;
     const set = (key: Span, from: number, to: number) => {
       if (table.find(key) === 0) added++;
@@ -154,10 +157,10 @@ export function setAll(call: Call, names: Names, arg: number, what: "keys" | "en
 }
 
 /** Replies how many entries a table has. */
-export function writeSize(call: Call, names: Names): void | Steps {
-  const find = () => [names.get(call.key(0))];
+export function writeSize(call: Call, catalog: Catalog): void | Steps {
+  const find = () => [catalog.get(call.key(0))];
   const [table] = find();
-  if (!table || table.expiring === 0 || call.store.expiries.next > Date.now()) {
+  if (!table || table.expiring === 0 || call.store.expiryQueue.next > Date.now()) {
     return call.reply.int(table?.size ?? 0);
   }
   return read(call, find, function* (reading) {
@@ -166,13 +169,13 @@ export function writeSize(call: Call, names: Names): void | Steps {
 }
 
 /** Replies the keys of a table, or its keys and values. */
-export function writeAll(call: Call, names: Names, what: "keys" | "entries"): void | Steps {
-  return writeTable(call, () => names.get(call.key(0)), what);
+export function writeAll(call: Call, catalog: Catalog, what: "keys" | "entries"): void | Steps {
+  return writeTable(call, () => catalog.get(call.key(0)), what);
 }
 
 /** Replies the names of all tables, or of all sets. */
-export function writeNames(call: Call, names: Names): void | Steps {
-  return writeTable(call, () => names.catalog, "keys");
+export function writeNames(call: Call, catalog: Catalog): void | Steps {
+  return writeTable(call, () => catalog.names, "keys");
 }
 
 function writeTable(call: Call, find: () => Table | undefined, what: "keys" | "entries"): void | Steps {
@@ -197,7 +200,7 @@ export function* writeFound(call: Call, reading: Reading, found: readonly number
 }
 
 function write(address: number, call: Call, entry: Entry, what: "keys" | "entries"): void {
-  const { bytes, keyFrom, keyTo, valueTo } = entry.look(address);
+  const { bytes, keyFrom, keyTo, valueTo } = entry.read(address);
   const to = what === "keys" ? keyTo : valueTo;
   call.checkRoom(to - keyFrom, IN_PAGES);
   call.reply.copy(bytes, keyFrom, to);
@@ -207,8 +210,8 @@ function write(address: number, call: Call, entry: Entry, what: "keys" | "entrie
 export const IN_PAGES = "scan and scan_set return it in pages";
 
 /** Replies a page of entries, and the cursor of the next: arguments 1 and 2 are the cursor and a count. */
-export function writePage(call: Call, names: Names, what: "keys" | "entries"): void {
-  const table = names.get(call.key(0));
+export function writePage(call: Call, catalog: Catalog, what: "keys" | "entries"): void {
+  const table = catalog.get(call.key(0));
   const { entry } = call.store, { reply } = call, now = Date.now();
   const count = Math.min(call.count > 2 ? call.decode(2) as number : PAGE_ENTRIES, MAX_PAGE_ENTRIES);
   const found: number[] = [];
@@ -216,7 +219,7 @@ export function writePage(call: Call, names: Names, what: "keys" | "entries"): v
   // (A page of the table costs something too, however little is in it.)
   let visited = 0, bytes = 0;
   const visit = (address: number) => {
-    const { keyFrom, keyTo, valueTo, expiry } = entry.look(address);
+    const { keyFrom, keyTo, valueTo, expiry } = entry.read(address);
     visited++;
     if (expiry === 0 || expiry > now) {
       found.push(address);
@@ -238,13 +241,13 @@ export function writePage(call: Call, names: Names, what: "keys" | "entries"): v
 }
 
 /** Whether the key that is argument 1 is in the table that is argument 0. */
-export function has(names: Names, call: Call): boolean {
-  return (names.get(call.key(0))?.find(call.key(1)) ?? 0) !== 0;
+export function has(catalog: Catalog, call: Call): boolean {
+  return (catalog.get(call.key(0))?.find(call.key(1)) ?? 0) !== 0;
 }
 
 /** Replies the value of an entry. */
 export function writeValue(address: number, call: Call, entry: Entry = call.store.entry): void {
-  const { bytes, keyTo, valueTo } = entry.look(address);
+  const { bytes, keyTo, valueTo } = entry.read(address);
   call.checkRoom(valueTo - keyTo);
   call.reply.copy(bytes, keyTo, valueTo);
 }

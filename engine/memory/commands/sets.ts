@@ -5,7 +5,10 @@
  */
 
 import type { Heap } from "../heap.ts";
-import { Entry, type Span, Table, type TableView } from "../table.ts";
+import { Entry, type Span } from "../entry.ts";
+import { TableRegistry } from "../registry.ts";
+import type { Table } from "../table.ts";
+import type { TableView } from "../view.ts";
 import type { Call, Handler, Steps } from "./call.ts";
 import {
   eachKey,
@@ -133,7 +136,7 @@ class Union implements Disposable {
   constructor(call: Call) {
     this.#call = call;
     this.#heap = call.store.heap.sibling();
-    this.members = Table.alone(this.#heap);
+    this.members = TableRegistry.of(this.#heap).make(0);
   }
 
   *add(reading: Reading, sets: Iterable<TableView | undefined>): Steps {
@@ -150,7 +153,7 @@ class Union implements Disposable {
     do {
       const from = reply.length;
       cursor = this.members.scan(cursor, (address) => {
-        const { bytes, keyFrom, keyTo } = entry.look(address);
+        const { bytes, keyFrom, keyTo } = entry.read(address);
         this.#call.checkRoom(keyTo - keyFrom, IN_PAGES);
         reply.copy(bytes, keyFrom, keyTo);
       });

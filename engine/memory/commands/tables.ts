@@ -93,14 +93,14 @@ export const tableHandlers = {
   },
   persist(call) {
     const { store } = call, entry = find(call);
-    const expires = entry !== 0 && store.entry.look(entry).expiry > 0;
+    const expires = entry !== 0 && store.entry.read(entry).expiry > 0;
     const table = store.tables.get(call.key(0));
     call.reply.int(expires && store.expire(table!, call.key(1), 0) ? 1 : 0);
   },
   ttl(call) {
     const entry = find(call);
     if (entry === 0) return call.reply.nil();
-    const { expiry } = call.store.entry.look(entry);
+    const { expiry } = call.store.entry.read(entry);
     call.reply.float(expiry === 0 ? Infinity : Math.max(0, expiry - Date.now()) / 1000);
   },
   keys(call) {
@@ -132,8 +132,9 @@ function find(call: Call): number {
 
 /** Sets the key that is argument 1 to the value that is argument `value`. */
 function set(call: Call, value: number, expiry = 0): void {
-  const { store } = call;
-  store.tables.set(call.key(0), call.key(1), call.payload, call.from(value), call.to(value));
+  const { store } = call, from = call.from(value), to = call.to(value);
+  store.tables.set(call.key(0), call.key(1), call.payload, from, to);
+  call.copy(to - from);
   if (expiry > 0) store.expire(store.tables.get(call.key(0))!, call.key(1), expiry);
 }
 
@@ -168,7 +169,7 @@ function sameBytes(a: Uint8Array, at: number, b: Uint8Array, from: number, to: n
 function isExpected(address: number, call: Call): boolean {
   const { payload } = call, from = call.from(2), to = call.to(2);
   if (address === 0) return payload[from] === 0xc0;
-  const { bytes, keyTo, valueTo } = call.store.entry.look(address);
+  const { bytes, keyTo, valueTo } = call.store.entry.read(address);
   if (valueTo - keyTo > MAX_COMPARED || to - from > MAX_COMPARED) {
     return valueTo - keyTo === to - from && sameBytes(bytes, keyTo, payload, from, to);
   }
@@ -197,7 +198,7 @@ function increment(call: Call): void {
     if (due > 0) store.expire(store.tables.get(call.key(0))!, call.key(1), due);
     return;
   }
-  const { bytes, keyTo, expiry: old } = store.entry.look(address);
+  const { bytes, keyTo, expiry: old } = store.entry.read(address);
   const before = numericAt(bytes, keyTo);
   if (!before) throw new MemStoreError("FAILED", "Cannot incr: the value of the key is not a number");
   writeSum(before, by, reply);

@@ -14,11 +14,11 @@ import { LimitError, MAX_REPLY_DEPTH, skip, Writer } from "../msgpack/msgpack.ts
 export type Convert = (reply: unknown) => unknown;
 
 /** One command whose reply is pending. */
-export class Call {
+export class PendingCall {
   /** Whether the promise is settled: by a reply, or because the call was given up. */
   settled = false;
   /** Runs when it is settled. */
-  onSettled: ((call: Call) => void) | undefined;
+  onSettled: ((call: PendingCall) => void) | undefined;
 
   constructor(
     /** The command's name. */
@@ -65,7 +65,7 @@ export type RequestKind = "gathered" | "alone" | "batch";
 /** Calls that are sent in one message. */
 export class Request {
   readonly kind: RequestKind;
-  calls: Call[];
+  calls: PendingCall[];
   /** Their commands, one after another. */
   readonly bytes: Writer;
   /** Whether the bytes hold the commands of these calls and no others. */
@@ -77,7 +77,7 @@ export class Request {
   /** Whether a command is being encoded. */
   #encoding = false;
 
-  constructor(kind: RequestKind, calls: Call[] = [], bytes: Writer = new Writer(1024)) {
+  constructor(kind: RequestKind, calls: PendingCall[] = [], bytes: Writer = new Writer(1024)) {
     this.kind = kind;
     this.calls = calls;
     this.bytes = bytes;
@@ -142,7 +142,7 @@ export class Request {
     this.calls = pending;
   }
 
-  fail(error: (call: Call) => unknown): void {
+  fail(error: (call: PendingCall) => unknown): void {
     for (const call of this.calls) if (!call.settled) call.fail(error(call));
   }
 

@@ -13,8 +13,8 @@ interface Pending {
   refuse(why: Error): void;
 }
 
-/** A queue of bounded length. */
-export class Queue {
+/** A bounded queue of stores and restores. */
+export class TransferQueue {
   readonly #atOnce: number;
   readonly #most: number;
   #running = 0;

@@ -1,31 +1,31 @@
 /**
- * Locks between processes: a file that whoever holds the lock keeps locked. The system lets go of the lock
- * when the process ends, however it ends.
+ * Locks between processes: the process that holds the lock keeps a file locked. The system releases the lock when the
+ * process ends, however it ends.
  *
- * The file holds the text `memstore <process>`. It is removed when the lock is released; one that is there and that
- * nobody has locked was left by a process that crashed or was killed.
+ * The file holds the text `memstore <process>`. It is removed when the lock is released; a file that exists and is not
+ * locked was left by a process that crashed or was killed.
  *
  * @module
  */
 
 /** A lock that is held. */
-export interface Lock {
+export interface FileLock {
   /** Whether the process that held it before did not release it: it crashed, or was killed. */
   readonly abandoned: boolean;
-  /** Lets go of it and removes its file. */
+  /** Releases the lock and removes its file. */
   release(): void;
 }
 
-/** What a lock's file may hold: nothing, between two calls of the process that makes it. */
+/** What a lock's file may hold. It is empty for a moment after it was made. */
 const CONTENT = /^(?:memstore (\d+)\n)?$/;
 const MAX_CONTENT = 64;
 
 /**
- * Takes the lock of a file, which is made if it is not there; undefined if another process holds it.
+ * Takes the lock of a file, which is created if it does not exist; undefined if another process holds it.
  *
- * @throws {Error} if the file is none of ours, or cannot be made.
+ * @throws {Error} if the file is no lock of ours, or cannot be created.
  */
-export async function takeLock(path: string): Promise<Lock | undefined> {
+export async function takeFileLock(path: string): Promise<FileLock | undefined> {
   for (;;) {
     const file = await openLock(path);
     try {
@@ -33,7 +33,7 @@ export async function takeLock(path: string): Promise<Lock | undefined> {
         file.close();
         return undefined;
       }
-      // Whoever had the lock may have removed its file since it was opened: a lock on that keeps nobody out.
+      // Another process may have removed the file since it was opened: a lock on that keeps nobody out.
       const [found, held] = [await Deno.lstat(path).catch(() => undefined), await file.stat()];
       if (found?.ino === held.ino && found.dev === held.dev) return await own(file, path);
     } catch (error) {
@@ -44,13 +44,13 @@ export async function takeLock(path: string): Promise<Lock | undefined> {
   }
 }
 
-/** The number of the process that holds the lock of a file; undefined if the file does not say it. */
-export async function lockHolder(path: string): Promise<number | undefined> {
+/** The number of the process that holds the lock of a file; undefined if the file does not tell. */
+export async function fileLockHolder(path: string): Promise<number | undefined> {
   const [, holder] = CONTENT.exec(await Deno.readTextFile(path).catch(() => "")) ?? [];
   return holder === undefined ? undefined : Number(holder);
 }
 
-/** Opens the file of a lock, or makes it. A link, a FIFO or a device is not opened. */
+/** Opens the file of a lock, or creates it. A link, a FIFO or a device is not opened. */
 async function openLock(path: string): Promise<Deno.FsFile> {
   for (;;) {
     try {
@@ -68,7 +68,7 @@ async function openLock(path: string): Promise<Deno.FsFile> {
   }
 }
 
-async function own(file: Deno.FsFile, path: string): Promise<Lock> {
+async function own(file: Deno.FsFile, path: string): Promise<FileLock> {
   const content = new Uint8Array(MAX_CONTENT);
   const length = await file.read(content) ?? 0;
   if (!CONTENT.test(new TextDecoder().decode(content.subarray(0, length)))) throw notOurs(path);
@@ -77,7 +77,7 @@ async function own(file: Deno.FsFile, path: string): Promise<Lock> {
     await file.seek(0, Deno.SeekMode.Start);
     await file.write(new TextEncoder().encode(`memstore ${Deno.pid}\n`));
   } catch {
-    // (The disk is full, say: it is a lock all the same.)
+    // (The disk may be full: it is a lock all the same.)
   }
   return {
     abandoned: length > 0,
@@ -95,7 +95,7 @@ function notOurs(path: string): Error {
   return new Error(`a file is there that is no lock of a host's: ${path}`);
 }
 
-/** Removes a file if it is there. */
+/** Removes a file if it exists. */
 export function removeFile(path: string): void {
   try {
     Deno.removeSync(path);

@@ -1,5 +1,6 @@
 /**
- * The client's connection to its host. It is made when there is something to send, and again after it was lost.
+ * The client's session with its host: the connection, which is made when there is something to send and again after it
+ * was lost, and the limits of the host.
  *
  * ```text
  *            ┌──────────────── lost, or refused (then after a pause) ───────────────┐
@@ -49,8 +50,8 @@ const REFUSED_MS = 50;
 /** … up to this many milliseconds. */
 const REFUSED_MAX_MS = 1000;
 
-/** A connection that is made again when it is lost. */
-export class Connection {
+/** A client's session with its host. */
+export class HostSession {
   readonly #connector: Connector;
   readonly #maxMessage: number;
   #transport: Transport | undefined;
@@ -167,7 +168,7 @@ export class Connection {
     }
   }
 
-  /** Resolves when there may be something to do, or at {@linkcode Connection.wake}. */
+  /** Resolves when there may be something to do, or at {@linkcode HostSession.wake}. */
   async wait(): Promise<void> {
     if (this.changed) return;
     if (this.#transport) return await this.#transport.wait();

@@ -1,0 +1,48 @@
+/**
+ * The slowest get while many entries are inserted.
+ *
+ * @module
+ */
+
+import { fill, numbers } from "../load.ts";
+import { list, type Measure, type Sample, type Size } from "../measure.ts";
+import { deno, run, Running, startHost, startRedis } from "../processes.ts";
+
+/** Measures how long inserts hold up another client. */
+export function slowest(directory: string, load: string, redis: boolean, { entries }: Size): Measure {
+  let round = 0;
+  const during = async (server: Running, name: string, insert: () => Promise<unknown>): Promise<Sample> => {
+    // (The load is there for as long as the inserts take, and a little longer.)
+    const args = deno("bench/client.ts", name, server.address, "slowest", "3");
+    await using client = await Running.start(Deno.execPath(), args, "", directory);
+    const inserted = insert();
+    const [value] = numbers((await client.output).trim());
+    await inserted;
+    return { value };
+  };
+  return {
+    name: `slowest get while ${entries.toLocaleString("en")} entries are inserted`,
+    unit: "ms",
+    better: "less",
+    goal: { value: 10 },
+    rounds: 5,
+    contestants: list(
+      {
+        name: "memstore",
+        async once() {
+          await using host = await startHost(directory, `slowest${round++}`);
+          return await during(host, "memstore", () => fill(load, host, entries));
+        },
+      },
+      redis && {
+        name: "Redis (redis-benchmark -P 64 hset)",
+        async once() {
+          await using server = await startRedis(directory, `slowest${round++}`);
+          const options = ["-s", server.address, "-P", "64", "-r", `${entries}`, "-n", `${entries}`, "--csv"];
+          const command = ["hset", "inserted", "__rand_int__", "v".repeat(32)];
+          return await during(server, "node-redis", () => run("redis-benchmark", [...options, ...command]));
+        },
+      },
+    ),
+  };
+}

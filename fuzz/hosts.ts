@@ -1,0 +1,169 @@
+/**
+ * Targets that are hosts in processes of their own: several clients at once, of which some mean ill.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { MemStoreClient } from "../mod.ts";
+import { encoded } from "../msgpack/codec.ts";
+import { Host, Peer } from "../tests/host.ts";
+import { concat, handshake, message } from "../tests/hostiles.ts";
+import { anyCommand, anyKey, anyPayload, anyValue, mutated, type Random } from "./random.ts";
+import type { Target } from "./target.ts";
+
+const portOf = (address: string) => Number(address.slice(address.lastIndexOf(":") + 1));
+
+/** A host in a process of its own, which is sent what goes wrong between the socket and the message. */
+export async function connections(): Promise<Target> {
+  const host = await Host.start("tcp://127.0.0.1:*");
+  const endpoint = host.addresses[0];
+  const port = portOf(endpoint);
+  const client = new MemStoreClient(endpoint, { timeout: 10_000 });
+  await client.set("t", "k", "still there");
+  return {
+    async run(random) {
+      const good = Array.from({ length: 1 + random.below(4) }, () => message(encoded(anyCommand(random))));
+      const hello = random.one(2) ? handshake() : mutated(handshake(), random);
+      const bytes = concat(hello, ...good.map((each) => random.one(2) ? each : mutated(each, random)));
+      using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+      for (let at = 0; at < bytes.length;) {
+        at += await connection.write(bytes.subarray(at)).catch(() => Infinity);
+      }
+      // (What is fuzzed may have dropped the table; it cannot have stopped the host.)
+      if (random.one(20)) {
+        await client.set("t", "k", anyKey(random));
+        assert.equal(await client.ping(), "pong");
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        assert.equal(await client.ping(), "pong");
+      } finally {
+        await client.close();
+        await host[Symbol.asyncDispose]();
+      }
+    },
+  };
+}
+
+/**
+ * A host with clients of two kinds. Some send what they like, in envelopes and with routing ids that they like, and
+ * read or do not. The others have a table each, of which they know what must be in it: whatever they are replied is
+ * theirs, and right.
+ */
+export async function neighbours(): Promise<Target> {
+  const host = await Host.startWith({ endpoints: ["tcp://127.0.0.1:*"] });
+  const path = host.endpoint, port = portOf(host.addresses[1]);
+  const honest = Array.from({ length: 3 }, (_, i) => ({
+    client: new MemStoreClient(path, { timeout: 30_000 }),
+    table: `honest ${i}`,
+    values: new Map<number, string>(),
+  }));
+  return {
+    async run(random) {
+      await using peers = new AsyncDisposableStack();
+      for (let i = 1 + random.below(3); i > 0; i--) {
+        if (random.one(3)) {
+          const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+          peers.defer(() => connection.close());
+          const id = random.bytes(random.below(20));
+          if (random.one(2)) id[0] = 0;
+          const bytes = concat(handshake(id), message(hostile(random)), message(hostile(random)));
+          await connection.write(random.one(2) ? bytes : mutated(bytes, random)).catch(() => {});
+          continue;
+        }
+        const peer = peers.use(await Peer.connect(path));
+        for (let messages = random.below(20); messages > 0; messages--) {
+          const envelope = Array.from({ length: random.below(4) }, () => random.bytes(random.below(300)));
+          const header = new Uint8Array([0x4d, random.pick([1, 0x81, 0x41, 0xc1, random.below(256)]), 1, 2]);
+          peer.send([...envelope, [], ...random.one(4) ? [] : [header], hostile(random)]);
+        }
+        if (random.one(2)) await peer.request([[], encoded(["ping"])]).catch(() => {});
+      }
+      await Promise.all(honest.map(async ({ client, table, values }) => {
+        const calls: Promise<void>[] = [];
+        for (let i = random.below(30); i > 0; i--) {
+          const key = random.below(50);
+          if (random.one(2)) {
+            const value = `${table} ${key} ${random.below(1e9)} `.repeat(1 + random.below(20));
+            values.set(key, value);
+            calls.push(client.set(table, key, value).then(() => {}));
+          } else {
+            const expected = values.get(key);
+            calls.push(client.get(table, key).then((value) => assert.equal(value, expected)));
+          }
+        }
+        await Promise.all(calls);
+        assert.equal(await client.size(table), values.size);
+      }));
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(honest.map(({ client }) => client.close()));
+      await host[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** A payload of any commands, but for those that change what the honest have, or all of the data. */
+function hostile(random: Random): Uint8Array {
+  for (;;) {
+    const payload = random.one(3) ? anyPayload(random) : encoded(anyCommand(random));
+    const text = String.fromCharCode(...payload.subarray(0, 60_000));
+    if (!/honest|restore|store|done/.test(text)) return payload;
+  }
+}
+
+/** A host with a large set, whose clients ask for much work at once: others are served meanwhile. */
+export async function work(): Promise<Target> {
+  const host = await Host.start();
+  const client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  const members = 200_000;
+  for (let i = 0; i < members; i += 10_000) {
+    const some = Array.from({ length: 10_000 }, (_, j) => i + j);
+    await Promise.all([
+      client.pushMany("large", some),
+      client.setMany("large", new Map(some.map((key) => [key, "value"]))),
+    ]);
+  }
+  const heavy = (random: Random): unknown[] =>
+    random.pick([
+      ["diff", ["large", random.pick(["large", "small"])]],
+      ["union", ["large", "small", anyKey(random)]],
+      ["inter", ["large", "large", "large"]],
+      ["list_set", "large"],
+      ["keys", "large"],
+      ["all", "large"],
+      ["scan", "large", random.below(2 ** 32), 2 ** 32 - 1],
+      ["scan_set", "large", random.below(2 ** 32), random.below(10_000)],
+      ["get_many", "large", Array.from({ length: random.below(20_000) }, (_, i) => i)],
+      ["get_many", "large", Array.from({ length: random.below(2000) }, (_, i) => ({ a: [i], b: { c: i } }))],
+      ["tables"],
+      ["stats"],
+      ["set", "small", anyKey(random), anyValue(random)],
+    ]);
+  return {
+    async run(random) {
+      await using peers = new AsyncDisposableStack();
+      for (let i = 1 + random.below(4); i > 0; i--) {
+        const peer = peers.use(await Peer.connect(host.endpoint));
+        const commands = Array.from({ length: 1 + random.below(500) }, () => encoded(heavy(random)));
+        peer.send([[], [0x4d, random.pick([1, 1, 1, 0x81]), 1], concat(...commands)]);
+      }
+      for (let i = 0; i < 20; i++) {
+        const start = performance.now();
+        assert.equal(await client.get("large", i), "value");
+        // (In one go, a message of these takes seconds.)
+        assert.ok(performance.now() - start < 2000, `a get took ${performance.now() - start} ms`);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        assert.equal(await client.setSize("large"), members);
+      } finally {
+        await client.close();
+        await host[Symbol.asyncDispose]();
+      }
+    },
+  };
+}

@@ -1,0 +1,287 @@
+/**
+ * The life of a host: it starts (or joins a host that is there), serves, stores its state for the last time, and stops.
+ *
+ * ```text
+ *          start                            stop, or the command `done`
+ *  new ──► starting ──► started ──► state stored, writes refused ──► stopping ──► stopped
+ *                 │                        │ cannot be stored                       ▲
+ *                 ├──► joined ─────────────│───────────────────────────────────────►│
+ *                 └── cannot start ────────│───────────────────────────────────────►┘
+ *                              started ◄───┘
+ * ```
+ *
+ * @module
+ */
+
+import type { StateStatus } from "../commands/list.ts";
+import type { Store } from "../engine/memory/store.ts";
+import { Sweeper } from "../engine/memory/sweeper.ts";
+import { AutoSave } from "../state/autosave.ts";
+import type { Gate } from "../state/gate.ts";
+import type { Persistence } from "../state/persistence.ts";
+import { MemStoreError } from "../transport/message.ts";
+import type { PendingCommands } from "./custom.ts";
+import type { Dispatcher } from "./dispatch.ts";
+import { messageOf, type Warn } from "./log.ts";
+import type { HostOptions } from "./options.ts";
+import { isServedElsewhere, Ports } from "./ports.ts";
+import { type Served, ServingLoop } from "./serving.ts";
+import type { Figures } from "./status.ts";
+
+/** How long a process that joins waits until the host that has the endpoint answers, in milliseconds. */
+const JOIN_MS = 10_000;
+/** How often it tries, in milliseconds. */
+const JOIN_RETRY_MS = 50;
+/** How long a host that stops waits for custom commands that have not ended, in milliseconds. */
+const CUSTOM_MS = 2000;
+
+/** What a host consists of, before it is started. */
+export interface HostParts {
+  readonly options: HostOptions;
+  readonly store: Store;
+  readonly persistence: Persistence;
+  /** Keeps writes out once the state was stored for the last time. */
+  readonly gate: Gate;
+  readonly dispatcher: Dispatcher;
+  readonly pendingCommands: PendingCommands;
+  readonly warn: Warn;
+}
+
+/** What a host has open while it serves. */
+interface Serving {
+  readonly ports: Ports;
+  readonly autoSave: AutoSave | undefined;
+  readonly sweeper: Sweeper;
+  readonly loop: ServingLoop;
+  /** Resolves when the loop has ended. */
+  readonly ended: Promise<void>;
+}
+
+/** Starts and stops a host. */
+export class Lifecycle {
+  readonly #names: readonly string[];
+  readonly #parts: HostParts;
+  #phase: "new" | "starting" | "started" | "joined" | "stopping" | "stopped" = "new";
+  #starting: Promise<"serving" | "joined"> | undefined;
+  #startedAt = 0;
+  #serving: Serving | undefined;
+  /** The state is being stored for the last time, or was. */
+  #settling: Promise<void> | undefined;
+  readonly #finished = Promise.withResolvers<void>();
+
+  /** @param names The endpoints as they were given. */
+  constructor(names: readonly string[], parts: HostParts) {
+    this.#names = names;
+    this.#parts = parts;
+    // (Nobody need wait for it.)
+    this.#finished.promise.catch(() => {});
+  }
+
+  /** The addresses that are served; empty unless the host is started. */
+  get endpoints(): readonly string[] {
+    return this.#ports?.addresses ?? [];
+  }
+
+  /** Where the state is kept, and whether that is up to date; undefined if it is not kept. */
+  get state(): StateStatus | undefined {
+    return this.#serving?.autoSave?.status;
+  }
+
+  /** Resolves when the host has stopped. */
+  get finished(): Promise<void> {
+    return this.#finished.promise;
+  }
+
+  /** What `stats` tells of the life of the host. */
+  get figures(): Figures {
+    return {
+      startedAt: this.#startedAt,
+      endpoints: this.endpoints,
+      clients: this.#ports?.clients ?? 0,
+      messages: this.#serving?.loop.messages ?? 0,
+      maxMemory: this.#parts.options.maxMemory,
+      state: this.state,
+    };
+  }
+
+  /** The ports that are open. */
+  get #ports(): Ports | undefined {
+    return this.#phase === "stopped" ? undefined : this.#serving?.ports;
+  }
+
+  /** See {@linkcode MemStore.start}. */
+  async start(join: boolean): Promise<"serving" | "joined"> {
+    if (this.#phase !== "new") throw new Error(`Cannot start the host: it is ${this.#phase}`);
+    this.#phase = "starting";
+    this.#startedAt = performance.now();
+    this.#starting = (join ? this.#serveOrJoin() : this.#serve()).catch((error) => {
+      this.#finish();
+      throw error;
+    });
+    return await this.#starting;
+  }
+
+  /** See {@linkcode MemStore.stop}. */
+  async stop(): Promise<void> {
+    // (A failure to start is reported to the caller of start().)
+    await this.#starting?.catch(() => {});
+    if (this.#phase === "started") await this.beginStop();
+    else if (this.#phase === "new" || this.#phase === "joined") this.#finish();
+    await this.finished;
+  }
+
+  /** {@linkcode Lifecycle.stop}, but stops also if the state cannot be stored. */
+  async dispose(): Promise<void> {
+    try {
+      await this.stop();
+    } finally {
+      this.#parts.gate.close();
+      this.#halt();
+      await this.finished;
+    }
+  }
+
+  /** Resolves when it is certain that the host stops; it has stopped when {@linkcode Lifecycle.finished} resolves. */
+  beginStop(): Promise<void> {
+    return this.#settling ??= this.#settle().then(() => this.#halt(), (error) => {
+      this.#settling = undefined;
+      this.#parts.options.log("error", "stop", { result: `the host goes on: ${messageOf(error)}` });
+      throw error;
+    });
+  }
+
+  /** Tries until this host serves, or the one that does answers. */
+  async #serveOrJoin(): Promise<"serving" | "joined"> {
+    const end = performance.now() + JOIN_MS;
+    for (;;) {
+      try {
+        return await this.#serve();
+      } catch (error) {
+        if (!(error instanceof MemStoreError && error.code === "IN_USE")) throw error;
+        if (await isServedElsewhere(this.#names)) {
+          this.#phase = "joined";
+          return "joined";
+        }
+        if (performance.now() >= end) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, JOIN_RETRY_MS));
+    }
+  }
+
+  async #serve(): Promise<"serving"> {
+    const { options, store, warn } = this.#parts;
+    const { log, state } = options;
+    const ports = await Ports.open(this.#names, options, warn);
+    const autoSave = await this.#openState().catch(async (error) => {
+      // (If the ports cannot be closed either, the caller is told why the start failed.)
+      await ports.close().catch(() => {});
+      throw error;
+    });
+    const sweeper = new Sweeper(store);
+    const loop = new ServingLoop(this.#served(ports, sweeper), ports.all);
+    // (It begins when the host is started: a message may stop it.)
+    const ended = Promise.resolve().then(() => loop.serve()).catch((error) => this.#fail(error));
+    this.#serving = { ports, autoSave, sweeper, loop, ended };
+    this.#phase = "started";
+    if (autoSave?.abandoned || ports.abandoned) {
+      const why = "the last host did not stop, it crashed or was killed: what it had not stored is lost";
+      log("warning", "start", { why });
+    }
+    log("info", "start", { endpoints: ports.addresses, state: state ?? null });
+    return "serving";
+  }
+
+  /** Loads the state and keeps it up to date, if it is kept. */
+  async #openState(): Promise<AutoSave | undefined> {
+    const { options: { state, storeEvery }, store, persistence } = this.#parts;
+    if (state === undefined) return undefined;
+    return await AutoSave.open(persistence.own(state), store, persistence, storeEvery);
+  }
+
+  #served(ports: Ports, sweeper: Sweeper): Served {
+    const { dispatcher, store, persistence } = this.#parts;
+    return {
+      dispatcher,
+      client: (publicKey) => ports.findClient(publicKey),
+      cleanWhenIdle: () => store.cleanWhenIdle(),
+      get busy() {
+        return persistence.busy || sweeper.busy;
+      },
+    };
+  }
+
+  /** Stores the state, twice if it is changed meanwhile. The second time, writes are refused: none is lost. */
+  async #settle(): Promise<void> {
+    const autoSave = this.#serving?.autoSave;
+    if (!autoSave) return;
+    const { gate, persistence } = this.#parts;
+    await autoSave.save();
+    gate.close();
+    const why = new MemStoreError("STOPPING", "Cannot store or restore: the host is stopping");
+    persistence.refusePending(why);
+    try {
+      await autoSave.save();
+    } catch (error) {
+      gate.open();
+      throw error;
+    }
+  }
+
+  /** Ends the serving, in the background. */
+  #halt(): void {
+    if (this.#phase !== "started") return;
+    this.#phase = "stopping";
+    this.#close(this.#serving!).then(() => this.#finish(), (error) => this.#finish(error));
+  }
+
+  /**
+   * Answers what has arrived, and closes everything, even if some of it fails.
+   *
+   * @throws the first failure.
+   */
+  async #close({ ports, autoSave, sweeper, loop, ended }: Serving): Promise<void> {
+    ports.hide();
+    loop.close();
+    await ended;
+    await this.#awaitCommands(loop);
+    const resources = new AsyncDisposableStack();
+    resources.defer(() => ports.close());
+    resources.defer(() => sweeper.close());
+    resources.defer(() => autoSave?.close());
+    try {
+      await resources.disposeAsync();
+    } catch (error) {
+      throw firstOf(error);
+    }
+  }
+
+  /** Waits for messages that wait for a file or a custom command, and gives up custom commands that take too long. */
+  async #awaitCommands(loop: ServingLoop): Promise<void> {
+    const why = new Error("the host stopped before it was done");
+    const timer = setTimeout(() => this.#parts.pendingCommands.giveUp(why), CUSTOM_MS);
+    await loop.settle();
+    clearTimeout(timer);
+  }
+
+  /** The host has stopped. */
+  #finish(failed?: unknown): void {
+    if (this.#phase === "stopping") {
+      this.#parts.options.log("info", "stop", { result: failed ? messageOf(failed) : "ok" });
+    }
+    this.#phase = "stopped";
+    if (failed) this.#finished.reject(failed);
+    else this.#finished.resolve();
+  }
+
+  /** The serving loop has failed: nobody is served any more. */
+  #fail(error: unknown): void {
+    this.#parts.options.log("error", "serve", { why: messageOf(error) });
+    // (The state can still be stored; then those who wait for the end are told.)
+    this.dispose().catch(() => {});
+  }
+}
+
+/** The first of several errors of a stack that was disposed of. */
+function firstOf(error: unknown): unknown {
+  return error instanceof SuppressedError ? firstOf(error.suppressed) : error;
+}

@@ -1,0 +1,106 @@
+/**
+ * The options of a host, and what holds where one is left out.
+ *
+ * @module
+ */
+
+import { resolve } from "node:path";
+import type { Log } from "../state/persistence.ts";
+import type { S3Options } from "../state/s3.ts";
+import { completeLimits, type Limits } from "../transport/limits.ts";
+import { safeLog } from "./log.ts";
+
+/** The least `maxMemory`, in bytes: memory is taken in pieces of 1 MiB. */
+const MIN_MEMORY = 2 ** 23;
+
+/** How a host keeps and serves its data. */
+export interface MemStoreOptions {
+  /**
+   * The directory that the paths of `store` and `restore` are relative to, and that they may not leave.
+   * @default {"the working directory"}
+   */
+  dataDirectory?: string;
+  /**
+   * Whether the paths of `store` and `restore` may lead out of the data directory.
+   * @default {false}
+   */
+  allowAnyPath?: boolean;
+  /**
+   * Where the state is kept: a path relative to the data directory, or `s3://bucket/key`. It is loaded at the start if it
+   * exists, and stored at the stop. Left out: the data is lost when the process ends.
+   */
+  state?: string;
+  /** How often the state is stored if it has changed, in milliseconds; left out: only at the stop. */
+  storeEvery?: number;
+  /**
+   * How many bytes tables and sets may take: a command that would need more is refused with `OUT_OF_MEMORY`. 8 MiB at
+   * least; left out: 32 GiB, which is the most that they can take.
+   */
+  maxMemory?: number;
+  /** How to reach S3. */
+  s3?: S3Options;
+  /**
+   * The file of the host's secret key, see `memstore keygen`: `tcp://` addresses are then served with CURVE, to
+   * the clients of `authorizedClients` alone.
+   */
+  key?: string;
+  /** The file that lists the public keys of clients, with their rights: see {@link ../auth/clients.ts}. */
+  authorizedClients?: string;
+  /**
+   * Whether to serve `tcp://` addresses that other machines can reach without keys: everybody who reaches them may do
+   * everything.
+   * @default {false}
+   */
+  insecure?: boolean;
+  /**
+   * Whether the group of the socket files may connect too (mode 0660 instead of 0600): all of its members may do
+   * everything. The endpoint must then be a path, not a bare name, in a directory that the group can enter.
+   * @default {false}
+   */
+  allowGroup?: boolean;
+  /** What clients may ask of the host; a limit that is left out has its default, see {@linkcode Limits}. */
+  limits?: Partial<Limits>;
+  /** Called for each store and restore, and for clients that are refused or disconnected; left out: nothing is logged. */
+  log?: Log;
+}
+
+/** The options of a host, complete and checked. */
+export interface HostOptions extends MemStoreOptions {
+  /** An absolute path: it stays the same if the process changes its working directory. */
+  readonly dataDirectory: string;
+  readonly allowAnyPath: boolean;
+  readonly s3: S3Options;
+  readonly insecure: boolean;
+  readonly allowGroup: boolean;
+  readonly limits: Limits;
+  /** Never throws. */
+  readonly log: Log;
+}
+
+/**
+ * Completes options with the defaults.
+ *
+ * @throws {RangeError} if one of them is out of its range.
+ */
+export function completeOptions(options: MemStoreOptions): HostOptions {
+  const { dataDirectory = ".", allowAnyPath = false, s3 = {}, insecure = false, allowGroup = false } =
+    options;
+  const { storeEvery, maxMemory, limits = {}, log = () => {} } = options;
+  if (storeEvery !== undefined && !(storeEvery > 0)) {
+    throw new RangeError(`Cannot make a host: storeEvery must be above 0: received ${storeEvery}`);
+  }
+  if (maxMemory !== undefined && !(maxMemory >= MIN_MEMORY)) {
+    const why = `maxMemory must be ${MIN_MEMORY} bytes at least`;
+    throw new RangeError(`Cannot make a host: ${why}: received ${maxMemory}`);
+  }
+  return {
+    ...options,
+    dataDirectory: resolve(dataDirectory),
+    allowAnyPath,
+    s3,
+    insecure,
+    allowGroup,
+    limits: completeLimits(limits),
+    log: safeLog(log),
+  };
+}

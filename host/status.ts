@@ -1,0 +1,58 @@
+/**
+ * What a host tells of itself: its limits, to every client that connects (`hello`), and its figures (`stats`).
+ *
+ * @module
+ */
+
+import type { Right } from "../auth/clients.ts";
+import type { Hello, StateStatus } from "../commands/list.ts";
+import type { Store } from "../engine/memory/store.ts";
+import type { Limits } from "../transport/limits.ts";
+import { VERSION } from "../transport/message.ts";
+import { MAX_BATCH_COMMANDS } from "./execution.ts";
+import manifest from "../deno.json" with { type: "json" };
+
+/** What `hello` tells a client that has a right. */
+export function helloOf({ message, commands, depth, requests }: Limits, right: Right): Hello {
+  const batch = Math.min(commands, MAX_BATCH_COMMANDS);
+  return {
+    version: manifest.version,
+    protocol: VERSION,
+    right,
+    limits: { message, commands, depth, requests, batch },
+  };
+}
+
+/** What `stats` tells that the store does not know. */
+export interface Figures {
+  /** When the host was started, in the time of `performance.now()`. */
+  readonly startedAt: number;
+  readonly endpoints: readonly string[];
+  readonly clients: number;
+  readonly messages: number;
+  readonly maxMemory: number | undefined;
+  readonly state: StateStatus | undefined;
+}
+
+/** What `stats` tells. */
+export function statsOf({ tables, sets, heap }: Store, figures: Figures): Record<string, unknown> {
+  const { startedAt, endpoints, clients, messages, maxMemory, state } = figures;
+  return {
+    version: manifest.version,
+    pid: Deno.pid,
+    uptime: (performance.now() - startedAt) / 1000,
+    endpoints,
+    tables: tables.size,
+    entries: tables.entries,
+    sets: sets.size,
+    members: sets.entries,
+    clients,
+    messages,
+    expiring: tables.expiring,
+    memory: Deno.memoryUsage().rss,
+    heap: heap.size,
+    heap_live: heap.live,
+    max_memory: maxMemory ?? null,
+    state: state ?? null,
+  };
+}

@@ -1,4 +1,4 @@
-/** Persistence end to end: paths, compression, a state that is kept, and hosts that are killed. */
+/** Persistence end to end: paths, compression, a kept state, and hosts that are killed. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "@memstore/memstore";

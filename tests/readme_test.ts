@@ -186,6 +186,13 @@ Deno.test("the pages name tasks and files that exist", async () => {
   }
 });
 
+Deno.test("the files on the path of a command, which the README draws, exist", async () => {
+  const [drawn] = blocks.filter(({ page, language }) => page === "README.md" && language === "text");
+  const paths = Array.from(drawn.code.matchAll(/[\w/]+\/\w+\.ts/g), ([path]) => path);
+  assert.ok(paths.length > 5);
+  for (const path of paths) await Deno.stat(ROOT + path);
+});
+
 /** The anchor of a heading. */
 function slug(heading: string): string {
   return heading.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-");

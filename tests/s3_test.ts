@@ -1,4 +1,4 @@
-/** S3, against a server of its own: large states, connections that are cut, and what servers refuse. */
+/** S3, against a server of its own: large states, connections that are cut, and errors of the server. */
 
 import assert from "node:assert/strict";
 import { MemStoreClient, S3MemStore } from "@memstore/memstore";

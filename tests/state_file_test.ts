@@ -1,4 +1,4 @@
-/** State files: written and read again, pymemstore's, damaged ones, and stores that fail. */
+/** State files: round trips, pymemstore's files, damaged files, and stores that fail. */
 
 import assert from "node:assert/strict";
 import { decode, encode } from "@msgpack/msgpack";

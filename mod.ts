@@ -22,6 +22,7 @@
 
 import "./system/deno.ts";
 export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
+export { LocalCommands, type LocalEntryOptions, LocalSet, LocalStore, LocalTable } from "./server.ts";
 export { type ClientOptions, MemStoreClient } from "./client.ts";
 export { RemoteSet, RemoteTable } from "./client/views.ts";
 export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions } from "./client/methods.ts";

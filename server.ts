@@ -12,9 +12,10 @@ import type { StateStatus } from "./commands/list.ts";
 import { Heap } from "./engine/memory/heap.ts";
 import { Store } from "./engine/memory/store.ts";
 import { hostCommands } from "./host/commands.ts";
-import { type CustomCommand, customCommand, PendingCommands } from "./host/custom.ts";
+import { type CustomCommand, customCommand, PendingCommands, send } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
 import { Lifecycle } from "./host/lifecycle.ts";
+import { LocalStore } from "./host/local.ts";
 import { boundedWarnings } from "./host/log.ts";
 import { completeOptions, type MemStoreOptions } from "./host/options.ts";
 import { helloOf, statsOf } from "./host/status.ts";
@@ -23,6 +24,8 @@ import { Persistence } from "./state/persistence.ts";
 
 export type { CommandHost, CustomCommand } from "./host/custom.ts";
 export type { MemStoreOptions } from "./host/options.ts";
+export { LocalCommands, type LocalEntryOptions, LocalStore } from "./host/local.ts";
+export { LocalSet, LocalTable } from "./host/local_views.ts";
 
 /**
  * A host: holds the data and serves it, in the process that creates it.
@@ -41,6 +44,25 @@ export type { MemStoreOptions } from "./host/options.ts";
  * ```
  */
 export class MemStore implements AsyncDisposable {
+  /**
+   * The data for this process: every command as a synchronous method. It is there once the host is started, and until
+   * then as well if the host keeps no state that it loads at the start.
+   *
+   * @example
+   * ```ts
+   * import { MemStore, MemStoreClient } from "@memstore/memstore";
+   *
+   * const endpoint = `${Deno.makeTempDirSync()}/store.sock`;
+   * await using store = new MemStore(endpoint);
+   * await store.start();
+   * store.local.set("users", "alice", { age: 31 });
+   *
+   * await using client = new MemStoreClient(endpoint);
+   * await client.del("users", "alice");
+   * console.assert(store.local.exists("users", "alice") === false);
+   * ```
+   */
+  readonly local: LocalStore;
   readonly #dispatcher: Dispatcher;
   readonly #pendingCommands = new PendingCommands();
   readonly #lifecycle: Lifecycle;
@@ -81,6 +103,13 @@ export class MemStore implements AsyncDisposable {
     for (const command of commands) dispatcher.add(command);
     this.#dispatcher = dispatcher;
     this.#lifecycle = lifecycle;
+    this.local = new LocalStore(
+      (name, args) => {
+        lifecycle.checkHolds(name);
+        return send(dispatcher, name, args);
+      },
+      (run) => dispatcher.transaction(run),
+    );
   }
 
   /** The addresses that are served; empty unless the host is started. */

@@ -7,6 +7,14 @@
 
 import type { Transfer } from "../commands/list.ts";
 import type { CommandInfo, Commands, Hello, Stats } from "../commands/list.ts";
+import {
+  type CamelCase,
+  type Converted,
+  eachOrUndefined,
+  isOne,
+  orUndefined,
+  withSeconds,
+} from "../commands/methods.ts";
 
 /** Options of one call. */
 export interface CallOptions {
@@ -18,11 +26,6 @@ export interface CallOptions {
   /** Rejects the call when it is aborted. The command may still be run. */
   signal?: AbortSignal;
 }
-
-/** `in_set` → `inSet`. */
-type CamelCase<Name extends string> = Name extends `${infer Head}_${infer Tail}`
-  ? `${Head}${Capitalize<CamelCase<Tail>>}`
-  : Name;
 
 /** Options of a call of `store`. */
 export interface StoreOptions extends CallOptions {
@@ -42,11 +45,6 @@ export interface EntryOptions extends CallOptions {
   seconds?: number;
 }
 
-/** What a method resolves to: true or false for a reply of 1 or 0, undefined for nil, otherwise the reply. */
-type Promised<Reply> = [Reply] extends [0 | 1] ? ([0 | 1] extends [Reply] ? boolean : Reply)
-  : null extends Reply ? unknown extends Reply ? unknown : Exclude<Reply, null> | undefined
-  : Reply;
-
 /** Commands whose optional arguments are options of their methods. */
 type WithOptions = "store" | "set" | "set_new" | "incr";
 
@@ -54,7 +52,7 @@ type WithOptions = "store" | "set" | "set_new" | "incr";
 type Methods = {
   [Name in Exclude<keyof Commands, WithOptions> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
-  ) => Promise<Promised<ReturnType<Commands[Name]>>>;
+  ) => Promise<Converted<ReturnType<Commands[Name]>>>;
 };
 
 /**
@@ -419,16 +417,6 @@ export abstract class CommandMethods {
   done(options?: CallOptions): Promise<["ok"]> {
     return this.call("done", [], options);
   }
-}
-
-const isOne = (reply: unknown) => reply === 1;
-const orUndefined = <Value>(reply: unknown) => (reply ?? undefined) as Value | undefined;
-const eachOrUndefined = <Value>(reply: unknown) => (reply as unknown[]).map(orUndefined<Value>);
-
-/** Appends the option `seconds` to arguments, if it is given. */
-function withSeconds(args: unknown[], options: EntryOptions | undefined): unknown[] {
-  if (options?.seconds !== undefined) args.push(options.seconds);
-  return args;
 }
 
 /** Does not compile unless every command has a method with its arguments and its reply. */

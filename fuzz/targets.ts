@@ -21,7 +21,6 @@ import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import type { Job } from "../host/execution.ts";
-import { MemStoreClient } from "../client.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
@@ -38,7 +37,7 @@ import { contentsOf } from "../tests/stores.ts";
 import { connections, neighbours, work } from "./hosts.ts";
 import { Model, Refused } from "./model.ts";
 import type { Target } from "./target.ts";
-import { anyCommand, anyKey, anyPayload, anyValue, mutated, type Random } from "./random.ts";
+import { anyPayload, anyValue, mutated, type Random } from "./random.ts";
 
 /** The targets, by name. */
 export const targets: Record<string, () => Promise<Target>> = {

@@ -7,7 +7,8 @@
 import { type Commands, replyShape } from "../commands/list.ts";
 import type { Call } from "../engine/memory/commands/call.ts";
 import type { Right } from "../auth/clients.ts";
-import { encode, encoded, Reader } from "../msgpack/codec.ts";
+import { encode, Reader } from "../msgpack/codec.ts";
+import { LimitError, Writer } from "../msgpack/msgpack.ts";
 import { MemStoreError, readReply } from "../transport/message.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import type { HostCommand } from "./execution.ts";
@@ -97,9 +98,15 @@ export function customCommand(
   };
 }
 
+/** Buffers of messages that have run, to be used again: a command may send others while it runs. */
+const spare: Writer[] = [];
+const SPARE = 4;
+
 /** Runs a command for the application, through the dispatcher like every other. */
-function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
-  const payload = encoded([name, ...args]);
+export function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): unknown {
+  const to = spare.pop() ?? new Writer();
+  write(name, args, to, dispatcher.maxMessage);
+  const payload = to.written;
   let reply: unknown;
   const execution = dispatcher.run({ payload, legacy: false, batch: false, right: "admin" }, (bytes) => {
     reply = readReply(replyShape(name), new Reader(bytes));
@@ -108,7 +115,10 @@ function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): u
     if (reply instanceof MemStoreError) throw reply;
     return reply;
   };
-  if (!execution) return result();
+  if (!execution) {
+    if (spare.length < SPARE) spare.push(to);
+    return result();
+  }
   const resume = (): unknown =>
     dispatcher.resume(execution, Infinity) ? result() : execution.waiting!.then(resume);
   const later = execution.waiting!.then(resume);
@@ -117,6 +127,22 @@ function send(dispatcher: Dispatcher, name: string, args: readonly unknown[]): u
   return later;
 }
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
+/** Writes a command, which may be as long as a client's. */
+function write(name: string, args: readonly unknown[], to: Writer, most: number): void {
+  to.reset();
+  to.limit = most;
+  try {
+    to.arrayHead(1 + args.length);
+    encode(name, to);
+    // (Each by itself: within an array, undefined would be nil.)
+    for (const arg of args) encode(arg, to);
+  } catch (error) {
+    if (!(error instanceof LimitError)) throw error;
+    throw new MemStoreError("TOO_LARGE", `Cannot ${name}: a message may have ${most} bytes (limits.message)`);
+  }
+}
+
+/** Whether a value is a promise, or like one. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

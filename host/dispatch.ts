@@ -55,9 +55,30 @@ export class Dispatcher {
     return Array.from(this.#known.values(), ({ command }) => command);
   }
 
+  /** Bytes that a message, and the replies to it, may have. */
+  get maxMessage(): number {
+    return this.#shared.limits.message;
+  }
+
   /** Whether a batch runs. */
   get inBatch(): boolean {
     return this.#shared.inBatch;
+  }
+
+  /**
+   * Runs a function as a transaction: what the commands in it have changed is rolled back if it throws.
+   *
+   * @throws {TypeError} within a batch.
+   */
+  transaction<Result>(run: () => Result): Result {
+    const shared = this.#shared;
+    if (shared.inBatch) throw new TypeError("Cannot run a batch within another batch");
+    shared.inBatch = true;
+    try {
+      return shared.store.transaction(run);
+    } finally {
+      shared.inBatch = false;
+    }
   }
 
   /** @throws {TypeError} if there is a command of this name, or it cannot be a name. */

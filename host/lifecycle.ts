@@ -109,6 +109,27 @@ export class Lifecycle {
     return this.#phase === "stopped" ? undefined : this.#serving?.ports;
   }
 
+  /**
+   * Call it before this process uses the data itself.
+   *
+   * @throws {Error} if the data is not here: not yet, not any more, or in the process of another host.
+   */
+  checkHolds(command: string): void {
+    const phase = this.#phase;
+    if (
+      phase === "started" || phase === "stopping" ||
+      phase === "new" && this.#parts.options.state === undefined
+    ) {
+      // (What is deleted is cleaned up when the host is idle: it looks again.)
+      this.#serving?.loop.nudge();
+      return;
+    }
+    const why = phase === "joined"
+      ? "another host serves the endpoint, and has the data: use a client"
+      : `the host is ${phase === "stopped" ? "stopped" : "not started, and loads its state then"}`;
+    throw new Error(`Cannot ${command}: ${why}`);
+  }
+
   /** See {@linkcode MemStore.start}. */
   async start(join: boolean): Promise<"serving" | "joined"> {
     if (this.#phase !== "new") throw new Error(`Cannot start the host: it is ${this.#phase}`);

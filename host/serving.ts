@@ -64,6 +64,7 @@ export class ServingLoop {
   /** Messages that wait for something else, until they are done. */
   readonly #waiting = new Set<Promise<void>>();
   #open = true;
+  #nudged = false;
   #messages = 0;
 
   constructor(host: Served, ports: readonly Port[]) {
@@ -84,6 +85,20 @@ export class ServingLoop {
   /** Serves no longer than it takes to answer what has arrived. */
   close(): void {
     this.#open = false;
+    this.#wake();
+  }
+
+  /** Has it look for work that waits until no message does, once for all that the process does in a turn. */
+  nudge(): void {
+    if (this.#nudged) return;
+    this.#nudged = true;
+    queueMicrotask(() => {
+      this.#nudged = false;
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
     for (const port of this.#ports) port.wake();
   }
 

@@ -273,7 +273,7 @@ function short(bytes: Uint8Array, from: number, to: number): string {
   return text;
 }
 
-/** Up to so many bytes a string is made by its characters. */
+/** A string of at most this many bytes is built from its characters. */
 const SHORT = 96;
 /** Well below the number of arguments that a call can take. */
 const CHUNK = 4096;

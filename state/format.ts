@@ -272,7 +272,7 @@ class Window implements Disposable {
   }
 }
 
-/** Reads what is there, and yields for more. */
+/** Reads from the bytes that have arrived, and yields when it needs more. */
 class StateReader {
   readonly #window: Window;
   readonly #store: Store;

@@ -23,7 +23,7 @@ export async function writeAlone(
   write: () => Promise<void>,
 ): Promise<void> {
   for (let other; (other = writing.get(target));) {
-    if (whenBusy === "refuse") throw new Error("another store to it is under way");
+    if (whenBusy === "refuse") throw new Error("another store to it is running");
     await other.catch(() => {});
   }
   const work = write();
@@ -40,7 +40,7 @@ export interface StateLocation {
   /** Its name for people: a path, or `s3://bucket/key`. It has no secret. */
   readonly name: string;
   /**
-   * Replaces what is there, by all of these bytes or not at all: a reader at the same time, or after a crash,
+   * Replaces what is stored atomically: a reader at the same time, or after a crash,
    * finds the old state or the new one. A piece is good only until the next is asked for.
    *
    * @throws {Error} whose text names the cause; what was there is whole.

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
 import { writeKeys } from "../auth/curve.ts";
+import { Deadlines } from "../client/deadlines.ts";
 import { Host, TempDir } from "./host.ts";
 import { abortListeners, pair } from "./pair.ts";
 
@@ -106,12 +107,28 @@ Deno.test("a call whose reply has arrived is answered, however long the process 
   }
 });
 
+Deno.test("a deadline that is further away than a timer can wait is waited for in peace", async () => {
+  let looked = 0;
+  const far = performance.now() + 2 ** 32;
+  const deadlines = new Deadlines(() => (looked++, far));
+  deadlines.add(far);
+  await sleep(50);
+  assert.equal(looked, 0);
+  deadlines.add(performance.now() + 10);
+  while (looked === 0) await sleep(10);
+  await sleep(50);
+  deadlines.clear();
+  assert.equal(looked, 1);
+});
+
 Deno.test("a call leaves no listener at its signal, however it ends", async () => {
   await using both = await pair();
   const { client } = both;
   const { signal } = new AbortController();
+  await using _held = await client.lock("held");
   const calls = [
     client.ping({ signal }),
+    client.lock("held", { signal, wait: 100 }),
     client.send(["no_such_command"], { signal }),
     client.set("t", "k", () => 1, { signal }),
     client.ping({ signal, timeout: 0.001 }),

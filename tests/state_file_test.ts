@@ -317,7 +317,7 @@ Deno.test("storeFile() refuses a path to which a store is under way", async () =
     const stores = await Promise.allSettled([storeFile(small, path), storeFile(small, path)]);
     const refused = stores.filter((each) => each.status === "rejected");
     assert.deepEqual(refused.map(({ reason }) => reason.message), [
-      `Cannot store to ${path}: another store to it is under way`,
+      `Cannot store to ${path}: another store to it is running`,
     ]);
     await storeFile(small, path);
   });

@@ -62,8 +62,8 @@ export class Lock implements AsyncDisposable {
   /** The lock's name. */
   readonly name: unknown;
   /**
-   * The fencing number, greater than that of every earlier owner. Send it with each write that the lock protects; whoever
-   * receives the writes refuses one whose number is smaller than the greatest so far.
+   * The fencing number, greater than that of every earlier owner. Send it with each write that the lock protects. The
+   * receiver of the writes refuses one whose number is smaller than the greatest so far.
    */
   readonly fence: number | bigint;
   /**

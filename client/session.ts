@@ -1,6 +1,6 @@
 /**
- * The client's session with its host: a connection that is made when there is something to send, and again after it was
- * lost, and what the host has told of its limits.
+ * The client's session with its host: the connection, which is made when there is something to send and again after it
+ * was lost, and the limits of the host.
  *
  * ```text
  *            ┌──────────────── lost, or refused (then after a pause) ───────────────┐

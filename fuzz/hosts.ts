@@ -1,5 +1,5 @@
 /**
- * Targets that are hosts in processes of their own: several clients at once, of which some mean ill.
+ * Targets that are hosts in processes of their own, with several clients at once, some of them hostile.
  *
  * @module
  */

@@ -1,12 +1,12 @@
 /**
- * The fuzzer: sends what has gone wrong wherever bytes come in, and says what it found.
+ * The fuzzer: sends random and damaged input wherever bytes come in, and reports what breaks.
  *
  * ```text
  * deno task fuzz [--seconds N] [--only TARGET] [--seed N] [--cases N]
  * ```
  *
- * Each case has a seed. A case that finds something is printed with the line that repeats it; kept as a test, it
- * goes to tests/findings_test.ts.
+ * Each case has a seed. For a case that finds something, it prints the command that repeats it. Findings are kept as
+ * tests in tests/findings_test.ts.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What the commands do, said a second time with the Maps and Sets of JavaScript: slow and plain.
+ * The model: what the commands do, implemented a second time with JavaScript's Map and Set.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { decoded, encoded } from "../msgpack/codec.ts";
 const text = (value: unknown) => String.fromCharCode(...encoded(value));
 const valueOf = (text: string) => decoded(Uint8Array.from(text, (each) => each.charCodeAt(0)));
 
-/** What cannot be done. */
+/** The error for a command that is refused. */
 export class Refused extends Error {}
 
 /** Tables and sets, by their names as text; keys, members and values as text too. */

@@ -1,5 +1,5 @@
 /**
- * Random numbers that a seed repeats, and what is made of them: values, commands, and bytes that have gone wrong.
+ * Random numbers from a seed, and what is made of them: values, commands, and damaged bytes.
  *
  * @module
  */

@@ -1,12 +1,12 @@
 /**
- * What can be fuzzed.
+ * The interface of fuzz targets.
  *
  * @module
  */
 
 import type { Random } from "./random.ts";
 
-/** Something that is fuzzed, until it is disposed of. */
+/** Something that can be fuzzed. */
 export interface Target extends AsyncDisposable {
   run(random: Random): void | Promise<void>;
 }

@@ -1,15 +1,15 @@
 /**
- * What is fuzzed. A target takes one case after another: what it does is decided by the case's random numbers alone,
- * and it throws what it has found.
+ * The fuzz targets. A target runs one case after another. The random numbers of a case decide everything that it does.
+ * It throws what it finds.
  *
- * | target | what goes wrong | what must hold |
+ * | target | what is random | what must hold |
  * |---|---|---|
- * | `payloads` | bytes of valid messages | as many replies as commands; what was refused changed nothing |
+ * | `payloads` | bytes of valid messages | as many replies as commands; a command that was refused changed nothing |
  * | `frames` | envelopes and headers | a message or a reason; the reply's envelope is the request's |
  * | `replies` | bytes of replies, at the client | a value or an error of ours |
  * | `states` | bytes of state files | what is damaged is refused, what is not comes back the same |
  * | `model` | nothing: commands in any order | the replies of Maps and Sets |
- * | `connections` | bytes of a connection to a host | the host goes on to answer |
+ * | `connections` | bytes of a connection to a host | the host still replies |
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
- * JavaScript values as MessagePack, for those who decode: the client, and custom commands on the host.
+ * Converts between JavaScript values and MessagePack, for the client and for custom commands of the host.
  *
- * What has no exact counterpart is refused when it is encoded, and decoded to something that encodes back to the same
- * value:
+ * A JavaScript value that MessagePack does not have is refused. A MessagePack item that JavaScript does not have is
+ * decoded to a value that encodes to the same item:
  *
  * | MessagePack | JavaScript |
  * |---|---|
@@ -21,8 +21,8 @@
  * whose value is `undefined` is left out, `{ x: undefined }` is `{}`. (As the value of a `Map` it becomes nil.)
  * `undefined` by itself is refused.
  *
- * It is our own because npm's codecs turn keys that are not strings into strings, a `Map` into `{}`, and
- * 64-bit integers into floats, or every one of them into a bigint.
+ * It is our own, because the codecs on npm turn keys that are not strings into strings, a `Map` into `{}`, and 64-bit
+ * integers into floats, or all integers into bigints.
  *
  * @module
  */
@@ -41,7 +41,7 @@ import {
 } from "./msgpack.ts";
 
 /**
- * A MessagePack extension: an application's own type, which passes through memstore untouched.
+ * A MessagePack extension: an application's own type, which memstore stores and returns unchanged.
  *
  * @example
  * ```ts
@@ -77,14 +77,14 @@ export class Extension {
 }
 
 const TIMESTAMP = -1;
-/** No message can have more bytes, and so no array or map can have more items. */
+/** The most items in an array or a map: no message has more bytes. */
 const MAX_ITEMS = 2 ** 31 - 1;
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * Appends a value to what was written.
+ * Appends a value to a writer.
  *
- * @throws {TypeError} for what MessagePack cannot say: `undefined`, functions, symbols, promises, …
+ * @throws {TypeError} for a value that MessagePack does not have: `undefined`, functions, symbols, promises, …
  * @throws {RangeError} for a bigint of more than 64 bits, or a value nested deeper than 512, as cycles are.
  */
 export function encode(value: unknown, to: Writer, depth = 0): void {
@@ -154,7 +154,7 @@ function encodeObject(value: object, to: Writer, depth: number): void {
   }
 }
 
-/** Writes the head of an array or a map; returns where its items begin. */
+/** Writes the head of an array or a map. Returns the offset of its first item. */
 function writeHead(head: "arrayHead" | "mapHead", size: number, to: Writer): number {
   if (size > MAX_ITEMS) {
     throw new RangeError(`Cannot encode more than ${MAX_ITEMS} items in one array or map: received ${size}`);
@@ -165,7 +165,7 @@ function writeHead(head: "arrayHead" | "mapHead", size: number, to: Writer): num
   return to.length;
 }
 
-/** Writes a head anew: a subclass, a proxy or a getter can make an array or a map iterate other than it says. */
+/** Corrects a head, if an array or a map had more or fewer items than its size said: a proxy, for example. */
 function correctHead(
   head: "arrayHead" | "mapHead",
   count: number,
@@ -202,11 +202,11 @@ function encodeDate(date: Date, to: Writer): void {
 /**
  * Reads values one after another.
  *
- * Its methods throw a {@linkcode MalformedError} where the bytes end within an item, items are nested deeper than
- * {@linkcode MAX_REPLY_DEPTH}, or what is there is no MessagePack.
+ * Its methods throw a {@linkcode MalformedError} if the bytes end within an item, are nested deeper than
+ * {@linkcode MAX_REPLY_DEPTH}, or are not MessagePack.
  */
 export class Reader {
-  /** Where the next item begins. */
+  /** The offset of the next item. */
   at: number;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -218,7 +218,7 @@ export class Reader {
     this.at = at;
   }
 
-  /** The next value. */
+  /** Reads the next value. */
   value(): unknown {
     const first = this.#bytes[this.at];
     if (first < 0x80) return this.at += 1, first;
@@ -245,7 +245,7 @@ export class Reader {
     }
   }
 
-  /** The next value, which must be a map, as a `Map` whatever its keys are. */
+  /** Reads the next value, which must be a map, as a `Map`, even if all of its keys are strings. */
   map(): Map<unknown, unknown> {
     const { type, length, body } = this.#head();
     if (type !== "map") throw new MalformedError("a map is needed", this.at);
@@ -258,7 +258,7 @@ export class Reader {
     return map;
   }
 
-  /** The next value, which must be an array of a value and a map. */
+  /** Reads the next value, which must be an array of a value and a map. */
   pair(): [unknown, Map<unknown, unknown>] {
     const { type, length, body } = this.#head();
     if (type !== "array" || length !== 2) throw new MalformedError("an array of two is needed", this.at);
@@ -271,7 +271,7 @@ export class Reader {
     return head(this.#bytes, this.at);
   }
 
-  /** Where something of so many bytes ends that begins here. */
+  /** Returns the offset after a number of bytes. */
   #end(bytes: number): number {
     const end = this.at + bytes;
     if (end > this.#bytes.length) throw new TruncatedError(this.#bytes.length);
@@ -385,7 +385,7 @@ function exact(value: bigint): number | bigint {
   return Number.isSafeInteger(near) ? near : value;
 }
 
-/** One value as bytes. */
+/** Encodes one value. */
 export function encoded(value: unknown): Uint8Array {
   const to = new Writer(64);
   encode(value, to);
@@ -393,9 +393,9 @@ export function encoded(value: unknown): Uint8Array {
 }
 
 /**
- * One value from bytes that hold it and nothing else.
+ * Decodes bytes that are exactly one value.
  *
- * @throws {Error} if they do not.
+ * @throws {Error} if they are not.
  */
 export function decoded(bytes: Uint8Array): unknown {
   const end = skip(bytes, 0);

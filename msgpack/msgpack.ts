@@ -1,6 +1,6 @@
 /**
- * MessagePack as bytes: where an item ends ({@linkcode skip}), and how one is written
- * ({@linkcode Writer}). The host never builds JavaScript values from what it is sent; it walks.
+ * MessagePack as bytes: finding the end of an item ({@linkcode skip}) and writing items ({@linkcode Writer}). The host
+ * does not decode what clients send: it walks from item to item.
  *
  * ```text
  * 00-7f  positive fixint      c4 c5 c6  bin 8 16 32     cc cd ce cf  uint 8 16 32 64    d9 da db  str 8 16 32
@@ -9,20 +9,20 @@
  * a0-bf  fixstr               c0 nil  c2 false  c3 true                                 e0-ff     negative fixint
  * ```
  *
- * c1 is never used. Before 2013 there were no bin, ext and str 8: a string was a0-bf, da or db, and held
- * any bytes. The writer keeps to those three, so that old clients read all that it writes.
+ * c1 is never used. Before 2013 there were no bin, ext and str 8: a string was a0-bf, da or db, and had any bytes. The
+ * writer uses only these three for strings, so that old clients can read what it writes.
  *
  * @see https://github.com/msgpack/msgpack/blob/master/spec.md
  * @module
  */
 
-/** How deep items may be nested: as deep as Python's msgpack writes them, and well within every reader. */
+/** The deepest nesting of items: what Python's msgpack writes, and every reader can read. */
 export const MAX_DEPTH = 512;
 
-/** How deep replies may be nested: a value may be within the reply of `scan`. */
+/** The deepest nesting of a reply, which may have a value within the reply of `scan`. */
 export const MAX_REPLY_DEPTH: number = MAX_DEPTH + 1;
 
-/** Bytes that are not MessagePack, or not within our bounds. */
+/** The error for bytes that are not MessagePack, or that exceed a limit. */
 export class MalformedError extends Error {
   override name = "MalformedError";
   /** What is wrong, … */
@@ -37,14 +37,14 @@ export class MalformedError extends Error {
   }
 }
 
-/** Items that are nested too deep. */
+/** The error for items that are nested too deeply. */
 export class TooDeepError extends MalformedError {
   constructor(maxDepth: number, at: number) {
     super(`items are nested deeper than ${maxDepth}`, at);
   }
 }
 
-/** Bytes that end within an item: with those that follow they may be fine. */
+/** The error for bytes that end within an item. With more bytes they may be valid. */
 export class TruncatedError extends MalformedError {
   constructor(at: number) {
     super("the bytes end within an item", at);
@@ -62,10 +62,10 @@ const truncated = (at: number): never => {
 const following = new Float64Array(MAX_REPLY_DEPTH);
 
 /**
- * Where the item at `at` ends.
+ * Returns the offset after the item at `at`.
  *
- * @throws {MalformedError} if it does not end within the bytes, is nested deeper than `maxDepth`, or holds the
- * byte c1.
+ * @throws {MalformedError} if it does not end within the bytes, is nested deeper than `maxDepth`, or has the byte c1 as a
+ * head.
  */
 export function skip(bytes: Uint8Array, at: number, maxDepth = MAX_DEPTH): number {
   // Nearly all are short.
@@ -153,7 +153,7 @@ function walk(bytes: Uint8Array, at: number, maxDepth: number): number {
   }
 }
 
-/** Whether an item that begins with a byte has no more of them, and holds no others. */
+/** Returns whether an item with this head is one byte long. */
 const ONE_BYTE = Uint8Array.from({ length: 256 }, (_, head) => {
   return Number(
     head <= 0x80 || head === 0x90 || head === 0xa0 || head >= 0xe0 || [0xc0, 0xc2, 0xc3].includes(head),
@@ -184,7 +184,7 @@ export function copyBytes(
   else for (let i = 0; i < length; i++) to[target + i] = from[at + i];
 }
 
-/** What a head announces: what follows it, how many (items, pairs or bytes), and where that begins. */
+/** A decoded head: the kind of what follows, how many items, pairs or bytes it has, and where they begin. */
 export interface Head {
   type: "array" | "map" | "str" | "bin" | "ext" | "other";
   length: number;
@@ -273,14 +273,14 @@ function short(bytes: Uint8Array, from: number, to: number): string {
   return text;
 }
 
-/** Up to so many bytes a string is made by its characters. */
+/** A string of at most this many bytes is built from its characters. */
 const SHORT = 96;
 /** Well below the number of arguments that a call can take. */
 const CHUNK = 4096;
 
 const utf8 = new TextEncoder();
 
-/** More is written than {@linkcode Writer.limit} allows. */
+/** The error for writing more than {@linkcode Writer.limit} allows. */
 export class LimitError extends RangeError {
   override name = "LimitError";
 
@@ -291,10 +291,10 @@ export class LimitError extends RangeError {
 
 /** A buffer that grows, and the items written to it. */
 export class Writer {
-  /** What was written is `bytes[0..length)`; what follows is rubbish. */
+  /** The buffer. `bytes[0..length)` has been written; the rest is undefined. */
   bytes: Uint8Array<ArrayBuffer>;
   length = 0;
-  /** What may be written at most: growing beyond it throws. */
+  /** The most bytes that may be written. Growing beyond it throws. */
   limit = Infinity;
   #view: DataView<ArrayBuffer>;
 
@@ -303,12 +303,12 @@ export class Writer {
     this.#view = new DataView(this.bytes.buffer);
   }
 
-  /** What was written, without a copy: gone with the next write. */
+  /** What was written, as a view that is valid until the next write. */
   get written(): Uint8Array<ArrayBuffer> {
     return this.bytes.subarray(0, this.length);
   }
 
-  /** Empties the buffer, and gives back one that grew beyond what is usual. */
+  /** Empties the writer, and frees a buffer that has grown unusually large. */
   reset(): void {
     this.length = 0;
     if (this.bytes.length > 1 << 20) {
@@ -317,7 +317,7 @@ export class Writer {
     }
   }
 
-  /** Makes room for so many bytes more, and answers where they begin. */
+  /** Makes room for more bytes. Returns the offset of the first. */
   reserve(bytes: number): number {
     const at = this.length, needed = at + bytes;
     if (needed > this.bytes.length) {
@@ -336,13 +336,13 @@ export class Writer {
     this.bytes[at] = value;
   }
 
-  /** Bytes as they are: an item, or a part of one. */
+  /** Writes bytes unchanged: an item, or a part of one. */
   raw(bytes: Uint8Array): void {
     const at = this.reserve(bytes.length);
     this.bytes.set(bytes, at);
   }
 
-  /** `bytes[from..to)` as they are. */
+  /** Writes `bytes[from..to)` unchanged. */
   copy(bytes: Uint8Array, from: number, to: number): void {
     const at = this.reserve(to - from);
     copyBytes(bytes, from, this.bytes, at, to - from);
@@ -356,7 +356,7 @@ export class Writer {
     this.byte(value ? 0xc3 : 0xc2);
   }
 
-  /** An integer in its shortest form: a safe integer, or a bigint of -2⁶³ to 2⁶⁴ - 1. */
+  /** Writes an integer in its shortest form: a safe integer, or a bigint of -2⁶³ to 2⁶⁴ - 1. */
   int(value: number | bigint): void {
     if (value >= 0) {
       if (value < 0x80) this.byte(Number(value));
@@ -379,7 +379,7 @@ export class Writer {
     }
   }
 
-  /** A 64-bit float. */
+  /** Writes a 64-bit float. */
   float(value: number): void {
     const at = this.reserve(9);
     this.bytes[at] = 0xcb;

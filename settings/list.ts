@@ -2,7 +2,7 @@
  * The settings of a host, and of the command line as its client.
  *
  * To add one, add an entry here. The flags of `memstore serve`, the keys of the settings file, the environment
- * variables, the text of `memstore config init` and the README's reference all come from this table.
+ * variables, the text of `memstore config init` and docs/settings.md all come from this table.
  *
  * @module
  */

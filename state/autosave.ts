@@ -1,6 +1,6 @@
 /**
- * Keeps a host's data at one location: loaded at the start, stored at the stop, and in between when something has
- * changed.
+ * Keeps a host's state at one location: loads it at the start, stores it at the stop and, if it has changed, at
+ * intervals.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import type { FileLock } from "../system/file_lock.ts";
 import type { StateLocation } from "./location.ts";
 import type { Persistence } from "./persistence.ts";
 
-/** How long one timer can be, in milliseconds: a longer one would fire at once. */
+/** The longest time that a timer can have, in milliseconds. One that is longer fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** Keeps one store at one location, from {@linkcode AutoSave.open} to {@linkcode AutoSave.close}. */
+/** Keeps the state of one store, from {@linkcode AutoSave.open} to {@linkcode AutoSave.close}. */
 export class AutoSave {
   readonly #location: StateLocation;
   readonly #store: Store;
@@ -23,7 +23,7 @@ export class AutoSave {
   readonly #every: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #saving: Promise<void> | undefined;
-  /** How often the store had been changed when it was stored last. */
+  /** The store's count of changes when it was last stored. */
   #savedChanges = -1;
   /** When that was. */
   #savedAt: Date | undefined;
@@ -43,10 +43,10 @@ export class AutoSave {
   }
 
   /**
-   * Loads what is there.
+   * Locks the location and loads its state.
    *
-   * @param every Milliseconds after which it is stored again if it was changed; Infinity for never.
-   * @throws {Error} if another host keeps its data there, or what is there cannot be loaded.
+   * @param every The interval at which the state is stored if it has changed, in milliseconds; Infinity for never.
+   * @throws {Error} if another host uses the location, or the state cannot be loaded.
    */
   static async open(
     location: StateLocation,
@@ -72,7 +72,7 @@ export class AutoSave {
     }
   }
 
-  /** Whether the host that kept its data here before did not stop: it crashed, or was killed. */
+  /** Whether the last host that used the location crashed or was killed. */
   get abandoned(): boolean {
     return this.#lock?.abandoned ?? false;
   }
@@ -83,9 +83,9 @@ export class AutoSave {
   }
 
   /**
-   * Stores what is there now, unless that was done.
+   * Stores the state, unless it has not changed.
    *
-   * @throws {Error} that says what could not be stored where, and why.
+   * @throws {Error} if it cannot be stored.
    */
   async save(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {});
@@ -101,7 +101,7 @@ export class AutoSave {
     }
   }
 
-  /** Stores no more. What is being stored ends first. */
+  /** Waits for a store that is running, and releases the location. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -109,13 +109,13 @@ export class AutoSave {
     this.#lock?.release();
   }
 
-  /** Saves after so many milliseconds, and again and again. */
+  /** Saves after a number of milliseconds, and then at intervals. */
   #schedule(milliseconds: number): void {
     if (milliseconds === Infinity) return;
     const now = Math.min(milliseconds, MAX_TIMER_MS);
     const timer = this.#timer = setTimeout(async () => {
       const left = milliseconds - now;
-      // Why it cannot be stored is in the log; it is tried again.
+      // (If it fails, the log says why, and it is tried again.)
       if (left <= 0) await this.save().catch(() => {});
       if (this.#timer === timer) this.#schedule(left > 0 ? left : this.#every);
     }, now);

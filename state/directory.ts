@@ -1,13 +1,13 @@
 /**
- * A directory that is held open: what is done in it is done there, wherever its path leads meanwhile.
+ * A directory that is held open, so that what is done in it is safe from changes of its path.
  *
- * Deno opens files by their paths, and follows links on the way. Between the check of a path and its use, somebody
- * who may write to one of its directories could put a link there. So a directory is opened once, component by
- * component and without following links (`openat`, `O_NOFOLLOW`), and files are opened, made, renamed and removed
- * by a name relative to it.
+ * Deno opens files by their paths and follows symbolic links. Between the check of a path and its use, another user who
+ * can write to one of its directories could put a link there. So a directory is opened once, component by component,
+ * without following links (`openat`, `O_NOFOLLOW`), and files are opened, created, renamed and removed by names relative
+ * to its descriptor.
  *
- * The files themselves are read and written with `node:fs`, which knows only descriptors that it has opened. So one
- * is opened for it, and then made to refer to the file (`dup2`).
+ * The files are read and written with `node:fs`, which accepts only descriptors that it has opened itself. So it opens
+ * one, which `dup2` then makes refer to the file.
  *
  * @module
  */
@@ -33,7 +33,7 @@ type Posix = Deno.DynamicLibrary<typeof symbols>["symbols"];
 const LINUX = Deno.build.os === "linux";
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
 const O_CLOEXEC = LINUX ? 0o2000000 : 0x1000000;
-/** To go through a directory, one need not be able to read it: `O_PATH`, and macOS's `O_SEARCH`. */
+/** Opens a directory to pass through it, which needs no right to read it: `O_PATH`, on macOS `O_SEARCH`. */
 const O_SEARCH = LINUX ? 0o10000000 : 0x40000000;
 const AT_FDCWD = LINUX ? -100 : -2;
 /** Closes a descriptor in children. (`fcntl` would take a variadic argument, which FFI cannot pass on macOS.) */
@@ -46,7 +46,7 @@ let posix: Posix | undefined;
 const encoder = new TextEncoder();
 const cString = (text: string) => encoder.encode(`${text}\0`);
 
-/** What the system said of a call that failed. */
+/** The system's text for a call that failed. */
 class SystemError extends Error {
   readonly errno: number;
 
@@ -99,7 +99,7 @@ export class Directory implements Disposable {
     this.#posix.close(this.#fd);
   }
 
-  /** Makes a file for its owner alone, to be written. Nothing may be there of its name, not even a link. */
+  /** Creates a file that only its owner can use, to write it. Fails if the name exists, even as a link. */
   create(name: string): OpenFile {
     // (The mode is a variadic argument: where FFI cannot pass it, the two others make it right.)
     const umask = this.#posix.umask(0o077);
@@ -112,9 +112,9 @@ export class Directory implements Disposable {
     return file;
   }
 
-  /** Opens a file to read it; undefined if nothing is there. What it finds may be no regular file. */
+  /** Opens a file to read it; undefined if there is none. It may be something else than a regular file. */
   open(name: string): OpenFile | undefined {
-    // (A FIFO that nobody writes to would else be waited for.)
+    // (Otherwise opening a FIFO would wait for a writer.)
     const flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     const fd = this.#posix.openat(this.#fd, cString(name), flags, 0);
     if (fd >= 0) return this.#adopt(fd);
@@ -123,7 +123,7 @@ export class Directory implements Disposable {
     throw error;
   }
 
-  /** Gives a file another name, in place of what has that. */
+  /** Renames a file, and replaces one that has the new name. */
   rename(from: string, to: string): void {
     if (this.#posix.renameat(this.#fd, cString(from), this.#fd, cString(to)) < 0) {
       throw new SystemError(this.#posix);
@@ -135,7 +135,7 @@ export class Directory implements Disposable {
     if (this.#posix.unlinkat(this.#fd, cString(name), 0) < 0) throw new SystemError(this.#posix);
   }
 
-  /** Has renames outlive a power failure. */
+  /** Syncs the directory, so that renames survive a power failure. */
   async sync(): Promise<void> {
     const fd = this.#posix.openat(this.#fd, cString("."), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0) throw new SystemError(this.#posix);
@@ -174,12 +174,12 @@ export class OpenFile implements Disposable {
     this.#closed = true;
   }
 
-  /** What the system knows of it. */
+  /** Its status. */
   stat(): fs.Stats {
     return fs.fstatSync(this.fd);
   }
 
-  /** Locks it for this process alone; false if another has it locked. */
+  /** Locks it exclusively; false if another process holds the lock. */
   tryLock(): boolean {
     return this.#posix.flock(this.fd, LOCK_EX_NB) === 0;
   }
@@ -197,13 +197,13 @@ export class OpenFile implements Disposable {
     return done<number>((end) => fs.read(this.fd, to, 0, to.length, null, end));
   }
 
-  /** Waits until all that was written is on the disk. */
+  /** Waits until everything that was written is on the disk. */
   sync(): Promise<void> {
     return done<void>((end) => fs.fsync(this.fd, (error) => end(error)));
   }
 }
 
-/** What a call of `node:fs` ends with. */
+/** The callback of a `node:fs` call. */
 function done<Result>(
   call: (end: (error: Error | null, result?: Result) => void) => void,
 ): Promise<Result> {

@@ -1,12 +1,12 @@
 /**
- * State files: where clients' paths may lead, and how a file is replaced without ever being half there.
+ * State files: which paths clients may use, and how a file is replaced atomically.
  *
- * A state is written to a new file beside its target, synced, and renamed over it: a crash leaves the old
- * file whole. `<target>.<8 hex digits>.memstore-tmp` is that new file; while it is written it is locked, so that
- * what a crashed process left is known and removed by the next store to the same target.
+ * A state is written to a new file beside its target, synced, and renamed over the target, so a crash leaves the old
+ * file whole. The new file is `<target>.<8 hex digits>.memstore-tmp`. It is locked while it is written: one that is
+ * not locked was left by a crashed process, and the next store to the same target removes it.
  *
- * A path is looked at first, links included, and then its directory is opened without following any
- * ({@link ../directory.ts}): what is put there meanwhile changes nothing, or fails.
+ * A path is resolved first, with its symbolic links. Then its directory is opened without following links
+ * ({@link ./directory.ts}), so a link that is created in between has no effect, or makes the store fail.
  *
  * @module
  */
@@ -16,13 +16,13 @@ import { type FileLock, fileLockHolder, takeFileLock } from "../system/file_lock
 import { Directory, type OpenFile } from "./directory.ts";
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
-/** A new file that nobody has a lock on is left over, unless it is as young as this, in milliseconds. */
+/** An unlocked new file is a leftover if it is older than this, in milliseconds. */
 const NEW_MS = 10_000;
-/** Bytes that are read at once. */
+/** How many bytes are read at once. */
 const CHUNK = 1 << 17;
-/** What a new file's name ends with, after its target's name. */
+/** The end of a new file's name, after the name of its target. */
 const NEW_FILE = /^\.[0-9a-f]{8}\.memstore-tmp$/;
-/** Names that hosts give to files of their own: locks, and states that are being written. */
+/** The names of the host's own files: locks, and states that are being written. */
 const RESERVED = /\.(lock|memstore-tmp)$/i;
 
 type Pieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -77,11 +77,11 @@ export class StateFile implements StateLocation {
   }
 }
 
-/** Which paths may be stored to and restored from. */
+/** The paths that clients may store to and restore from. */
 export interface PathBounds {
-  /** Where relative paths begin. */
+  /** The directory that relative paths start at. */
   directory: string;
-  /** Whether paths may lead out of it. */
+  /** Whether paths may leave it. */
   anyPath: boolean;
 }
 
@@ -94,10 +94,10 @@ interface Resolved {
 }
 
 /**
- * Where a path leads if links are followed. What is there may only be a regular file: a device is read for
- * ever, and one that is written would be replaced by a file.
+ * Resolves a path and its symbolic links. It must name a regular file, or none: a device could be read for ever, and
+ * a store would replace it by a file.
  *
- * @throws {Error} if it leads out of the directory, to what is no regular file, or nowhere.
+ * @throws {Error} if the path leaves the directory, names something else than a regular file, or has no directory.
  */
 function resolvePath(path: string, { directory, anyPath }: PathBounds): Resolved {
   if (path === "" || path.includes("\0")) throw new Error("it is no path");
@@ -124,14 +124,14 @@ function resolvePath(path: string, { directory, anyPath }: PathBounds): Resolved
   return { path: real, root: anyPath ? "/" : realDirectory };
 }
 
-/** The path of a directory without links. */
+/** Returns the path of a directory with its links resolved. */
 function realPathOf(directory: string): string {
   const real = ifThere(() => Deno.realPathSync(directory));
   if (real === undefined) throw new Error(`there is no directory ${directory}`);
   return real;
 }
 
-/** What is found, or undefined where nothing is. */
+/** Returns what a function finds, or undefined if there is nothing. */
 function ifThere<Found>(find: () => Found): Found | undefined {
   try {
     return find();
@@ -145,13 +145,13 @@ function within(path: string, directory: string): boolean {
   return path.startsWith(directory.endsWith("/") ? directory : `${directory}/`);
 }
 
-/** Opens the directory of a path. A link that is there since the path was looked at is an error. */
+/** Opens the directory of a path. A link that was created since the path was resolved is an error. */
 async function openDirectory({ path, root }: Resolved): Promise<{ directory: Directory; name: string }> {
   const names = relative(root, dirname(path)).split("/").filter((name) => name !== "");
   return { directory: await Directory.open(root, names), name: basename(path) };
 }
 
-/** The bytes of a file, which is closed at their end. */
+/** Returns the bytes of a file, which is closed at the end. */
 function piecesOf(file: OpenFile): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -170,7 +170,7 @@ function piecesOf(file: OpenFile): ReadableStream<Uint8Array> {
   }, { highWaterMark: 0 });
 }
 
-/** Replaces a file: it is the old one or the new one, whatever happens. */
+/** Replaces a file atomically. */
 async function replaceFile(directory: Directory, name: string, pieces: Pieces): Promise<void> {
   removeLeftovers(directory, name);
   const beside = `${name}.${crypto.randomUUID().slice(0, 8)}.memstore-tmp`;
@@ -184,14 +184,14 @@ async function replaceFile(directory: Directory, name: string, pieces: Pieces): 
     try {
       directory.remove(beside);
     } catch {
-      // The first error is the one to tell.
+      // (The first error is the one to report.)
     }
     throw error;
   }
   await directory.sync();
 }
 
-/** Removes new files beside a target that a crashed process did not finish. */
+/** Removes the new files that crashed processes left beside a target. */
 function removeLeftovers(directory: Directory, name: string): void {
   for (const { name: found, isFile } of Deno.readDirSync(directory.path)) {
     if (!isFile || !found.startsWith(name) || !NEW_FILE.test(found.slice(name.length))) continue;
@@ -203,7 +203,7 @@ function removeLeftovers(directory: Directory, name: string): void {
         directory.remove(found);
       }
     } catch {
-      // Its owner was quicker, or it is none of ours.
+      // (Its owner has renamed it, or it is not ours.)
     }
   }
 }

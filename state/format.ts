@@ -1,5 +1,5 @@
 /**
- * The format of a state, version 1: pymemstore's, so that either reads what the other wrote.
+ * The format of a state, version 1. It is pymemstore's: each can read what the other wrote.
  *
  * One MessagePack map, whose fields may come in any order:
  *
@@ -13,13 +13,12 @@
  * }
  * ```
  *
- * Keys, names and members are written in their canonical form, values as the bytes that a client sent. The
- * last two fields are not pymemstore's, which does not look at them. `expires` is written if there are entries
- * that expire, and follows `store`. `crc32` comes last: it finds what is damaged and still can be read.
+ * Keys, names and members are written in their canonical form, values as the bytes that a client sent. pymemstore
+ * ignores the last two fields. `expires` follows `store`, and is written only if there are entries that expire. `crc32`
+ * comes last: it detects damage that leaves valid MessagePack.
  *
- * It is written and read as a stream: of a state of any size only a piece, or the one item that is being
- * read, is in memory beside the data. What is read becomes a store of its own, and is used only once all of it
- * was understood.
+ * A state is written and read as a stream: only a piece of it, or the one item that is being read, is in memory beside
+ * the data. What is read goes to a new store, which is used only if the whole state is valid.
  *
  * @module
  */
@@ -137,10 +136,10 @@ export function* encodeState(
 }
 
 /**
- * Reads the bytes of a state. Other work of the process goes on meanwhile.
+ * Reads the bytes of a state. Other work of the process runs meanwhile.
  *
- * @param to Where what is read goes, a store that nobody uses yet.
- * @throws {MalformedError} that says what is wrong and at which byte.
+ * @param to The store that receives the data. It must not be in use yet.
+ * @throws {MalformedError} that says what is wrong, and at which byte.
  */
 export async function decodeState(
   pieces: AsyncIterable<Uint8Array>,
@@ -273,7 +272,7 @@ class Window implements Disposable {
   }
 }
 
-/** Reads what is there, and yields for more. */
+/** Reads from the bytes that have arrived, and yields when it needs more. */
 class StateReader {
   readonly #window: Window;
   readonly #store: Store;

@@ -1,13 +1,13 @@
 /**
- * What keeps writes out once the state was stored for the last time: a write that was acknowledged after that would
- * be lost.
+ * The gate that all writes pass. It is closed when the state has been stored for the last time, since a write after that
+ * would be lost.
  *
  * @module
  */
 
 import { MemStoreError } from "../transport/message.ts";
 
-/** Open, until the host is certain to stop. */
+/** Open until the host is certain to stop. */
 export class Gate {
   #closed = false;
 

@@ -1,19 +1,19 @@
 /**
- * Compression of states: gzip, which is recognised by its content (RFC 1952).
+ * Compression of states with gzip (RFC 1952). A compressed state is recognised by its first bytes.
  *
  * @module
  */
 
 import { turn } from "../system/turn.ts";
 
-/** Compressed bytes that are taken at once: they become a thousand times as many at most. */
+/** How many compressed bytes are decompressed at once. They become at most a thousand times as many. */
 const SLICE = 1 << 11;
 
-/** Compresses. Each piece is done with before the next is asked for. */
+/** Compresses a stream. Each piece is compressed before the next one is read. */
 export async function* gzip(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const { readable, writable } = new CompressionStream("gzip");
   const writing = feed(pieces, writable.getWriter());
-  // Where it fails, the stream fails with the same error.
+  // (If it fails, the stream fails with the same error.)
   writing.catch(() => {});
   yield* readable;
   await writing;
@@ -23,7 +23,7 @@ async function feed(pieces: Iterable<Uint8Array>, to: WritableStreamDefaultWrite
   try {
     for (const piece of pieces) {
       await to.write(piece);
-      // What compresses well gives no output for long: other work goes on meanwhile.
+      // Data that compresses well gives no output for a long time: let other work run.
       await turn();
     }
     await to.close();
@@ -33,7 +33,7 @@ async function feed(pieces: Iterable<Uint8Array>, to: WritableStreamDefaultWrite
   }
 }
 
-/** The bytes of a stream, decompressed if they begin as gzip does. */
+/** Returns the bytes of a stream, decompressed if they are compressed with gzip. */
 export async function* plain(pieces: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const [begin, all] = await peek(pieces, 2);
   if (begin[0] !== 0x1f || begin[1] !== 0x8b) return yield* all;
@@ -47,7 +47,7 @@ export async function* plain(pieces: ReadableStream<Uint8Array>): AsyncGenerator
     });
     yield* all.pipeThrough(slices).pipeThrough(new DecompressionStream("gzip"));
   } catch (error) {
-    // Deno's text for compressed bytes that are damaged or cut names no cause.
+    // (Deno's error text for damaged or truncated input does not name the cause.)
     if (error instanceof TypeError) {
       throw new Error(`the compressed bytes are damaged or cut: ${error.message}`);
     }
@@ -55,7 +55,7 @@ export async function* plain(pieces: ReadableStream<Uint8Array>): AsyncGenerator
   }
 }
 
-/** The first bytes of a stream, and a stream of all. */
+/** Returns the first bytes of a stream, and a stream of all of its bytes. */
 async function peek(
   pieces: ReadableStream<Uint8Array>,
   length: number,

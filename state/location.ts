@@ -1,21 +1,21 @@
 /**
- * Where a state can be kept: a file ({@link ./file.ts}), an object in S3 ({@link ./s3.ts}).
+ * Where a state can be kept: in a file ({@link ./file.ts}) or an object in S3 ({@link ./s3.ts}).
  *
  * @module
  */
 
 import type { FileLock } from "../system/file_lock.ts";
 
-/** The writes that are under way, by what they write to. */
+/** The writes that are running, by their targets. */
 const writing = new Map<string, Promise<void>>();
 
-/** What a write does while another one to the same location is under way: of two, the later would not always win. */
+/** What a write does while another one to the same target is running: with both at once, the older state might win. */
 export type WhenBusy = "refuse" | "wait";
 
 /**
  * Writes to a location, one write at a time.
  *
- * @param target What tells the location from all others.
+ * @param target Identifies the location.
  */
 export async function writeAlone(
   target: string,
@@ -23,7 +23,7 @@ export async function writeAlone(
   write: () => Promise<void>,
 ): Promise<void> {
   for (let other; (other = writing.get(target));) {
-    if (whenBusy === "refuse") throw new Error("another store to it is under way");
+    if (whenBusy === "refuse") throw new Error("another store to it is running");
     await other.catch(() => {});
   }
   const work = write();
@@ -37,17 +37,17 @@ export async function writeAlone(
 
 /** One location for one state. */
 export interface StateLocation {
-  /** How people know it: a path, or `s3://bucket/key`. Never holds a secret. */
+  /** Its name for people: a path, or `s3://bucket/key`. It has no secret. */
   readonly name: string;
   /**
-   * Replaces what is there, by all of these bytes or not at all: whoever reads meanwhile, or after a crash,
+   * Replaces what is stored atomically: a reader at the same time, or after a crash,
    * finds the old state or the new one. A piece is good only until the next is asked for.
    *
    * @throws {Error} whose text names the cause; what was there is whole.
    */
   write(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, whenBusy?: WhenBusy): Promise<void>;
   /**
-   * What is there; undefined if nothing is. Whoever reads it goes to the end or cancels it.
+   * Returns what is stored, or undefined. The caller reads it to the end or cancels it.
    *
    * @throws {Error} whose text names the cause; so does the stream where it breaks off.
    */
@@ -60,11 +60,11 @@ export interface StateLocation {
   lock?(): Promise<FileLock>;
 }
 
-/** What is kept at a location. */
+/** What is stored at a location. */
 export interface Stored {
   /** Its bytes, piece by piece. */
   readonly pieces: ReadableStream<Uint8Array>;
-  /** How many there are. */
+  /** The number of bytes. */
   readonly size: number;
   /** When it was stored, if that is known. */
   readonly time?: Date;

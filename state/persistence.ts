@@ -1,5 +1,5 @@
 /**
- * Stores a host's data and restores it: at a client's wish, at the start and at the stop, now and then.
+ * Stores and restores a host's data: for clients, and for the state that the host itself keeps.
  *
  * @module
  */
@@ -24,10 +24,10 @@ const PENDING_TRANSFERS = 64;
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
 /**
- * Takes a line of a log.
+ * Writes a line to the log.
  *
  * @param event What happened, in a word: `store`, `restore`.
- * @param fields What is known of it, as JSON has it.
+ * @param fields The details, as JSON values.
  */
 export type Log = (level: LogLevel, event: string, fields: Record<string, unknown>) => void;
 
@@ -79,12 +79,12 @@ export class Persistence {
     return new StateFile(where, where, { ...this.#bounds, anyPath: true });
   }
 
-  /** Whether a store or restore is under way. */
+  /** Whether a store or restore is running. */
   get busy(): boolean {
     return this.#running.size > 0;
   }
 
-  /** What is under way. */
+  /** The stores and restores that are running. */
   get transfers(): Transfer[] {
     return Array.from(this.#running, ({ what, where, entries, bytes, start, done }) => ({
       what,
@@ -97,7 +97,7 @@ export class Persistence {
   }
 
   /**
-   * Stores the state, for a client: when two others are under way, it waits. It is that of the moment at which it
+   * Stores the state for a client. If two others are running, it waits. It is that of the moment at which it
    * begins; changes made meanwhile are not in it. It is compressed if that is asked for, or the location's name ends
    * with `.gz`.
    *
@@ -113,7 +113,7 @@ export class Persistence {
   }
 
   /**
-   * Replaces the data by a state, for a client: when two others are under way, it waits.
+   * Replaces the data by a state, for a client. If two others are running, it waits.
    *
    * @throws {Error} that says what could not be restored from where, and why; the data is as it was.
    */

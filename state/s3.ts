@@ -1,8 +1,8 @@
 /**
- * States in S3, and in what speaks its protocol: MinIO, Ceph, R2, Garage.
+ * States in S3, or in a server with its protocol: MinIO, Ceph, R2, Garage.
  *
- * A state of more than one part is uploaded in parts as it is encoded. The object exists once the upload is complete:
- * until then, and if anything goes wrong, readers find the old one. Only the parts in flight are in memory.
+ * A state of more than one part is uploaded in parts while it is encoded. The object appears when the upload is complete:
+ * until then, and if anything fails, readers find the old one. Only the parts in flight are in memory.
  *
  * The AWS SDK is fetched and loaded at the first use: a host without S3 does without it.
  *
@@ -14,7 +14,7 @@ import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from "npm:@aws-
 import { type StateLocation, type Stored, type WhenBusy, writeAlone } from "./location.ts";
 
 /**
- * How S3 is reached. What is left out comes from where the AWS SDK looks for it: the environment (`AWS_…`), the
+ * How S3 is reached. Options that are left out come from where the AWS SDK looks for them: the environment (`AWS_…`), the
  * profiles in `~/.aws`, the role of the machine.
  */
 export interface S3Options {
@@ -261,7 +261,7 @@ async function connect(options: S3Options): Promise<S3Client> {
   const config: S3ClientConfig = {
     maxAttempts: ATTEMPTS,
     requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENT_MS },
-    // Servers other than Amazon's seldom know the checksums that the SDK would add.
+    // (Few servers other than Amazon's know the checksums that the SDK would add.)
     requestChecksumCalculation: "WHEN_REQUIRED",
     responseChecksumValidation: "WHEN_REQUIRED",
     forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,

@@ -1,6 +1,6 @@
 /**
- * Runs a few pieces of work at a time, and has the others wait, in their order. Each transfer takes descriptors, and
- * a restore as much memory as the state has.
+ * A queue of stores and restores. A few run at a time, the others wait in order: each takes file descriptors, and a
+ * restore takes as much memory as the state.
  *
  * @module
  */
@@ -49,7 +49,7 @@ export class TransferQueue {
     try {
       return await work();
     } finally {
-      // Whoever is next takes over the turn.
+      // (The next one takes its place.)
       const next = this.#pending.shift();
       if (next) next.begin();
       else this.#running--;

@@ -1,8 +1,8 @@
 /**
  * Completion of a line at the prompt: names of commands, tables and sets, keys and members.
  *
- * The name of an argument in the command table decides what completes it: `table`, `set`, `key`, or `value` in a
- * command on a set. The same holds for commands that the host adds itself.
+ * The name of an argument in the list of commands decides what completes it: `table`, `set`, `key`, or `value` in a
+ * command on a set. This applies to custom commands of the host too.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `memstore config`: checks a settings file, or writes a first one.
+ * `memstore config`: checks a settings file, or writes a new one.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { complain, print, visible, write } from "./output.ts";
  * Checks whether `memstore serve --config FILE` can use the settings on this machine, with this environment and
  * without flags.
  *
- * @throws {SettingsError} with everything that is wrong with them.
+ * @throws {SettingsError} that lists all errors.
  */
 export async function check(path: string): Promise<void> {
   const { settings: { key, authorizedClients }, warnings } = await readSettings(new Map(), path);

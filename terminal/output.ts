@@ -22,9 +22,8 @@ export function write(to: { writeSync(bytes: Uint8Array): number }, text: string
 }
 
 /**
- * A text that may come from a host, a client or a file, as it may go to a terminal: what could give orders to
- * it (control characters, C1 ones like `\x9b` among them) or reorder its line (bidirectional marks) is written
- * as JSON escapes it. The result is one line.
+ * Escapes a text from a host, a client or a file for a terminal. Characters that control the terminal (C0 and C1, such as
+ * `\x9b`) or reorder the line (bidirectional marks) are escaped as in JSON. The result is one line.
  */
 export function visible(text: string): string {
   return text.replace(

@@ -1,7 +1,7 @@
 /**
- * Shows people the progress of the store or restore that they asked for: a line on stderr, if that is a terminal.
+ * Shows the progress of a store or restore as a line on stderr, if that is a terminal.
  *
- * The host does the work, so it is asked now and then (`transfers`). It lists the transfers of all clients.
+ * The host does the work, so it is asked at intervals (`transfers`). It lists the transfers of all clients.
  *
  * @module
  */

@@ -35,8 +35,8 @@ export type RawCommand = readonly [name: string, ...args: unknown[]];
 const TIMEOUT_MS = 5_000;
 const SLOW_TIMEOUT_MS = 600_000;
 
-/** Commands whose reply can be too large, and those that reply in parts. */
-const IN_PARTS: Readonly<Record<string, string>> = { all: "scan", keys: "scan", list_set: "scan_set" };
+/** Commands whose reply can be too large, and those that return the same in pages. */
+const IN_PAGES: Readonly<Record<string, string>> = { all: "scan", keys: "scan", list_set: "scan_set" };
 
 /** A client for the host that the options name. */
 export function connect(options: RemoteOptions): MemStoreClient {
@@ -63,7 +63,7 @@ export async function send(
   }
 }
 
-/** An error, and what to do about it if that is known. */
+/** Adds to an error what to do about it, if that is known. */
 export function withAdvice(error: unknown, name: string, { endpoint }: RemoteOptions): unknown {
   if (!(error instanceof MemStoreError)) return error;
   const { code, message } = error;
@@ -71,8 +71,8 @@ export function withAdvice(error: unknown, name: string, { endpoint }: RemoteOpt
     const start = ["memstore serve", ...endpoint === undefined ? [] : [endpoint]].join(" ");
     return new MemStoreError(code, `${message}: start one with: ${start}`);
   }
-  if (["TOO_LARGE", "REPLY_TOO_LARGE"].includes(code) && Object.hasOwn(IN_PARTS, name)) {
-    return new MemStoreError(code, `${message}: ${IN_PARTS[name]} replies in parts`);
+  if (["TOO_LARGE", "REPLY_TOO_LARGE"].includes(code) && Object.hasOwn(IN_PAGES, name)) {
+    return new MemStoreError(code, `${message}: ${IN_PAGES[name]} returns it in pages`);
   }
   return error;
 }

@@ -101,8 +101,8 @@ function jsonOf(text: string): unknown {
 }
 
 /**
- * How a value is typed, continuing `begun`: without quotes where that reads back as the same. The result may go
- * to a terminal, wherever the value comes from.
+ * Returns how a value is typed as a completion of `begun`: without quotes if it is then read as the same value. The result
+ * is safe to print on a terminal.
  */
 export function typed(value: unknown, begun: string): string {
   const bare = typeof value === "string" && /^[^\s"'{[]\S*$/.test(value) && visible(value) === value &&
@@ -110,7 +110,7 @@ export function typed(value: unknown, begun: string): string {
   return bare && !begun.startsWith('"') ? value : toLine(value);
 }
 
-/** Whether a text that is typed without quotes stands for itself. */
+/** Whether a text that is typed without quotes is read as that string. */
 function isItself(text: string): boolean {
   try {
     return parseArgument(text) === text;

@@ -1,4 +1,4 @@
-/** Batches: all or nothing, one error, and no promise that ends the process. */
+/** Batches: they are atomic, reject with one error, and no unhandled promise ends the process. */
 
 import assert from "node:assert/strict";
 import { type CommandMethods, MemStoreClient } from "../mod.ts";

@@ -1,4 +1,4 @@
-/** The benchmark runs, with the peers that are there and without; `memstore bench` leaves nothing behind. */
+/** The benchmark runs with and without its peers, and `memstore bench` leaves nothing behind. */
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";

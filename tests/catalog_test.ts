@@ -1,4 +1,4 @@
-/** Catalogs, snapshots and expiryQueue of a store. */
+/** Catalogs, snapshots and expiry queues of a store. */
 
 import assert from "node:assert/strict";
 import { SEGMENT } from "../engine/memory/block.ts";

@@ -321,7 +321,7 @@ Deno.test("memstore says how to get in parts what is too large for a reply", asy
   ) {
     const { code, stderr } = await memstore("-e", path, name, name === "all" ? "t" : "s");
     assert.equal(code, 1);
-    assert.match(stderr, new RegExp(`^memstore: Cannot .*: ${scan} replies in parts\n$`));
+    assert.match(stderr, new RegExp(`^memstore: Cannot .*: ${scan} returns it in pages\n$`));
   }
 });
 

@@ -1,4 +1,4 @@
-/** The client keeps to what the host takes, however low its limits are. */
+/** The client keeps to its host's limits, however low they are. */
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";

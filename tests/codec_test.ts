@@ -1,4 +1,4 @@
-/** The codec: what goes in comes out, what cannot is refused, and another library agrees. */
+/** The codec: values survive a round trip, invalid ones are refused, and another library agrees. */
 
 import assert from "node:assert/strict";
 import { decode, ExtensionCodec } from "@msgpack/msgpack";

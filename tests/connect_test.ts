@@ -1,4 +1,4 @@
-/** What a client does while no host is there, while one is busy, and when one refuses its key. */
+/** The client while there is no host, while the host is busy, and when the host refuses its key. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";

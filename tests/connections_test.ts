@@ -1,6 +1,6 @@
 /**
- * Connections that libzmq would never make: routing ids that are claimed or taken, floods that end in the middle,
- * clients that come without end, and those that take every place.
+ * Hostile connections: routing IDs that are claimed or taken, floods that end in mid-message, endless new clients, and
+ * clients that open every connection.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,4 @@
-/** Cursors tell clients nothing, and every one leads back to where it came from. */
+/** Cursors reveal nothing to clients, and each leads back to its position. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";

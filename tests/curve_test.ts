@@ -1,4 +1,4 @@
-/** CURVE: who is let in, with which rights, and what everybody else gets: nothing. */
+/** CURVE: which clients may connect, with which rights, and that others receive nothing. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "../mod.ts";

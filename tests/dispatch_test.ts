@@ -1,4 +1,4 @@
-/** Messages that run at once: whose bytes a reply is, in which order they run, and how long one holds up others. */
+/** Messages that run at once: each gets its own reply, they run in order, and none delays others for long. */
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";

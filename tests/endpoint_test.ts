@@ -1,4 +1,4 @@
-/** Endpoints: what people write, the addresses that it stands for, and directories that are not trusted. */
+/** Endpoints: names, paths and addresses, and directories that are not trusted. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";

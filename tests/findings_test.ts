@@ -1,4 +1,4 @@
-/** What the fuzzer has found, each kept as a test of what it found. */
+/** Findings of the fuzzer, each kept as a test. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";

@@ -1,4 +1,4 @@
-/** The fuzzer for a moment, each time with other seeds; `deno task fuzz` runs it for longer. */
+/** Runs the fuzzer for a moment, with new seeds each time. `deno task fuzz` runs it longer. */
 
 import { fuzz, newSeed } from "../fuzz/main.ts";
 import { targets } from "../fuzz/targets.ts";

@@ -1,4 +1,4 @@
-/** The heap alone: its blocks, its limit, its cleaner. */
+/** The heap by itself: its blocks, its limit, its cleaner. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";

@@ -1,6 +1,6 @@
 /**
- * What the end-to-end tests share: hosts in processes of their own, and peers that send any frames they
- * like. Everything made here ends with the block that made it, also when the test fails.
+ * Helpers of the end-to-end tests: hosts in processes of their own, and peers that send any frames. All of them end with
+ * the block that made them, also when the test fails.
  *
  * @module
  */

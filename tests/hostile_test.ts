@@ -1,4 +1,4 @@
-/** What a client can send to hurt: the host answers as the protocol says, runs nothing, and serves on. */
+/** Hostile messages: the host replies as the protocol says, runs nothing, and still serves others. */
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";

@@ -1,5 +1,5 @@
 /**
- * Clients that mean ill, as a program of its own: `hostiles.ts ENDPOINT KIND=COUNT…`, until it is killed. It speaks
+ * Hostile clients, as a program of its own: `hostiles.ts ENDPOINT KIND=COUNT…`, until it is killed. It speaks
  * ZeroMQ's protocol by hand, since libzmq would behave.
  *
  * | kind | |
@@ -7,11 +7,11 @@
  * | `deaf` | asks for a table again and again and reads no reply |
  * | `noise` | sends random bytes |
  * | `babble` | sends messages of random bytes, and reads the replies |
- * | `silent` | connects and says nothing |
+ * | `silent` | connects and sends nothing |
  * | `huge` | sends a message of 100 MB |
  * | `pings` | sends more messages and heartbeats than are read, and is gone |
  *
- * Whoever is cut off comes back after 100 ms, as libzmq does. Once a second, a line tells how many connections of
+ * A client that is disconnected connects again after 100 ms, as libzmq does. Once a second, a line tells how many connections of
  * each kind were made.
  *
  * @see https://rfc.zeromq.org/spec/23/ (ZMTP 3.0)

@@ -1,4 +1,4 @@
-/** A process that serves an endpoint or uses the host that does: prints which, and whether a client is answered. */
+/** A process that serves an endpoint or joins the host that does. Prints which, and whether a client gets a reply. */
 
 import { MemStore, MemStoreClient } from "../mod.ts";
 

@@ -1,4 +1,4 @@
-/** Canonical keys: one value is one key, however it was written; two values are two. */
+/** Canonical keys: every encoding of a value is the same key, and different values are different keys. */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";

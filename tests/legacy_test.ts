@@ -1,4 +1,4 @@
-/** Clients of before: a real Python client over pyzmq, and its frames by hand. */
+/** Legacy clients: a real Python client over pyzmq, and its frames written by hand. */
 
 import assert from "node:assert/strict";
 import { Host, Peer } from "./host.ts";

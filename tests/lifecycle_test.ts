@@ -1,4 +1,4 @@
-/** Start and stop: what is acknowledged is stored, who serves an endpoint, and what is said of it. */
+/** Start and stop: acknowledged writes are stored, one host serves an endpoint, and errors and log say what happened. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from "../mod.ts";

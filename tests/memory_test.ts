@@ -1,4 +1,4 @@
-/** What a store takes of the system's memory, and gives back. */
+/** The system memory that a store uses and gives back. */
 
 import assert from "node:assert/strict";
 import { SEGMENT } from "../engine/memory/block.ts";

@@ -1,4 +1,4 @@
-/** Messages: frames taken apart, the header, and refusals, in both protocols. */
+/** Messages: parsing of frames, the header, and refusals, in both protocols. */
 
 import assert from "node:assert/strict";
 import { decodeMulti } from "@msgpack/msgpack";

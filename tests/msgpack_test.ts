@@ -1,4 +1,4 @@
-/** The walker and the writer: where items end, whoever wrote them, and what is refused. */
+/** The walker and the writer: it finds the end of every valid item and refuses the others. */
 
 import assert from "node:assert/strict";
 import { encode } from "@msgpack/msgpack";

@@ -1,6 +1,6 @@
 /**
- * Neighbours that mean ill, or do not know better: what they do hurts nobody but themselves. How fast others are
- * served meanwhile is measured by `deno task bench --only hostile`.
+ * Hostile and careless clients do not affect others. `deno task bench --only hostile` measures how fast others are served
+ * meanwhile.
  */
 
 import assert from "node:assert/strict";

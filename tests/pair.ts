@@ -1,5 +1,5 @@
 /**
- * Hosts for the tests of the client: one in this process with a client, and one that answers as a test says.
+ * Hosts for the tests of the client: a real one in this process, and one whose replies a test decides.
  *
  * @module
  */

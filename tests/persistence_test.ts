@@ -1,4 +1,4 @@
-/** Persistence end to end: paths, compression, a state that is kept, and hosts that are killed. */
+/** Persistence end to end: paths, compression, a kept state, and hosts that are killed. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient, type MemStoreOptions } from "@memstore/memstore";
@@ -108,7 +108,7 @@ Deno.test("two stores to one file at once, however it is written: the second is 
   );
   assert.deepEqual(ends.map(({ status }) => status), ["fulfilled", "rejected", "rejected"]);
   for (const end of ends.slice(1)) {
-    assert.match(String((end as PromiseRejectedResult).reason), /another store to it is under way/);
+    assert.match(String((end as PromiseRejectedResult).reason), /another store to it is running/);
   }
   await client.restore("state");
 });

@@ -1,4 +1,4 @@
-/** What must stay true of the project itself: its layout, its package, its dependencies. */
+/** Rules of the project itself: its layout, its package, its dependencies. */
 
 import assert from "node:assert/strict";
 import { posix } from "node:path";

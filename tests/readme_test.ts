@@ -8,7 +8,6 @@
 
 import assert from "node:assert/strict";
 import manifest from "../deno.json" with { type: "json" };
-import importMap from "./imports.json" with { type: "json" };
 import { render } from "../tools/docs.ts";
 import { TempDir } from "./host.ts";
 import { CREDENTIALS, S3Server } from "./s3_server.ts";
@@ -187,6 +186,13 @@ Deno.test("the pages name tasks and files that exist", async () => {
   }
 });
 
+Deno.test("the files on the path of a command, which the README draws, exist", async () => {
+  const [drawn] = blocks.filter(({ page, language }) => page === "README.md" && language === "text");
+  const paths = Array.from(drawn.code.matchAll(/[\w/]+\/\w+\.ts/g), ([path]) => path);
+  assert.ok(paths.length > 5);
+  for (const path of paths) await Deno.stat(ROOT + path);
+});
+
 /** The anchor of a heading. */
 function slug(heading: string): string {
   return heading.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-");
@@ -307,8 +313,12 @@ Deno.test("the README's Node program prints what it says", async () => {
 });
 
 function versionOf(name: string): string {
-  const { imports }: { imports: Record<string, string> } = importMap;
-  return imports[name]?.split("@").at(-1) ?? "*";
+  const lock = JSON.parse(Deno.readTextFileSync(`${ROOT}tests/deno.lock`)) as {
+    specifiers: Record<string, string>;
+  };
+  const found = Object.entries(lock.specifiers).find(([specifier]) => specifier.startsWith(`npm:${name}@`));
+  assert.ok(found, `the lock file has no ${name}`);
+  return found[1];
 }
 
 const hasPython = await new Deno.Command(PYTHON, { args: ["-c", "import zmq, msgpack"], stderr: "null" })

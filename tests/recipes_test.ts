@@ -1,4 +1,4 @@
-/** The programs in docs/recipes.md run as they stand, and print what they say. */
+/** The programs in docs/recipes.md run as they are printed, and print what they say. */
 
 import assert from "node:assert/strict";
 import { TempDir } from "./host.ts";

@@ -1,4 +1,4 @@
-/** What a host and a client leave behind when they were disposed, as Deno's own sanitizers see it. */
+/** A host and a client leave nothing behind when they are disposed, as Deno's sanitizers see it. */
 
 import assert from "node:assert/strict";
 import { TempDir } from "./host.ts";

@@ -1,4 +1,4 @@
-/** S3, against a server of its own: large states, connections that are cut, and what servers refuse. */
+/** S3, against a server of its own: large states, connections that are cut, and errors of the server. */
 
 import assert from "node:assert/strict";
 import { MemStoreClient, S3MemStore } from "@memstore/memstore";
@@ -73,7 +73,7 @@ Deno.test("an upload that breaks off leaves the object that was there, and no pa
   assertPieces(await bytesOf(object), 2, 50);
   assert.equal(server.unfinished, 0);
   const both = await Promise.allSettled([object.write(pieces(1)), object.write(pieces(1))]);
-  assert.match(String((both[1] as PromiseRejectedResult).reason), /another store to it is under way/);
+  assert.match(String((both[1] as PromiseRejectedResult).reason), /another store to it is running/);
 });
 
 Deno.test("connections that are cut, up or down, are errors that say so; state and object stay whole", async () => {

@@ -1,4 +1,4 @@
-/** The host as its users see it: start, stop, signals, several endpoints, a second host on one endpoint. */
+/** The host as its users see it: start, stop, signals, several endpoints, two hosts on one endpoint. */
 
 import assert from "node:assert/strict";
 import { type CommandHost, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";

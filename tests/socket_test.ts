@@ -1,4 +1,4 @@
-/** The traps of an edge-triggered descriptor, one by one. */
+/** The pitfalls of an edge-triggered descriptor, one by one. */
 
 import assert from "node:assert/strict";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";

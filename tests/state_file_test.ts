@@ -1,4 +1,4 @@
-/** State files: written and read again, pymemstore's, damaged ones, and stores that fail. */
+/** State files: round trips, pymemstore's files, damaged files, and stores that fail. */
 
 import assert from "node:assert/strict";
 import { decode, encode } from "@msgpack/msgpack";
@@ -317,7 +317,7 @@ Deno.test("storeFile() refuses a path to which a store is under way", async () =
     const stores = await Promise.allSettled([storeFile(small, path), storeFile(small, path)]);
     const refused = stores.filter((each) => each.status === "rejected");
     assert.deepEqual(refused.map(({ reason }) => reason.message), [
-      `Cannot store to ${path}: another store to it is under way`,
+      `Cannot store to ${path}: another store to it is running`,
     ]);
     await storeFile(small, path);
   });

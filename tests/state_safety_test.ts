@@ -1,4 +1,4 @@
-/** State files and hostile surroundings: links, FIFOs, names of ours, crafted lengths, and many transfers at once. */
+/** State files in hostile surroundings: links, FIFOs, the host's own file names, crafted lengths, many transfers at once. */
 
 import assert from "node:assert/strict";
 import fs from "node:fs";

@@ -1,4 +1,4 @@
-/** Tables against a plain Map, over long random histories. */
+/** Tables compared with a plain Map, over long random histories. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";

@@ -1,4 +1,4 @@
-/** TCP: who may be served, over IPv4 and IPv6, and peers that die without a word. */
+/** TCP: which machines may connect, over IPv4 and IPv6, and peers that die silently. */
 
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";

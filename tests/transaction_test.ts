@@ -1,4 +1,4 @@
-/** Transactions against a model: after a rollback everything is as it was, after a commit as it was changed. */
+/** Transactions compared with a model: a rollback restores everything, a commit keeps the changes. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";

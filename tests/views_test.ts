@@ -1,4 +1,4 @@
-/** Tables as asynchronous Maps, named sets as asynchronous Sets: every command on them, with its types. */
+/** Tables as asynchronous Maps and sets as asynchronous Sets: every command on them, with its types. */
 
 import assert from "node:assert/strict";
 import { commands } from "../commands/list.ts";

@@ -253,6 +253,13 @@ Deno.test("encoded() nests as deep as skip() lets pass, whatever is at the botto
   }
 });
 
+Deno.test("a value holds more containers side by side than it may nest", () => {
+  for (const each of [[], [1], {}, { a: 1 }, new Map([[1, 2]])]) {
+    const value = Array(3 * MAX_DEPTH).fill(each);
+    assert.deepEqual(decoded(encoded(value)), value);
+  }
+});
+
 Deno.test("decoded() takes one whole item and nothing else", () => {
   assert.throws(() => decoded(bytes()), MalformedError);
   assert.throws(() => decoded(bytes(0x92, 1)), MalformedError);

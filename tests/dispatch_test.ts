@@ -223,15 +223,11 @@ Deno.test("a message of work without end holds nobody up, and ends with its clie
   const endless = concat(...Array(5000).fill(diff));
   for (const peer of hostiles) peer.send([[], header(1), endless]);
   await sleep(100);
-  const times: number[] = [];
-  for (let i = 0; i < 200; i++) {
-    const start = performance.now();
-    assert.equal(await client.get("t", "k"), 1);
-    times.push(performance.now() - start);
-  }
-  times.sort((a, b) => a - b);
-  // Where they run in one go, a get waits for one at least, or for all: minutes.
-  assert.ok(times[100] < whole, `the median get took ${times[100]} ms, a diff ${whole} ms`);
+  const asked = performance.now();
+  for (let i = 0; i < 200; i++) assert.equal(await client.get("t", "k"), 1);
+  const each = (performance.now() - asked) / 200;
+  // Where a diff runs in one go, a get waits for its end, or for the end of all: minutes.
+  assert.ok(each < whole / 8, `a get took ${each} ms, a diff ${whole} ms`);
   // Those who ask themselves for all of a set get it, whole.
   assert.equal((await client.listSet("big")).length, 300_000);
   for (const peer of hostiles) await peer[Symbol.asyncDispose]();

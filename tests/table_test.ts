@@ -222,6 +222,23 @@ Deno.test("a heap at its limit refuses to grow, loses nothing, and takes again w
   assertHolds(store.heap, table, model);
 });
 
+Deno.test("an entry that was refused takes no memory, also where only its page has no room", () => {
+  const store = new Store();
+  store.heap.limit = 4 * SEGMENT;
+  const table = store.tables.make(span("t"));
+  let refused = 0;
+  for (let i = 0; refused < 1000; i++) {
+    const { live } = store.heap, { size, bytes } = table;
+    try {
+      set(table, `key ${i}`, valueOf(i, 5));
+    } catch (error) {
+      assert.ok(error instanceof OutOfMemory);
+      assert.deepEqual([store.heap.live, table.size, table.bytes], [live, size, bytes]);
+      refused++;
+    }
+  }
+});
+
 Deno.test("an entry is gone at its time, and its room when it is swept", () => {
   const store = new Store();
   const table = store.tables.make(span("t"));

@@ -185,20 +185,6 @@ const NAMED: Fault[] = [
   {
     area: "engine",
     file: "engine/memory/heap.ts",
-    text: "if (this.#frozen > 0 || this.#cleaning === 0 && !this.#choose()) return 0;",
-    instead: "if (this.#cleaning === 0 && !this.#choose()) return 0;",
-    tests: ["heap"],
-  },
-  {
-    area: "engine",
-    file: "engine/memory/heap.ts",
-    text: "if (this.#frozen === 0 && work > 0) {",
-    instead: "if (work > 0) {",
-    tests: ["heap"],
-  },
-  {
-    area: "engine",
-    file: "engine/memory/heap.ts",
     text: "if (this.#dead <= this.#tolerated || this.#frozen > 0) return;",
     instead: "if (this.#dead <= this.#tolerated) return;",
     tests: ["heap"],
@@ -223,6 +209,20 @@ const NAMED: Fault[] = [
     text: "expiryOf(words, w) <= Date.now()",
     instead: "expiryOf(words, w) < Date.now()",
     tests: ["catalog"],
+  },
+  {
+    area: "engine",
+    file: "engine/memory/expiry.ts",
+    text: "i < 256; i++",
+    instead: "i < 1e9; i++",
+    tests: ["commands"],
+  },
+  {
+    area: "commands",
+    file: "host/execution.ts",
+    text: "if (this.#canPause && this.#slice.isOver()) return false;",
+    instead: "",
+    tests: ["dispatch"],
   },
   {
     area: "engine",

@@ -9,6 +9,7 @@ import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
 import { Directory } from "../state/directory.ts";
+import { plain } from "../state/gzip.ts";
 import { Persistence } from "../state/persistence.ts";
 import { takeFileLock } from "../system/file_lock.ts";
 import { Host, TempDir } from "./host.ts";
@@ -300,6 +301,18 @@ Deno.test("a gzip bomb in a host with little memory is refused, and all memory i
   }
   assert.equal(await client.get("t", "k"), "stays");
   assert.ok((await client.stats()).heap <= limit);
+});
+
+Deno.test("a gzip bomb is decompressed in pieces of bounded size", async () => {
+  const count = 8 << 24;
+  const compressed = gzipSync(new Uint8Array(count), { level: 9 });
+  let bytes = 0, largest = 0;
+  for await (const piece of plain(ReadableStream.from([new Uint8Array(compressed)]))) {
+    bytes += piece.length;
+    largest = Math.max(largest, piece.length);
+  }
+  assert.equal(bytes, count);
+  assert.ok(largest < 4 << 20, `a piece has ${largest} bytes`);
 });
 
 Deno.test("a restore that fails gives back all the memory that it has taken", async () => {

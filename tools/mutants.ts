@@ -407,10 +407,12 @@ function main(): Promise<boolean> {
 /** Runs the tests against each fault; whether all are caught. */
 async function run(faults: Fault[]): Promise<boolean> {
   const copy = await copyProject();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
   const sums = new Map<string, { caught: number; all: number }>();
   const sound = new Map<string, boolean>();
   try {
     for (const fault of faults) {
+      if (stopped) break;
       const path = join(copy, fault.file);
       const before = await Deno.readTextFile(path);
       const { tests } = fault.tests ? fault as { tests: string[] } : AREAS[fault.area];
@@ -426,10 +428,12 @@ async function run(faults: Fault[]): Promise<boolean> {
         await Deno.writeTextFile(path, before.replace(fault.text, () => fault.instead));
         const passed = await passes(copy, test);
         await Deno.writeTextFile(path, before);
+        if (stopped) break;
         if (passed) continue;
         catcher = test;
         break;
       }
+      if (stopped) break;
       const sum = sums.get(fault.area) ?? { caught: 0, all: 0 };
       sum.all++;
       if (catcher) sum.caught++;
@@ -437,6 +441,7 @@ async function run(faults: Fault[]): Promise<boolean> {
       console.log(`${catcher ? `caught by ${catcher}` : "SURVIVED "} ${describe(fault, before)}`);
     }
   } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, stop);
     await Deno.remove(copy, { recursive: true });
   }
   for (const [test, passed] of sound) {
@@ -477,18 +482,28 @@ async function passes(copy: string, test: string): Promise<boolean> {
     stderr: "null",
     detached: true, // a process group of its own
   }).spawn();
-  const endGroup = () => {
+  endRunning = () => {
     try {
       Deno.kill(-child.pid, "SIGKILL");
     } catch {
       // Nothing is left of it.
     }
   };
-  const timer = setTimeout(endGroup, LIMIT_MS);
+  const timer = setTimeout(endRunning, LIMIT_MS);
   const { success } = await child.status;
   clearTimeout(timer);
-  endGroup();
+  endRunning();
   return success;
+}
+
+/** Ends the test that runs, and all that it has started. */
+let endRunning = () => {};
+let stopped = false;
+
+/** Ends early: no more faults are put in. */
+function stop(): void {
+  stopped = true;
+  endRunning();
 }
 
 /** Some faults of an area, chosen by a seed. */
@@ -532,4 +547,4 @@ function filesOf(root: string, path: string): string[] {
   }).sort();
 }
 
-if (!await main()) Deno.exitCode = 1;
+if (!await main() || stopped) Deno.exitCode = 1;

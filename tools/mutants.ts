@@ -547,4 +547,4 @@ function filesOf(root: string, path: string): string[] {
   }).sort();
 }
 
-if (!await main() || stopped) Deno.exitCode = 1;
+if (!await main()) Deno.exitCode = 1;

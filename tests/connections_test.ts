@@ -8,6 +8,8 @@ import { MemStoreClient } from "../mod.ts";
 import { encoded } from "../msgpack/codec.ts";
 import { concat, handshake, message } from "./hostiles.ts";
 import { Host, hostiles, LocalHost, Peer } from "./host.ts";
+import type { Connection } from "../transport/zeromq/connection.ts";
+import { CLOSED_RETENTION_MS, Connections } from "../transport/zeromq/connections.ts";
 
 const linux = Deno.build.os === "linux";
 const ping = message(encoded(["ping"]));
@@ -69,6 +71,161 @@ function assignedId(number: number): Uint8Array<ArrayBuffer> {
   new DataView(id.buffer).setUint32(1, number);
   return id;
 }
+
+/** Connections of which libzmq gave the first the routing id 1000. */
+const connections = (max = 100) => new Connections(max, assignedId(1000));
+
+/** Adds a connection whose first message has come. */
+function speaking(all: Connections, fd: number, id: Uint8Array, owner: string, lastMessage = 1): Connection {
+  all.add(fd);
+  const connection = all.resolve(fd, id);
+  connection.lastMessage = lastMessage;
+  all.setOwner(connection, owner);
+  return connection;
+}
+
+Deno.test("a message belongs to the connection whose descriptor and routing id it has", () => {
+  const all = connections();
+  all.add(7);
+  assert.equal(all.find(7, assignedId(1001)), undefined);
+  const first = all.resolve(7, assignedId(1001));
+  assert.equal(all.find(7, assignedId(1001)), first);
+  assert.equal(all.resolve(7, assignedId(1001)), first);
+  all.close(7);
+  all.add(7);
+  const second = all.resolve(7, assignedId(1002));
+  assert.notEqual(second, first);
+  assert.equal(all.find(7, assignedId(1001)), undefined);
+  // One that comes late is still the first one's.
+  assert.equal(all.resolve(7, assignedId(1001)), first);
+  assert.equal(all.find(7, assignedId(1002)), second);
+  // Of a descriptor that is not known, too; and the next of it is the same.
+  const gone = all.resolve(9, assignedId(1003));
+  assert.ok(gone.closedAt > 0);
+  assert.equal(all.resolve(9, assignedId(1003)), gone);
+  assert.deepEqual([all.open, all.accepted], [1, 2]);
+  // (That it was closed need not have been seen.)
+  all.add(7);
+  assert.deepEqual([all.open, all.accepted], [1, 3]);
+  all.close(7);
+  assert.equal(all.open, 0);
+});
+
+Deno.test("a descriptor whose first message was of its last connection is given to the next", () => {
+  const all = connections();
+  all.add(7);
+  const one = all.resolve(7, assignedId(1001));
+  // libzmq counts: the later number is the one that has the descriptor now.
+  assert.equal(all.resolve(7, assignedId(1002)), one);
+  assert.equal(all.find(7, assignedId(1002)), one);
+  const before = all.resolve(7, assignedId(1001));
+  assert.ok(before !== one && before.closedAt > 0);
+  assert.deepEqual([...all.all()], [one, before]);
+  assert.ok(all.resolve(7, Uint8Array.of(3)).closedAt > 0);
+  assert.equal(all.find(7, assignedId(1002)), one);
+});
+
+Deno.test("a connection that is disconnected is not open, and is nobody's any more", () => {
+  const all = connections();
+  const chosen = Uint8Array.of(1, 2);
+  const [one, other] = [speaking(all, 7, chosen, "a"), speaking(all, 8, assignedId(1002), "a")];
+  assert.equal(all.takeOver(one), undefined);
+  assert.deepEqual(all.ownedBy("a"), [one, other]);
+  assert.equal(all.find(7, chosen), one);
+  assert.equal(all.find(7, Uint8Array.of(1, 2, 3)), undefined);
+  assert.equal(all.disconnect(one), true);
+  assert.equal(all.disconnect(one), false);
+  assert.deepEqual(all.ownedBy("a"), [other]);
+  assert.equal(all.open, 1);
+  // Its descriptor may be another client's by now that chose the same id; libzmq gives its own id to nobody else.
+  assert.equal(all.find(7, chosen), undefined);
+  all.disconnect(other);
+  assert.equal(all.find(8, assignedId(1002)), other);
+  assert.equal(all.takeOver(one), undefined);
+  all.setOwner(one, "a");
+  assert.deepEqual(all.ownedBy("a"), []);
+  all.close(7);
+  all.close(7);
+  assert.equal(all.open, 0);
+  assert.equal(all.disconnect(speaking(all, 7, assignedId(1003), "b")), true);
+});
+
+Deno.test("routing ids are given, chosen or claimed, and a chosen one can be taken over", () => {
+  const all = connections();
+  const ids = [assignedId(1000), Uint8Array.of(1), Uint8Array.of(1, 2, 3, 4, 5), Uint8Array.of(0, 1)];
+  assert.deepEqual(ids.map((id) => all.isChosen(id)), [false, true, true, true]);
+  assert.deepEqual(ids.map((id) => all.isClaimed(id)), [false, false, false, true]);
+  for (let fd = 1; fd <= 3; fd++) all.add(fd);
+  assert.equal(all.isClaimed(assignedId(1006)), false);
+  assert.equal(all.isClaimed(assignedId(1007)), true);
+  assert.equal(all.isClaimed(assignedId(999)), true);
+  const [one, two] = [1, 2].map((fd) => all.resolve(fd, Uint8Array.of(5)));
+  assert.equal(all.takeOver(one), undefined);
+  assert.equal(all.takeOver(two), one);
+  all.disconnect(two);
+  assert.equal(all.takeOver(two), undefined);
+  const three = all.resolve(3, Uint8Array.of(5));
+  assert.equal(all.takeOver(three), undefined);
+});
+
+Deno.test("where there are too many, the silent go first, then the idle ones of whoever has the most", () => {
+  const all = connections(16);
+  for (let fd = 0; fd < 8; fd++) {
+    assert.equal(speaking(all, fd, assignedId(1000 + fd), "many", 10 - fd).fd, fd);
+  }
+  for (let fd = 8; fd < 13; fd++) speaking(all, fd, assignedId(1000 + fd), "few", 1);
+  for (let fd = 13; fd < 16; fd++) assert.equal(all.add(fd), undefined);
+  // Four of seventeen have said nothing: more than an eighth.
+  const silent = all.add(16)!;
+  assert.equal(silent.fd, 13);
+  all.disconnect(silent);
+  assert.equal(all.add(17)!.fd, 14);
+  all.disconnect(all.resolve(14, assignedId(1014)));
+  // Two are not.
+  for (const fd of [15, 16]) all.resolve(fd, assignedId(1000 + fd));
+  const idle = all.add(18)!;
+  assert.deepEqual([idle.fd, idle.owner], [7, "many"]);
+});
+
+Deno.test("a connection that is closed is kept while messages or replies may be on their way, and no longer", () => {
+  const all = connections();
+  const closed = speaking(all, 7, assignedId(1001), "a");
+  const { now } = performance;
+  let time = now.call(performance);
+  try {
+    performance.now = () => time;
+    assert.equal(all.hasClosed, false);
+    all.close(7);
+    assert.deepEqual([...all.all()], [closed]);
+    let collected = 0;
+    const evict = () => all.evictClosed(() => void collected++);
+    time += CLOSED_RETENTION_MS - 1;
+    evict();
+    assert.deepEqual([collected, all.hasClosed], [1, true]);
+    evict();
+    assert.equal(collected, 1, "not at once again");
+    closed.addReply(10);
+    time += CLOSED_RETENTION_MS;
+    evict();
+    assert.equal(all.hasClosed, true);
+    assert.equal(all.resolve(7, assignedId(1001)), closed);
+    const other = speaking(all, 8, assignedId(1002), "a");
+    other.inFlight = 1;
+    all.close(8);
+    time += 2 * CLOSED_RETENTION_MS;
+    evict();
+    other.inFlight = 0;
+    assert.deepEqual([...all.all()], [closed, other]);
+    time += CLOSED_RETENTION_MS;
+    evict();
+    assert.deepEqual([...all.all()], [closed]);
+    all.keepClosed(other);
+    assert.deepEqual([...all.all()], [closed, other]);
+    assert.notEqual(all.resolve(8, assignedId(1002)), other);
+  } finally {
+    performance.now = now;
+  }
+});
 
 Deno.test("a client that claims a routing id that the next will have ends nothing, and is cut off", async () => {
   await using host = await Host.start(TCP);

@@ -110,8 +110,10 @@ Deno.test("a call leaves no listener at its signal, however it ends", async () =
   await using both = await pair();
   const { client } = both;
   const { signal } = new AbortController();
+  await using _held = await client.lock("held");
   const calls = [
     client.ping({ signal }),
+    client.lock("held", { signal, wait: 100 }),
     client.send(["no_such_command"], { signal }),
     client.set("t", "k", () => 1, { signal }),
     client.ping({ signal, timeout: 0.001 }),

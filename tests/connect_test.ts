@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
 import { writeKeys } from "../auth/curve.ts";
+import { Deadlines } from "../client/deadlines.ts";
 import { Host, TempDir } from "./host.ts";
 import { abortListeners, pair } from "./pair.ts";
 
@@ -104,6 +105,20 @@ Deno.test("a call whose reply has arrived is answered, however long the process 
     const [single, [first]] = await Promise.all([call, batch]);
     assert.deepEqual([single?.length, first?.length], [value.length, value.length]);
   }
+});
+
+Deno.test("a deadline that is further away than a timer can wait is waited for in peace", async () => {
+  let looked = 0;
+  const far = performance.now() + 2 ** 32;
+  const deadlines = new Deadlines(() => (looked++, far));
+  deadlines.add(far);
+  await sleep(50);
+  assert.equal(looked, 0);
+  deadlines.add(performance.now() + 10);
+  while (looked === 0) await sleep(10);
+  await sleep(50);
+  deadlines.clear();
+  assert.equal(looked, 1);
 });
 
 Deno.test("a call leaves no listener at its signal, however it ends", async () => {

@@ -383,7 +383,7 @@ const CHANGES: [from: RegExp, to: string][] = [
 
 /** A text that means nothing to the program, or that is about types: no fault is made there. */
 const QUIET =
-  /^\s*[\w#?]+\(.*\): .*;$|^\s*(\*|\/\/|\/\*|import\b|export type|type\b|interface\b|@)|=> *(void|boolean)\b.*;$/;
+  /^\s*[\w#?]+\(.*\): .*;$|^\s*(readonly )?\w+\??: [^=]*;$|^\s*(\*|\/\/|\/\*|import\b|export type|type\b|interface\b|@)|=> *(void|boolean)\b.*;$/;
 
 function main(): Promise<boolean> {
   const { values } = parseArgs({

@@ -396,6 +396,12 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
     const usage = [name, ...options, ...operands.map(operand)].join(" ");
     assert.ok(help.split("\n").some((each) => each.startsWith(`  ${usage} `) && each.endsWith(line)), usage);
   }
+  const heading = (name: string) =>
+    help.slice(0, help.search(new RegExp(`^  ${name}\\b`, "m"))).match(/^\w+:$/gm)?.at(-1);
+  assert.deepEqual(
+    ["get", "tables", "push", "union", "sets", "ping", "store"].map(heading),
+    ["Tables:", "Tables:", "Sets:", "Sets:", "Sets:", "Host:", "State:"],
+  );
   assert.match(
     await printed("help", "get"),
     /^Usage: memstore get \[options\] <table> <key>\n\nReturns the value of a key/,

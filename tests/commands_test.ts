@@ -59,7 +59,9 @@ Deno.test("incr adds floats, keeps an expiry, and refuses what is no number", ()
     await assert.rejects(client.incr("t", "f", Number.MAX_VALUE), { code: "FAILED" });
     await client.set("t", "text", "1");
     await assert.rejects(client.incr("t", "text"), { code: "FAILED", message: /not a number/ });
-    for (const by of ["1", NaN, Infinity, null]) {
+    await client.set("t", "map", {});
+    await assert.rejects(client.incr("t", "map"), { code: "FAILED", message: /not a number/ });
+    for (const by of ["1", NaN, Infinity, null, {}]) {
       await assert.rejects(client.send(["incr", "t", "text", by]), { code: "BAD_ARGUMENT" });
     }
     assert.equal(await client.get("t", "text"), "1");

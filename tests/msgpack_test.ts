@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { head, MalformedError, MAX_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
+import { copyBytes, head, MalformedError, MAX_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 
 const concat = (...parts: ArrayLike<number>[]) => new Uint8Array(parts.flatMap((part) => Array.from(part)));
 /** `depth` containers around a nil, each with nothing else in it. */
@@ -220,4 +220,14 @@ Deno.test("Writer.reset() empties it, and gives back a buffer that grew", () => 
   assert(to.bytes.length <= 1 << 20);
   to.int(1e9), to.str("é");
   assert.deepEqual(Array.from(to.written), [0xce, 0x3b, 0x9a, 0xca, 0x00, 0xa2, 0xc3, 0xa9]);
+});
+
+Deno.test("copyBytes() copies as many bytes as it is told to, few or many", () => {
+  const from = Uint8Array.from({ length: 200 }, (_, i) => i + 1);
+  for (const length of [0, 1, 7, 63, 64, 65, 150]) {
+    const to = new Uint8Array(200);
+    copyBytes(from, 5, to, 3, length);
+    const expected = [0, 0, 0, ...from.subarray(5, 5 + length), ...new Array(197 - length).fill(0)];
+    assert.deepEqual(Array.from(to), expected, `${length} bytes`);
+  }
 });

@@ -9,8 +9,10 @@ import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
 import { Directory } from "../state/directory.ts";
+import { Gate } from "../state/gate.ts";
 import { plain } from "../state/gzip.ts";
 import { Persistence } from "../state/persistence.ts";
+import { Queue } from "../state/queue.ts";
 import { takeFileLock } from "../system/file_lock.ts";
 import { Host, TempDir } from "./host.ts";
 import { keyOf } from "./stores.ts";
@@ -337,6 +339,50 @@ Deno.test("a restore that fails gives back all the memory that it has taken", as
   await assert.rejects(persistence.restore(persistence.file("state")), /the memory is full/);
   assert.equal(bytes, before);
   assert.ok(most > before, "nothing was taken");
+});
+
+Deno.test("a queue runs as much work at a time as it may, the rest in its order, and refuses what is too much", async () => {
+  const queue = new Queue(2, 3);
+  const ends: PromiseWithResolvers<void>[] = [], begun: number[] = [];
+  const add = (i: number) =>
+    queue.run("store", () => {
+      begun.push(i);
+      return (ends[i] = Promise.withResolvers<void>()).promise;
+    });
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
+  const work = [0, 1, 2, 3, 4].map(add);
+  await assert.rejects(add(5), { code: "TOO_LARGE", message: /pending: 3 at most/ });
+  assert.deepEqual(begun, [0, 1]);
+  ends[0].reject(new Error("it fails"));
+  await assert.rejects(work[0], /it fails/);
+  await turn();
+  assert.deepEqual(begun, [0, 1, 2]);
+  ends[1].resolve();
+  await turn();
+  assert.deepEqual(begun, [0, 1, 2, 3]);
+  queue.refusePending(new Error("the end"));
+  await assert.rejects(work[4], /the end/);
+  const late = add(6);
+  await turn();
+  assert.deepEqual(begun, [0, 1, 2, 3]);
+  ends[2].resolve(), ends[3].resolve();
+  await turn();
+  ends[6].resolve();
+  await Promise.all([work[1], work[2], work[3], late]);
+  // All turns are free again.
+  const next = [7, 8].map(add);
+  assert.deepEqual(begun, [0, 1, 2, 3, 6, 7, 8]);
+  ends[7].resolve(), ends[8].resolve();
+  await Promise.all(next);
+});
+
+Deno.test("a gate refuses writes while it is closed", () => {
+  const gate = new Gate();
+  gate.check("set");
+  gate.close();
+  assert.throws(() => gate.check("set"), { code: "STOPPING", message: /Cannot run set/ });
+  gate.open();
+  gate.check("set");
 });
 
 Deno.test("of many stores and restores a few run at a time, the others wait, and too many are refused", async () => {

@@ -514,6 +514,8 @@ Deno.test("what only looks like bytes or an extension stays an object", () => {
       '{"$bytes":"?"}',
       '{"$bytes":1}',
       '{"$bytes":"","x":1}',
+      '{"name":"AAAA"}',
+      '{"name":[1,"AAAA"]}',
       '{"$ext":[200,""]}',
       '{"$ext":[1]}',
     ]
@@ -547,4 +549,8 @@ Deno.test("a reply stays on one line while that is short, and is broken where it
   assert.deepEqual(toText(long), `{\n  "a": "${long.a}",\n  "b": [1, 2],\n  "c": {}\n}`);
   assert.deepEqual(toText([fits, [fits.a]]), `[\n  {\n    "a": "${fits.a}"\n  },\n  ["${fits.a}"]\n]`);
   assert.deepEqual(toText("x".repeat(100)), `"${"x".repeat(100)}"`);
+  // With its indent and its comma, an item fills the line or is one too long.
+  const item = "x".repeat(73);
+  assert.deepEqual(toText([[item], 1]), `[\n  ["${item}"],\n  1\n]`);
+  assert.deepEqual(toText([[`${item}x`], 1]), `[\n  [\n    "${item}x"\n  ],\n  1\n]`);
 });

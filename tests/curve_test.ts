@@ -187,6 +187,10 @@ Deno.test("a list of clients with a fault removes keys and lowers rights, but ad
   list.write("nonsense", `${kept} admin`, `${lowered} admin`, `${removed} read`);
   await until(() => list.failures.length > 1, "the other fault is told");
   assert.deepEqual(rights(), ["write", "read", undefined, undefined, undefined, undefined, undefined]);
+  // The same fault is told once.
+  list.write("nonsense", `${kept} admin`);
+  await until(() => clients.find(lowered) === undefined, "the list is read again");
+  assert.equal(list.failures.length, 2);
   list.write(`${lowered} admin`, `${added} read`);
   await until(() => clients.find(added) !== undefined, "the whole list is read");
   assert.deepEqual(rights(), [undefined, "admin", undefined, undefined, undefined, undefined, "read"]);

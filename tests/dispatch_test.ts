@@ -398,6 +398,15 @@ Deno.test("cas and del_if compare values as keys are compared", () =>
       await send(one, [["del_if", "t", "m", null], ["cas", "t", "m", null, 1], ["del_if", "t", "m", 1]]),
       [0, 1, 1],
     );
+    // (Values that are too large to be put in order are compared byte by byte, and no byte further.)
+    const large = new Uint8Array(300_001), other = large.slice();
+    other[300_000] = 1;
+    await send(one, [["set", "t", "large", large]]);
+    assert.deepEqual(
+      await send(one, [["del_if", "t", "large", other], ["cas", "t", "large", large.subarray(1), 0]]),
+      [0, 0],
+    );
+    assert.deepEqual(await send(one, [["cas", "t", "large", large, 0], ["get", "t", "large"]]), [1, 0]);
   }));
 
 Deno.test("a name, a key or a member has a bound", () =>

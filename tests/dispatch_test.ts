@@ -406,7 +406,7 @@ Deno.test("cas and del_if compare values as keys are compared", () =>
       await send(one, [["del_if", "t", "large", other], ["cas", "t", "large", large.subarray(1), 0]]),
       [0, 0],
     );
-    assert.deepEqual(await send(one, [["cas", "t", "large", large, 0], ["get", "t", "large"]]), [1, 0]);
+    assert.deepEqual(await send(one, [["cas", "t", "large", large, 0]]), [1]);
   }));
 
 Deno.test("a name, a key or a member has a bound", () =>

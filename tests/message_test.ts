@@ -106,6 +106,9 @@ Deno.test("parseRequest() finds fault with a long envelope, and repeats none of 
     assert.deepEqual(envelope, [id, empty]);
     assert.match(fault!, /^an envelope has 512 bytes at most: received 6\d\d$/);
   }
+  const fits = bytes(...Array(512 - id.length).fill(1));
+  const { envelope, fault } = parseRequest([id, fits, empty, payload]);
+  assert.deepEqual([envelope, fault], [[id, fits, empty], undefined]);
 });
 
 for (

@@ -261,14 +261,15 @@ Deno.test("an entry is gone at its time, and its room when it is swept", () => {
 });
 
 Deno.test("deadlines come in their order, however they were added", () => {
-  fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: 1000 })), (times) => {
+  // (From 64 on those that nothing expires at are taken out.)
+  const some = fc.array(fc.integer({ min: 0, max: 1000 }), { maxLength: 60, size: "max" });
+  fc.assert(fc.property(some, (times) => {
     const store = new Store();
     const table = store.tables.make(span("t"));
     times.forEach((time) => store.expiryQueue.add(time, table, 0));
     for (const time of [...new Set(times)].toSorted((a, b) => a - b)) {
-      assert.equal(store.expiryQueue.next <= time, true);
-      store.expiryQueue.sweep(time);
-      assert.ok(store.expiryQueue.next > time);
+      assert.equal(store.expiryQueue.next, time);
+      assert.equal(store.expiryQueue.sweep(time), false);
     }
     assert.equal(store.expiryQueue.next, Infinity);
   }));

@@ -12,7 +12,7 @@ import { Directory } from "../state/directory.ts";
 import { Gate } from "../state/gate.ts";
 import { plain } from "../state/gzip.ts";
 import { Persistence } from "../state/persistence.ts";
-import { Queue } from "../state/queue.ts";
+import { TransferQueue } from "../state/transfer_queue.ts";
 import { takeFileLock } from "../system/file_lock.ts";
 import { Host, TempDir } from "./host.ts";
 import { keyOf } from "./stores.ts";
@@ -342,7 +342,7 @@ Deno.test("a restore that fails gives back all the memory that it has taken", as
 });
 
 Deno.test("a queue runs as much work at a time as it may, the rest in its order, and refuses what is too much", async () => {
-  const queue = new Queue(2, 3);
+  const queue = new TransferQueue(2, 3);
   const ends: PromiseWithResolvers<void>[] = [], begun: number[] = [];
   const add = (i: number) =>
     queue.run("store", () => {

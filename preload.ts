@@ -1,5 +1,5 @@
 /**
- * Loads libzmq at once, and not when the first host or client connects.
+ * Loads libzmq at once, and not when the first host or client connects, or the first host opens its state.
  *
  * The library stays loaded until the process ends, which `deno test --sanitize-resources` reports as a leak of the test
  * that happened to connect first. Imported at the top of a test file, it is loaded before any test begins. Nothing else
@@ -13,6 +13,7 @@
  * @module
  */
 
+import { loadPosix } from "./state/directory.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
-await libzmq();
+await Promise.all([libzmq(), loadPosix()]);

@@ -64,7 +64,7 @@ const BELOW: Record<string, string[]> = {
     "transport/",
     "msgpack/",
   ],
-  "preload.ts": ["transport/"],
+  "preload.ts": ["state/", "transport/"],
   "settings/": ["auth/", "transport/"],
   "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
   "cli.ts": [

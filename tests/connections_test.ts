@@ -250,6 +250,15 @@ Deno.test("a client that claims a routing id that the next will have ends nothin
   assert.match(await host.error(), /cut off.*claims a routing id/);
 });
 
+Deno.test("a client that is gone before its first message is rejected counts once", () => {
+  const connections = new Connections(10, new Uint8Array([0, 1, 2, 3, 4]));
+  const id = new TextEncoder().encode("chosen");
+  connections.add(7);
+  connections.close(7);
+  assert.equal(connections.disconnect(connections.resolve(7, id)), false);
+  assert.equal(connections.open, 0);
+});
+
 Deno.test("a client with a routing id of its own that comes again is answered each time", async () => {
   await using host = await LocalHost.start({}, TCP);
   const id = new TextEncoder().encode("worker 1");

@@ -89,9 +89,11 @@ export class Connections {
   /** Notes that a connection is about to be disconnected. False if it is closed already. */
   disconnect(connection: Connection): boolean {
     if (connection.disconnected) return false;
-    this.#remove(connection);
+    const open = this.#isOpen(connection);
+    // (One that is closed was removed then.)
+    if (open) this.#remove(connection);
     connection.disconnected = true;
-    return this.#byFd.get(connection.fd) === connection;
+    return open;
   }
 
   /** The connection that a message came by, if that is certain. */

@@ -36,6 +36,8 @@ export interface Arg {
   help?: string;
   /** The most items that it may have, if it is an array or a map. */
   most?: number;
+  /** The most bytes that it may have. */
+  mostBytes?: number;
   /** It is optional, as are those that follow it. */
   optional?: true;
   /** Only native clients have it. (pymemstore ignored surplus arguments, and so does a host for legacy clients.) */

@@ -222,7 +222,7 @@ export interface Commands {
 const at = [key("table"), key("key")];
 const inSet = [key("set"), key("value")];
 /** (Bounded, because all of the sets are looked up in one slice.) */
-const SETS = { ...keys("sets"), most: 2 ** 13 };
+const SETS = { ...keys("sets"), most: 2 ** 13, mostBytes: 2 ** 18 };
 const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
 

@@ -3,7 +3,7 @@
  *
  * An **effect** is one change of one entry, or of the catalog, as it happened: an entry set (with its expiry, as
  * an absolute time; a changed expiry is one too), an entry deleted (also because it expired), a table made,
- * dropped or cleared. Whoever consumes effects is a {@linkcode Sink}. An effect names the table and the addresses
+ * dropped or cleared. A consumer of effects is a {@linkcode Sink}. An effect names the table and the addresses
  * of entries; key, value and expiry are read there with {@linkcode Entry}, so that nothing is copied for a
  * consumer that does not need it.
  *

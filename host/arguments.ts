@@ -31,13 +31,15 @@ export function argumentsError(
     return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
   }
   for (let i = 0; i < args.length && i < count; i++) {
-    const { type, most = MAX_ITEMS } = args[i];
+    const { type, most = MAX_ITEMS, mostBytes = Infinity } = args[i];
     if (type === undefined) continue;
     const at = offsets[first + i], end = offsets[first + i + 1];
     // A short string or a small number is a key, as it stands: nearly all keys are.
     const byte = payload[at];
     if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
-    const why = argumentError(type, payload, at, end, most);
+    const why = end - at > mostBytes
+      ? `is too long: ${mostBytes} bytes at most: received ${end - at}`
+      : argumentError(type, payload, at, end, most);
     if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
   }
 }

@@ -58,24 +58,25 @@ function hostHandlers(host: HostServices) {
       return timed("restored", persistence.restore(object(call)));
     },
     transfers(call) {
-      encode(persistence.transfers, call.reply);
+      tell(call, persistence.transfers);
     },
     hello(call) {
-      encode(host.hello(call.right), call.reply);
+      tell(call, host.hello(call.right));
     },
     ping(call) {
       call.reply.str("pong");
     },
     info(call) {
+      call.visit(TELL_WORK);
       call.reply.arrayHead(2);
       call.reply.float(Deno.memoryUsage().rss / 2 ** 20);
       call.reply.str("mb");
     },
     stats(call) {
-      encode(host.stats(), call.reply);
+      tell(call, host.stats());
     },
     commands(call) {
-      encode(host.commands().map(commandInfo), call.reply);
+      tell(call, host.commands().map(commandInfo));
     },
     async done() {
       await host.stop();
@@ -85,6 +86,18 @@ function hostHandlers(host: HostServices) {
       };
     },
   } satisfies Record<string, Handler>;
+}
+
+/** To gather what the host tells of itself takes as long as to visit this many entries, … */
+const TELL_WORK = 32;
+/** … and to encode this many bytes of it, as bits, as long as one. */
+const TELL_BITS = 4;
+
+/** Replies what the host tells of itself. */
+function tell(call: Call, what: unknown): void {
+  const from = call.reply.length;
+  encode(what, call.reply);
+  call.visit(TELL_WORK + (call.reply.length - from >>> TELL_BITS));
 }
 
 /** Replies to a store or restore: `[word, seconds]`, the seconds always as a float, as pymemstore's were. */

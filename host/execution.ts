@@ -84,6 +84,8 @@ const PREFETCH_COMMANDS = 256;
 const PREFETCH_MIN_KEYS = 4;
 /** … if the data has more bytes than the processor's caches hold. */
 const CACHE_BYTES = 1 << 20;
+/** Longer keys are not prefetched: to find them is not what takes time. */
+const PREFETCH_MAX_BYTES = 256;
 /** A command with a longer reply checks itself that there is room for it. */
 const SHORT_REPLY = 64;
 
@@ -91,6 +93,9 @@ const NOT_RUN: Refusal = {
   code: "NOT_RUN",
   message: "Cannot run: another command of the batch was refused or failed",
 };
+
+/** Why nothing is done for a client. */
+export const GONE: MemStoreError = new MemStoreError("FAILED", "Cannot run: the client is gone");
 
 /** One message while it runs. */
 export class Execution {
@@ -129,6 +134,9 @@ export class Execution {
     this.#call = new Call(shared.store, shared.limits.message);
   }
 
+  /** Whether nobody is there any more to take the replies: what only reads is not run. */
+  isUnread = false;
+
   /** Whether it was paused because another message goes through the data in steps. */
   isBlocked = false;
 
@@ -145,7 +153,7 @@ export class Execution {
     this.#index = this.#hashedFrom = this.#hashedTo = 0;
     this.#prefetchAt = Infinity;
     this.#steps = this.#result = this.waiting = undefined;
-    this.#planned = this.#turn = false;
+    this.#planned = this.#turn = this.isUnread = false;
     this.#plan.reset();
     call.reply.reset();
     call.legacy = job.legacy;
@@ -196,7 +204,6 @@ export class Execution {
     const { reply, legacy } = this.#call;
     if (this.#steps || this.waiting) reply.length = this.#start;
     this.#endSteps();
-    if (this.#shared.stepping === this) this.#shared.stepping = undefined;
     if (!this.#planned) writeRefusal(why, legacy, reply);
     else for (; this.#index < this.#plan.length; this.#index++) writeRefusal(why, legacy, reply);
     this.#deliver(reply.written, true);
@@ -271,6 +278,7 @@ export class Execution {
 
   /** Runs the command at the index to its end. False if it pauses, or waits. */
   #advance(): boolean {
+    if (this.isUnread) this.#skipReading();
     if (this.waiting) this.#takeResult();
     else if (!this.#steps) this.#steps = this.#begin();
     if (this.waiting || this.#steps && !this.#step()) return false;
@@ -280,6 +288,14 @@ export class Execution {
       throw replyTooLarge(message, this.#shared.inBatch);
     }
     return true;
+  }
+
+  /** @throws {MemStoreError} if the command at the index only reads, and does not wait. */
+  #skipReading(): void {
+    if (this.waiting || this.#plan.commands[this.#index]?.needs !== "read") return;
+    if (!this.#steps) this.#start = this.#call.reply.length;
+    this.#endSteps();
+    throw GONE;
   }
 
   /** Begins the command at the index. */
@@ -318,6 +334,8 @@ export class Execution {
     // (A message that may not pause does not wait for others either.)
     this.isBlocked = outer !== undefined && outer !== this && this.#canPause;
     if (this.isBlocked) return false;
+    // (One reading after another would keep what writers leave behind for ever.)
+    if (!outer && this.#canPause && shared.store.heap.isPressed && shared.store.cleanWhenIdle()) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {
@@ -345,6 +363,7 @@ export class Execution {
     const steps = this.#steps;
     this.#steps = undefined;
     steps?.return();
+    if (this.#shared.stepping === this) this.#shared.stepping = undefined;
   }
 
   /** Writes the reply of a command that waited. */
@@ -373,6 +392,11 @@ export class Execution {
       const finds = plan.commands[i]?.finds;
       if (!finds) continue;
       call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      if (call.to(1) - call.from(0) > PREFETCH_MAX_BYTES) {
+        this.#hashedTo = i;
+        this.#prefetchAt = i + 1;
+        break;
+      }
       const next = store[finds].get(call.key(0));
       if (next !== table) {
         this.#prefetched ^= table?.prefetch(together, count) ?? 0;

@@ -35,6 +35,9 @@ export interface MemStoreOptions {
   /**
    * How many bytes tables and sets may take: a command that would need more is refused with `OUT_OF_MEMORY`. 8 MiB at
    * least; left out: 32 GiB, which is the most that they can take.
+   *
+   * A restore reads the new data beside the old: until it has replaced the old, it may take as many bytes again. Two
+   * restores may run at a time. A union of sets, or a large difference, is built in memory of its own in the same way.
    */
   maxMemory?: number;
   /** How to reach S3. */

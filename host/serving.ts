@@ -23,7 +23,7 @@ import { MemStoreError } from "../transport/message.ts";
 import type { IncomingMessage, Port } from "../transport/transport.ts";
 import { turn } from "../system/turn.ts";
 import { type Dispatcher, refusal } from "./dispatch.ts";
-import type { Deliver, Execution } from "./execution.ts";
+import { type Deliver, type Execution, GONE } from "./execution.ts";
 import { PausedMessages } from "./paused.ts";
 
 /** How long a new message runs, in milliseconds, before it is paused. */
@@ -204,6 +204,7 @@ export class ServingLoop {
     const next = this.#paused.next();
     if (!next) return;
     const { execution, port, message: { from } } = next;
+    if (from.gone) execution.isUnread = true;
     if (from.disconnected) {
       this.#host.dispatcher.abandon(execution, GONE);
     } else if (!this.#host.dispatcher.resume(execution)) {
@@ -231,4 +232,3 @@ export class ServingLoop {
 
 /** Where clients have no keys, each may do everything. */
 const ANYBODY: Pick<AuthorizedClient, "right"> & { name?: string } = { right: "admin" };
-const GONE = new MemStoreError("FAILED", "Cannot run: the client is gone");

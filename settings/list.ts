@@ -132,7 +132,7 @@ export const table = {
   maxMemory: optional(bytes, {
     example: "512MB",
     help:
-      "The most memory that the data may use: a number of bytes, or a size such as 512MB (1 KB is 1024 bytes).",
+      "The most memory for the data, such as 512MB (1 KB is 1024 bytes). A restore may take as much again.",
     flag: "--max-memory <size>",
     env: "MEMSTORE_MAX_MEMORY",
   }),

@@ -3,7 +3,12 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
+import { Key } from "../engine/key.ts";
+import { Store } from "../engine/memory/store.ts";
+import { hostCommands, type HostServices } from "../host/commands.ts";
+import { Dispatcher } from "../host/dispatch.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
+import { completeLimits } from "../transport/limits.ts";
 import { header, readReply } from "../transport/message.ts";
 import { Host, Peer, TempDir } from "./host.ts";
 import { concat } from "./hostiles.ts";
@@ -234,6 +239,83 @@ Deno.test("a message of work without end holds nobody up, and ends with its clie
   const stop = performance.now();
   assert.equal((await host.end("SIGTERM")).code, 0);
   assert.ok(performance.now() - stop < 20_000);
+});
+
+Deno.test("who reads without end keeps no writes from the room that others left", () => {
+  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(store, completeLimits({}));
+  for (const command of hostCommands({} as HostServices)) dispatcher.add(command);
+  store.heap.limit = 24 * 2 ** 20;
+  const key = (value: unknown) => {
+    const bytes = encoded(value);
+    return new Key().aim(bytes, 0, bytes.length);
+  };
+  for (let i = 0; i < 20_000; i++) store.sets.set(key("s"), key(i), new Uint8Array(0), 0, 0);
+  const payload = concat(...Array(40).fill(encoded(["list_set", "s"])));
+  let replied = 0;
+  const value = new Uint8Array(60_000);
+  const reader = dispatcher.run(
+    { payload, legacy: false, batch: false, right: "read" },
+    ({ length }) => void (replied = length),
+    0,
+  )!;
+  // (Six megabytes, written again and again.)
+  for (let i = 0; replied === 0; i++) {
+    store.tables.set(key("t"), key(i % 100), value, 0, value.length);
+    dispatcher.resume(reader, 0);
+  }
+  assert.ok(replied > 40 * 20_000);
+});
+
+Deno.test("what a client only reads ends when it is gone, and what it writes is done", async () => {
+  await using host = await Host.start();
+  await fill(host.endpoint, "big", 300_000);
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  const diff = encoded(["diff", ["big", "big"]]);
+  for (const commands of [["first"], ["first", "second"]]) {
+    await using peer = await Peer.connect(host.endpoint);
+    const sets = commands.map((key) => encoded(["set", "t", key, 1]));
+    peer.send([
+      [],
+      header(1),
+      concat(...sets, ...Array(20_000).fill(diff), encoded(["set", "t", "last", 1])),
+    ]);
+    while (!await client.exists("t", commands.at(-1))) await sleep(10);
+  }
+  // (Those reads would take minutes.)
+  for (const end = performance.now() + 20_000; !await client.exists("t", "last"); await sleep(50)) {
+    assert.ok(performance.now() < end, "the reads of a client that is gone go on");
+  }
+});
+
+Deno.test("a message pauses however few its commands are: what they cost counts", () => {
+  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(store, completeLimits({}));
+  const services = { persistence: { transfers: [] }, commands: () => dispatcher.commands, stats: () => ({}) };
+  for (const command of hostCommands(services as unknown as HostServices)) dispatcher.add(command);
+  const run = (commands: unknown[][], batch = false) => {
+    let pauses = 0, reply: unknown;
+    const payload = concat(...commands.map(encoded));
+    const deliver = (bytes: Uint8Array) => void (reply = readReply("value", new Reader(bytes)));
+    const execution = dispatcher.run({ payload, legacy: false, batch, right: "read" }, deliver, 0);
+    if (execution) { do pauses++; while (!dispatcher.resume(execution, 0)); }
+    return reply instanceof MemStoreError ? reply.code : pauses;
+  };
+  // To put a map of 60 KB in order takes a millisecond.
+  const key = Object.fromEntries(Array.from({ length: 6000 }, (_, i) => [`k${9999 - i}`, i]));
+  store.tables.set(
+    new Key().aim(encoded("t"), 0, 2),
+    new Key().aim(encoded("k"), 0, 2),
+    new Uint8Array(2 ** 21),
+    0,
+    2 ** 21,
+  );
+  assert.ok(Number(run(Array(100).fill(["get", "t", key]))) >= 99);
+  assert.ok(Number(run(Array(100).fill(["get", key, "k"]))) >= 99);
+  assert.ok(Number(run(Array(100).fill(["commands"]))) >= 40);
+  assert.equal(run(Array(100).fill(["get", "t", key]), true), "NOT_RUN");
+  assert.equal(run(Array(10_000).fill(["commands"]), true), "NOT_RUN");
+  assert.equal(run([["union", Array(10).fill(key)]]), "BAD_ARGUMENT");
+  assert.equal(run([["union", Array(2).fill(key)]]), 0);
+  assert.equal(typeof run(Array(10_000).fill(["get", "t", { b: 1, a: 2 }]), true), "number");
 });
 
 Deno.test("what goes through a table in steps replies the state of one moment", () =>

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
-import { completeLimits } from "../transport/limits.ts";
+import { completeLimits, LIMIT_RANGES } from "../transport/limits.ts";
 import { ReceivedMessage } from "../transport/zeromq/connection.ts";
 import { Context } from "../transport/zeromq/context.ts";
 import { MAX_FRAMES } from "../transport/zeromq/frames.ts";
@@ -69,6 +69,20 @@ Deno.test("what is beyond a limit is refused, runs nothing and loses nothing", a
   }
   assert.equal(await client.exists("t", "c"), false);
   assert.equal(await client.ping(), "pong");
+});
+
+Deno.test("a limit may be the least and the most that its range names", () => {
+  for (const [name, [least, most]] of Object.entries(LIMIT_RANGES)) {
+    for (const value of [least, most]) {
+      assert.equal(
+        Object.entries(completeLimits({ [name]: value })).find(([each]) => each === name)![1],
+        value,
+      );
+    }
+    for (const value of [least - 1, most + 1]) {
+      assert.throws(() => completeLimits({ [name]: value }), RangeError);
+    }
+  }
 });
 
 Deno.test("limits that are none are refused", () => {

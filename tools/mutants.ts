@@ -33,7 +33,7 @@ const AREAS: Record<string, { code: string[]; tests: string[] }> = {
   },
   commands: {
     code: ["commands", "engine/memory/commands", "host/arguments.ts", "host/dispatch.ts", "host/execution.ts"]
-      .concat("host/plan.ts", "host/commands.ts", "host/custom.ts"),
+      .concat("host/plan.ts", "host/commands.ts", "host/custom.ts", "host/paused.ts"),
     tests: ["commands", "dispatch", "batch", "client", "server", "hostile"],
   },
   wire: {
@@ -56,7 +56,15 @@ const AREAS: Record<string, { code: string[]; tests: string[] }> = {
     tests: ["state_file", "state_safety", "catalog", "persistence", "lifecycle", "server", "s3"],
   },
   host: {
-    code: ["client.ts", "client", "server.ts", "host/serving.ts", "host/slice.ts", "host/log.ts"],
+    code: [
+      "client.ts",
+      "client",
+      "server.ts",
+      "host/serving.ts",
+      "host/slice.ts",
+      "host/log.ts",
+      "host/lifecycle.ts",
+    ],
     tests: [
       "batch",
       "views",
@@ -93,8 +101,8 @@ const NAMED: Fault[] = [
   {
     area: "engine",
     file: "engine/memory/table.ts",
-    text: "if (change !== 0 || grown !== 0) this.#count(0, change, grown);",
-    instead: "if (grown !== 0) this.#count(0, 0, grown);",
+    text: "if (expiring !== 0 || grown !== 0) this.count(0, expiring, grown);",
+    instead: "if (grown !== 0) this.count(0, 0, grown);",
     tests: ["catalog"],
   },
   {
@@ -107,37 +115,42 @@ const NAMED: Fault[] = [
   {
     area: "engine",
     file: "engine/memory/store.ts",
-    text: "if (!old.frozen) old.close();",
-    instead: "old.close();",
+    text: "    if (this.heap.frozen) return;\n",
+    instead: "",
     tests: ["catalog"],
   },
   {
     area: "engine",
     file: "engine/memory/table.ts",
-    text: "if (heap.frozen || this.#space.effects.sink ||",
-    instead: "if (this.#space.effects.sink ||",
+    text: "if (heap.frozen || this.registry.effects.sink ||",
+    instead: "if (this.registry.effects.sink ||",
     tests: ["catalog"],
   },
   {
     area: "engine",
-    file: "engine/memory/table.ts",
-    text: "if (depthOf(word) !== depth || count > FEW) return;",
-    instead: "if (count > FEW) return;",
+    file: "engine/memory/hash_index.ts",
+    text: "if (depthOf(otherWords[o + 1]) !== depth) return;",
+    instead: "",
     tests: ["catalog"],
   },
-  { area: "state", file: "server.ts", text: "    try {\n      await autoSave.save();", instead: "    try {" },
   {
     area: "state",
-    file: "server.ts",
-    text: "    this.#gate.close();\n    this.#persistence",
-    instead: "    this.#persistence",
+    file: "host/lifecycle.ts",
+    text: "    try {\n      await autoSave.save();",
+    instead: "    try {",
+  },
+  {
+    area: "state",
+    file: "host/lifecycle.ts",
+    text: "    gate.close();\n    const why",
+    instead: "    const why",
     tests: ["lifecycle"],
   },
   {
     area: "state",
     file: "state/autosave.ts",
-    text: "      this.#savedChanges = changes;",
-    instead: "      this.#savedChanges = this.#store.changes;",
+    text: "      this.#savedChanges = changeCount;",
+    instead: "      this.#savedChanges = this.#store.changeCount;",
     tests: ["state_safety"],
   },
   {
@@ -170,7 +183,7 @@ const NAMED: Fault[] = [
   },
   {
     area: "state",
-    file: "system/lock.ts",
+    file: "system/file_lock.ts",
     text: "if (found?.ino === held.ino && found.dev === held.dev) return",
     instead: "if (found !== held) return",
     tests: ["state_safety"],
@@ -199,23 +212,23 @@ const NAMED: Fault[] = [
   },
   {
     area: "engine",
-    file: "engine/memory/table.ts",
-    text: "if (this.size === 0) this.#empty();\n    else ",
+    file: "engine/memory/hash_index.ts",
+    text: "if (stateOf(this.heap, this.descriptor, SIZE) === 0) this.#freePages();\n    else ",
     instead: "",
     tests: ["memory", "table", "catalog"],
   },
   {
     area: "engine",
-    file: "engine/memory/table.ts",
+    file: "engine/memory/entry.ts",
     text: "expiryOf(words, w) <= Date.now()",
     instead: "expiryOf(words, w) < Date.now()",
     tests: ["catalog"],
   },
   {
     area: "engine",
-    file: "engine/memory/expiry.ts",
-    text: "i < 256; i++",
-    instead: "i < 1e9; i++",
+    file: "engine/memory/expiry_queue.ts",
+    text: "SWEPT_AT_ONCE = 256",
+    instead: "SWEPT_AT_ONCE = 1e9",
     tests: ["commands"],
   },
   {
@@ -256,7 +269,7 @@ const NAMED: Fault[] = [
   {
     area: "state",
     file: "state/persistence.ts",
-    text: "      store.close();\n      throw error;",
+    text: "      await store.close();\n      throw error;",
     instead: "      throw error;",
     tests: ["memory"],
   },
@@ -264,14 +277,14 @@ const NAMED: Fault[] = [
   {
     area: "host",
     file: "transport/zeromq/port.ts",
-    text: "    to.inFlight--;",
+    text: "    from.inFlight--;",
     instead: "",
     tests: ["neighbours"],
   },
   {
     area: "host",
     file: "transport/zeromq/port.ts",
-    text: " || from.deferredBytes > message",
+    text: " || from.deferredBytes > maxBytes",
     instead: "",
     tests: ["neighbours"],
   },
@@ -284,8 +297,8 @@ const NAMED: Fault[] = [
   },
   {
     area: "host",
-    file: "server.ts",
-    text: "if (this.#warned.lines++ < WARNINGS_A_SECOND) ",
+    file: "host/log.ts",
+    text: "if (lines++ < WARNINGS_PER_SECOND) ",
     instead: "",
     tests: ["neighbours"],
   },

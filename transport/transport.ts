@@ -60,6 +60,8 @@ export interface Connector {
 export interface Sender {
   /** Whether the host disconnected it: nobody reads a reply. */
   readonly disconnected: boolean;
+  /** Whether its connection is closed, by whomever: nobody reads a reply, but what it sent counts. */
+  readonly gone: boolean;
 }
 
 /** A message that a host received. It is the host's own copy: the sender cannot change it any more. */

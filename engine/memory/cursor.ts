@@ -2,7 +2,7 @@
  * Cursors of scans, as clients see them.
  *
  * Within the engine a cursor is the hash of the next key ({@linkcode Table.walk}). Hashes must not be known outside:
- * whoever knows many could choose keys that fall together. So a cursor that leaves goes through a permutation of
+ * with many of them one could choose keys that collide. So a cursor that leaves goes through a permutation of
  * the numbers of 32 bits that only this process knows: a Feistel network of eight rounds over two halves, with
  * HalfSipHash as the function of a round, under a secret of its own. 0 begins and ends a scan, and stays 0.
  *

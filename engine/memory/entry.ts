@@ -135,20 +135,25 @@ export function writeEntry(
 ): void {
   const words = segments.words[address >>> UNIT_BITS], bytes = segments.bytes[address >>> UNIT_BITS];
   const keyLength = key.to - key.from;
-  const w = wordAt(address);
+  let w = wordAt(address);
   if (isLong(keyLength, length)) {
     words[w] = owner | LONG | (expiry > 0 ? EXPIRES : 0);
     words[w + 1] = keyLength;
     words[w + 2] = length;
     words[w + 3] = 0;
+    w += 4;
   } else {
     words[w] = owner | (expiry > 0 ? EXPIRES : 0);
     words[w + 1] = keyLength | length << 8;
+    w += 2;
   }
-  if (expiry > 0) setExpiry(words, w, expiry);
-  const start = keyFrom(words, w);
-  copyBytes(key.bytes, key.from, bytes, start, keyLength);
-  if (value !== UNWRITTEN) copyBytes(value, from, bytes, start + keyLength, length);
+  if (expiry > 0) {
+    words[w] = expiry;
+    words[w + 1] = expiry / 2 ** 32;
+    w += 2;
+  }
+  copyBytes(key.bytes, key.from, bytes, w << 2, keyLength);
+  if (value !== UNWRITTEN) copyBytes(value, from, bytes, (w << 2) + keyLength, length);
 }
 
 /** The bytes of an entry's block. */

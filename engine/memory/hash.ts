@@ -1,6 +1,6 @@
 /**
  * The hash of keys: HalfSipHash-1-3, with a secret of this process, so that nobody can choose keys that
- * fall together.
+ * collide.
  *
  * It is SipHash with words of 32 bits, which is what JavaScript computes fast; Linux uses it for its own hash
  * tables (`hsiphash`).

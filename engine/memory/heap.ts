@@ -264,6 +264,11 @@ export class Heap implements Segments {
     this.epoch = this.epoch + 1 | 0;
   }
 
+  /** Whether what is dead takes more room than is left: it should be won back before the heap is frozen (again). */
+  get isPressed(): boolean {
+    return this.#dead > this.#room();
+  }
+
   /** Ends one {@linkcode Heap.freeze}. Extents that became empty meanwhile are given back in steps. */
   thaw(): void {
     this.#frozen--;

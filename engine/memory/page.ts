@@ -22,7 +22,7 @@
  */
 
 import { PAGE, type Segments, UNIT_BITS, wordAt } from "./block.ts";
-import { hasKey, type Span } from "./entry.ts";
+import { keyFrom, keyLengthOf, type Span } from "./entry.ts";
 
 /** The words before the slots of a page. */
 export const PAGE_HEAD = 4;
@@ -93,10 +93,24 @@ function probe(words: Int32Array, p: number, h: number, i: number): number {
 
 /** The slot of a key in the page at an address, or 0. */
 export function slotOfKey(segments: Segments, page: number, h: number, key: Span): number {
-  const words = segments.words[page >>> UNIT_BITS], p = wordAt(page);
-  let slot = firstSlot(words, p, h);
-  while (slot !== 0 && !hasKey(segments, words[slot + 1], key)) slot = nextSlot(words, p, h, slot);
-  return slot;
+  // (The loops of probe() and hasKey(), written out: every lookup goes through them.)
+  const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
+  const mask = (1 << bitsOf(slots[first - PAGE_HEAD + 1])) - 1;
+  const { bytes, from, to } = key, length = to - from;
+  const home = h & mask;
+  let i = home;
+  do {
+    const slot = first + 2 * i, entry = slots[slot + 1];
+    if (entry === 0) return 0;
+    if (slots[slot] !== h) continue;
+    const words = segments.words[entry >>> UNIT_BITS], w = wordAt(entry);
+    if (keyLengthOf(words, w) !== length) continue;
+    const stored = segments.bytes[entry >>> UNIT_BITS], offset = keyFrom(words, w) - from;
+    let k = from;
+    while (k < to && stored[k + offset] === bytes[k]) k++;
+    if (k === to) return slot;
+  } while ((i = (i + 1) & mask) !== home);
+  return 0;
 }
 
 /** The slot of the entry of this hash that is at an address, or 0. */

@@ -1,8 +1,8 @@
 /**
- * Deletes entries at their time: a timer for the next moment, and then a few hundred entries at a time, with
- * a turn of the event loop in between, so that nobody waits however many expire at once.
+ * Deletes entries that have expired. A timer waits for the next deadline; then a few hundred entries are deleted at a
+ * time, with a turn of the event loop in between, so that requests are served however many expire at once.
  *
- * Nobody sees an entry after its time, swept or not; the sweep gives back its room.
+ * No command sees an entry that has expired, deleted or not; to delete it frees its memory.
  *
  * @module
  */
@@ -10,10 +10,10 @@
 import { turn } from "../../system/turn.ts";
 import type { Store } from "./store.ts";
 
-/** The clock of the system may be set, of which no timer knows: look again after so many milliseconds. */
-const LOOK_MS = 1000;
+/** How long a timer runs at most, in milliseconds: the system's clock may be set, which timers do not notice. */
+const MAX_TIMER_MS = 1000;
 
-/** Sweeps one store, from its making to {@linkcode Sweeper.close}. */
+/** Sweeps one store until {@linkcode Sweeper.close}. */
 export class Sweeper {
   readonly #store: Store;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -28,12 +28,12 @@ export class Sweeper {
     this.#schedule();
   }
 
-  /** Whether there are entries whose time has come and that are still there. */
+  /** Whether there are expired entries that are not deleted yet. */
   get busy(): boolean {
     return this.#sweeping !== undefined;
   }
 
-  /** Sweeps no more. */
+  /** Stops sweeping. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#store.onExpiry = undefined;
@@ -46,7 +46,7 @@ export class Sweeper {
     if (next >= this.#due || this.#sweeping || this.#closed) return;
     clearTimeout(this.#timer);
     const now = Date.now();
-    this.#due = Math.min(next, now + LOOK_MS);
+    this.#due = Math.min(next, now + MAX_TIMER_MS);
     this.#timer = setTimeout(() => {
       this.#due = Infinity;
       this.#sweeping = this.#sweep().then(() => {

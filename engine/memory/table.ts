@@ -10,7 +10,7 @@
  *                                             bits of a hash   last bits   expiry
  *
  * block.ts        what an address is, and the kinds of blocks
- * lookup.ts       the way from a descriptor to an entry, for whoever reads
+ * lookup.ts       the way from a descriptor to an entry, for all that read
  * hash_index.ts   how pages and directories grow, shrink and move
  * table.ts        how entries are set, deleted, expired, and put back by a transaction
  * view.ts         what a snapshot reads
@@ -36,6 +36,7 @@ import {
   keyLengthOf,
   keySpan,
   setExpiry,
+  sizeOfEntry,
   type Span,
   UNWRITTEN,
   valueLengthOf,
@@ -146,9 +147,8 @@ export class Table extends HashIndex implements TableView {
     if (sink !== undefined) sink.prepare(keyLength);
     let old = findEntry(heap, this.descriptor, h, key);
     if (old !== 0 && !heap.frozen && sink === undefined) {
-      const oldSize = heap.blockSize(old);
-      if ((oldSize + 7) >>> 3 === (size + 7) >>> 3) {
-        const words = this.wordsOf(old), w = wordAt(old);
+      const words = this.wordsOf(old), w = wordAt(old);
+      if ((sizeOfEntry(words, w) + 7) >>> 3 === (size + 7) >>> 3) {
         const expiring = (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0);
         const grown = length - valueLengthOf(words, w);
         writeEntry(heap, old, this.id, key, bytes, from, length, expiry);
@@ -171,7 +171,7 @@ export class Table extends HashIndex implements TableView {
         slots[slot + 1] = entry;
         const words = this.wordsOf(old), w = wordAt(old);
         this.count(0, (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0), length - valueLengthOf(words, w));
-        if (sink === undefined) heap.free(old, heap.blockSize(old));
+        if (sink === undefined) heap.free(old, sizeOfEntry(words, w));
       }
     } catch (error) {
       heap.free(entry, size);

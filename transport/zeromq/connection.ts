@@ -85,6 +85,11 @@ export class Connection implements Sender {
     this.pendingBytes += bytes;
   }
 
+  /** Whether the connection is closed. */
+  get gone(): boolean {
+    return this.closedAt > 0;
+  }
+
   /** How many replies may still be pending. */
   get pendingReplies(): number {
     return this.#sizes.length - this.#first;

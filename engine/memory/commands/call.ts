@@ -13,6 +13,8 @@ import type { Store } from "../store.ts";
 
 /** To copy this many bytes, as bits, takes as long as to visit an entry. */
 const BYTES_BITS = 8;
+/** To put this many bytes of a key in their canonical form, as bits, takes as long as to visit an entry. */
+const CANONICAL_BITS = 5;
 /** Entries that the commands of a batch may visit: nobody is served meanwhile. */
 const MAX_BATCH_WORK = 2 ** 15;
 
@@ -93,8 +95,15 @@ export class Call {
   /** An argument as a key: its canonical form, good until the next command. */
   key(i: number): Key {
     const at = this.#first + i;
-    const key = (this.#keys[i] ??= new Key()).aim(this.#payload, this.#offsets[at], this.#offsets[at + 1]);
+    const key = this.aimKey(this.#keys[i] ??= new Key(), this.#offsets[at], this.#offsets[at + 1]);
     if (i === 1) key.hash = this.hash;
+    return key;
+  }
+
+  /** Points a key at an item of the payload, and counts the work if it had to be put in its canonical form. */
+  aimKey(key: Key, from: number, to: number): Key {
+    key.aim(this.#payload, from, to);
+    if (key.bytes !== this.#payload) this.visit(to - from >>> CANONICAL_BITS);
     return key;
   }
 

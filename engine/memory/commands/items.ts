@@ -121,7 +121,7 @@ export function* eachKey(call: Call, arg: number): Generator<Key, void> {
   const { length, body } = head(payload, call.from(arg));
   for (let i = 0, at = body; i < length; i++) {
     const end = skip(payload, at);
-    yield key.aim(payload, at, end);
+    yield call.aimKey(key, at, end);
     at = end;
   }
 }
@@ -132,7 +132,7 @@ function eachEntry(call: Call, arg: number, visit: (key: Key, from: number, to: 
   const { length, body } = head(payload, call.from(arg));
   for (let i = 0, at = body; i < length; i++) {
     const from = skip(payload, at), to = skip(payload, from);
-    visit(key.aim(payload, at, from), from, to);
+    visit(call.aimKey(key, at, from), from, to);
     at = to;
   }
 }

@@ -5,7 +5,8 @@ import { TempDir } from "./host.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const text = await Deno.readTextFile(`${ROOT}docs/recipes.md`);
-const blocks = Array.from(text.matchAll(/^## (.*)$|^```ts\n(.*?)^```$/gms));
+const blocks = Array.from(text.matchAll(/^## ([^\n]*)$|^```ts\n(.*?)^```$/gms));
+assert.ok(blocks.length > 5);
 
 let heading = "";
 for (const [, title, code] of blocks) {

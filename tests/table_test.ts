@@ -167,7 +167,7 @@ Deno.test("a table with keys that are long, empty or alike", () => {
   assert.equal(heap.live, empty.live);
 });
 
-Deno.test("a scan sees every entry that is there throughout, whatever changes meanwhile", () => {
+Deno.test("a scan returns every entry that exists throughout, whatever changes meanwhile", () => {
   const heap = new Heap();
   const table = TableRegistry.of(heap).make(0, span("t"));
   for (let i = 0; i < 5000; i++) set(table, `stays ${i}`, valueOf(i, 9));

@@ -310,19 +310,24 @@ async function serve({ settings, warnings }: Read): Promise<void> {
   const log = makeLog(logLevel);
   for (const why of warnings) log("warning", "settings", { why });
   await using store = new MemStore(endpoints, { ...options, dataDirectory, log });
-  let stopping = false;
+  let stopping = false, failed = false;
+  const giveUp = () => {
+    const lost = store.state?.changed
+      ? "what was changed since the state was stored is lost"
+      : "no data is lost";
+    log("error", "stop", { result: `given up at a second signal: ${lost}` });
+    Deno.exit(1);
+  };
   const stop = () => {
-    if (stopping) {
-      // (A second signal means: do not wait.)
-      const lost = store.state?.changed
-        ? "what was changed since the state was stored is lost"
-        : "no data is lost";
-      log("error", "stop", { result: `given up at a second signal: ${lost}` });
-      Deno.exit(1);
-    }
+    // (A second signal means: do not wait.)
+    if (stopping) giveUp();
     stopping = true;
-    // (If it cannot stop, the log says why.)
-    store.stop().catch(() => stopping = false);
+    store.stop().catch(() => {
+      // (If it cannot stop, the log says why. The second time it may be able to.)
+      if (failed) giveUp();
+      stopping = false;
+      failed = true;
+    });
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);

@@ -305,6 +305,29 @@ Deno.test("a second signal gives up, and the log says whether data is lost", asy
   );
 });
 
+Deno.test("a host that cannot store its state goes on at the first signal, and gives up at the second", async () => {
+  await using host = await Host.startWith({ flags: ["--state", "state"] });
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  await client.set("t", "k", 1);
+  await Deno.mkdir(`${host.directory}/state/in the way`, { recursive: true });
+  host.kill("SIGTERM");
+  await assert.rejects(client.done(), /Cannot store to state/);
+  assert.equal(await client.get("t", "k"), 1);
+  let status: Deno.CommandStatus | undefined;
+  // (A signal can arrive later than what was sent after it.)
+  for (let tries = 0; tries < 40 && status === undefined; tries++) {
+    host.kill("SIGTERM");
+    const later = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 500));
+    [status] = await Promise.all([Promise.race([host.status, later]), later]);
+  }
+  assert.ok(status, "it goes on");
+  assert.equal(status.code, 1);
+  assert.match(
+    await host.error(),
+    /"event":"stop","result":"given up at a second signal: what was changed .* is lost"/,
+  );
+});
+
 Deno.test("stats tell where the state is, when it was stored, and whether it has changed since", async () => {
   await using directory = new TempDir();
   {

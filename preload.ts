@@ -1,5 +1,5 @@
 /**
- * Loads libzmq at once, and not when the first host or client connects.
+ * Loads libzmq at once, and not when the first host or client connects, or the first host opens its state.
  *
  * The library stays loaded until the process ends. `deno test --sanitize-resources` reports that as a leak of the first
  * test that connects. If a test file imports this module, the library is loaded before any test begins. A host or client
@@ -14,6 +14,7 @@
  */
 
 import "./system/deno.ts";
+import { loadPosix } from "./state/directory.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
-await libzmq();
+await Promise.all([libzmq(), loadPosix()]);

@@ -58,6 +58,11 @@ class SystemError extends Error {
   }
 }
 
+/** The calls of the system, loaded at the first use. */
+export async function loadPosix(): Promise<Posix> {
+  return posix ??= Deno.dlopen(await binaryPath(), symbols).symbols;
+}
+
 /** A directory that is held open, until it is disposed of. */
 export class Directory implements Disposable {
   /** Its path when it was opened. */
@@ -79,7 +84,7 @@ export class Directory implements Disposable {
    * @throws {Error} if one of them is none, or a link.
    */
   static async open(root: string, names: readonly string[] = []): Promise<Directory> {
-    posix ??= Deno.dlopen(await binaryPath(), symbols).symbols;
+    const posix = await loadPosix();
     let found = Directory.#openAt(posix, AT_FDCWD, root, root, 0);
     for (const name of names) {
       using parent = found;

@@ -66,7 +66,7 @@ const BELOW: Record<string, string[]> = {
     "msgpack/",
     "system/",
   ],
-  "preload.ts": ["transport/", "system/"],
+  "preload.ts": ["state/", "transport/", "system/"],
   "settings/": ["auth/", "transport/"],
   "terminal/": ["client.ts", "settings/", "state/", "commands/", "auth/", "transport/", "msgpack/"],
   "cli.ts": [

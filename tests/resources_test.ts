@@ -15,8 +15,10 @@ for (const name of ["first", "second"]) {
       await using idle = new MemStoreClient(directory + "/idle.sock");
       await using nobody = new MemStoreClient(directory + "/nobody.sock", { connectTimeout: 0 });
       await nobody.ping().catch(() => {});
-      await using store = new MemStore(directory + "/store.sock");
+      const keep = { dataDirectory: directory, state: "state", storeEvery: 60_000 };
+      await using store = new MemStore(directory + "/store.sock", keep);
       await store.start();
+      await store.local.store("other");
       await using client = new MemStoreClient(directory + "/store.sock");
       await client.set("t", "k", 1, { signal: new AbortController().signal });
       await client.batch([["get", "t", "k"]]);

@@ -323,7 +323,7 @@ async function serve({ settings, warnings }: Read): Promise<void> {
     if (stopping) giveUp();
     stopping = true;
     store.stop().catch(() => {
-      // (Why it does not stop is in the log. The second time it may be able to.)
+      // (If it cannot stop, the log says why. The second time it may be able to.)
       if (failed) giveUp();
       stopping = false;
       failed = true;

@@ -38,6 +38,8 @@ export interface Arg {
   most?: number;
   /** The most bytes that it may have. */
   mostBytes?: number;
+  /** How many bytes its keys that are arrays or maps may have together: to put them in order takes long. */
+  mostNested?: number;
   /** It is optional, as are those that follow it. */
   optional?: true;
   /** Only native clients have it. (pymemstore ignored surplus arguments, and so does a host for legacy clients.) */

@@ -222,6 +222,8 @@ export interface Commands {
 const at = [key("table"), key("key")];
 const inSet = [key("set"), key("value")];
 /** (Bounded, because all of the sets are looked up in one slice.) */
+/** A command that changes many entries does not pause, so its keys that take long are bounded. */
+const MOST_NESTED = 2 ** 19;
 const SETS = { ...keys("sets"), most: 2 ** 13, mostBytes: 2 ** 18 };
 const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
@@ -268,7 +270,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
   ),
   set_many: describe(
     "write",
-    [key("table"), entries("entries")],
+    [key("table"), { ...entries("entries"), mostNested: MOST_NESTED }],
     "Sets several keys, all or none; returns how many are new.",
   ),
   expire: describe(
@@ -293,7 +295,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
   push: describe("write", inSet, "Adds a value to a set.", asMember),
   push_many: describe(
     "write",
-    [key("set"), keys("values")],
+    [key("set"), { ...keys("values"), mostNested: MOST_NESTED }],
     "Adds several values, all or none; returns how many are new.",
   ),
   pull: describe("write", inSet, "Removes a value from a set: 1, or 0 if it is no member.", asMember),

@@ -31,7 +31,7 @@ export function argumentsError(
     return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
   }
   for (let i = 0; i < args.length && i < count; i++) {
-    const { type, most = MAX_ITEMS, mostBytes = Infinity } = args[i];
+    const { type, mostBytes = Infinity } = args[i];
     if (type === undefined) continue;
     const at = offsets[first + i], end = offsets[first + i + 1];
     // A short string or a small number is a key, as it stands: nearly all keys are.
@@ -39,31 +39,32 @@ export function argumentsError(
     if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
     const why = end - at > mostBytes
       ? `is too long: ${mostBytes} bytes at most: received ${end - at}`
-      : argumentError(type, payload, at, end, most);
+      : argumentError(args[i], payload, at, end);
     if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
   }
 }
 
 /** Why an item cannot be an argument; undefined if it can. */
 function argumentError(
-  type: NonNullable<Arg["type"]>,
+  { type, most = MAX_ITEMS, mostNested = Infinity }: Arg,
   payload: Uint8Array,
   at: number,
   end: number,
-  most: number,
 ): string | undefined {
   switch (type) {
     case "key":
       return keyError(payload, at, end);
     case "keys":
-      return itemsError(payload, at, "array", most);
+      return itemsError(payload, at, "array", most, mostNested);
     case "entries":
-      return itemsError(payload, at, "map", most);
+      return itemsError(payload, at, "map", most, mostNested);
     case "string":
       return head(payload, at).type === "str" ? undefined : "must be a string";
     case "bool":
       return payload[at] === 0xc2 || payload[at] === 0xc3 ? undefined : "must be true or false";
-    default:
+    case "number":
+    case "seconds":
+    case "uint32":
       return numberError(type, payload, at);
   }
 }
@@ -92,15 +93,21 @@ function itemsError(
   at: number,
   wanted: "array" | "map",
   most: number,
+  mostNested: number,
 ): string | undefined {
   const { type, length, body } = head(payload, at);
   if (type !== wanted) return `must be ${wanted === "array" ? "an array" : "a map"}`;
   if (length > most) return `has too many items: ${most} at most: received ${length}`;
-  let next = body;
+  let next = body, nested = 0;
   for (let i = 0; i < length; i++) {
     const end = skip(payload, next);
     const why = keyError(payload, next, end);
     if (why) return `has an item that ${why}`;
+    const { type } = head(payload, next);
+    if (type === "array" || type === "map") nested += end - next;
+    if (nested > mostNested) {
+      return `is too long: its keys that are arrays or maps have ${mostNested} bytes at most together`;
+    }
     next = wanted === "map" ? skip(payload, end) : end;
   }
 }

@@ -46,7 +46,7 @@ export const setHandlers = {
   },
   union(call) {
     return read(call, () => setsOf(call), function* (reading) {
-      using union = new Union(call);
+      using union = new Union(call, true);
       yield* union.add(reading, new Set(reading.tables));
       yield* union.write();
     });
@@ -78,7 +78,7 @@ export const setHandlers = {
           others.length,
         );
       }
-      using union = new Union(call);
+      using union = new Union(call, false);
       yield* union.add(reading, others);
       yield* writeThose(call, reading, first, (member) => union.members.find(member) === 0, 1);
     });
@@ -131,17 +131,25 @@ function* writeThose(
 class Union implements Disposable {
   readonly #call: Call;
   readonly #heap: Heap;
+  readonly #replied: boolean;
   readonly members: Table;
 
-  constructor(call: Call) {
+  /** @param replied Whether the members are the reply. */
+  constructor(call: Call, replied: boolean) {
     this.#call = call;
+    this.#replied = replied;
     this.#heap = call.store.heap.sibling();
     this.members = TableRegistry.of(this.#heap).make(0);
   }
 
   *add(reading: Reading, sets: Iterable<TableView | undefined>): Steps {
+    const call = this.#call;
     for (const set of sets) {
-      yield* reading.each(set, (_, member) => this.members.set(member, NO_BYTES, 0, 0));
+      for (const visited of reading.each(set, (_, member) => this.members.set(member, NO_BYTES, 0, 0))) {
+        // (What will not fit is not gathered.)
+        if (this.#replied) call.checkRoom(this.members.bytes, IN_PAGES);
+        yield visited;
+      }
     }
   }
 

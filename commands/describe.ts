@@ -77,7 +77,7 @@ export function describe(
   help: string,
   { reply = "value", slow = false, batch = true, finds }: Partial<Description> = {},
 ): Description {
-  return { needs, args, help, reply, slow, batch, ...(finds && { finds }) };
+  return { needs, args, help, reply, slow, batch, finds };
 }
 
 const of = (type: ArgType) => (name: string): Arg => ({ name, type });

@@ -223,7 +223,7 @@ const at = [key("table"), key("key")];
 const inSet = [key("set"), key("value")];
 /** (Bounded, because all of the sets are looked up in one slice.) */
 /** A command that changes many entries does not pause, so its keys that take long are bounded. */
-const MOST_NESTED = 2 ** 19;
+const MOST_NESTED = 2 ** 20;
 const SETS = { ...keys("sets"), most: 2 ** 13, mostBytes: 2 ** 18 };
 const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;

@@ -31,16 +31,17 @@ export function argumentsError(
     return `Cannot run ${name}: its usage is "${usage(command)}": received ${received}`;
   }
   for (let i = 0; i < args.length && i < count; i++) {
-    const { type, mostBytes = Infinity } = args[i];
+    const arg = args[i], { type } = arg;
     if (type === undefined) continue;
     const at = offsets[first + i], end = offsets[first + i + 1];
     // A short string or a small number is a key, as it stands: nearly all keys are.
     const byte = payload[at];
     if (type === "key" && (byte < 0x80 || byte >= 0xa0 && byte < 0xc0)) continue;
+    const { mostBytes = Infinity } = arg;
     const why = end - at > mostBytes
       ? `is too long: ${mostBytes} bytes at most: received ${end - at}`
-      : argumentError(args[i], payload, at, end);
-    if (why) return `Cannot run ${name}: ${args[i].name} ${why}`;
+      : argumentError(arg, payload, at, end);
+    if (why) return `Cannot run ${name}: ${arg.name} ${why}`;
   }
 }
 
@@ -100,11 +101,14 @@ function itemsError(
   if (length > most) return `has too many items: ${most} at most: received ${length}`;
   let next = body, nested = 0;
   for (let i = 0; i < length; i++) {
-    const end = skip(payload, next);
-    const why = keyError(payload, next, end);
-    if (why) return `has an item that ${why}`;
-    const { type } = head(payload, next);
-    if (type === "array" || type === "map") nested += end - next;
+    const end = skip(payload, next), first = payload[next];
+    // (A short string, or a small number, is a key.)
+    if (first >= 0x80 && (first < 0xa0 || first >= 0xc0)) {
+      const why = keyError(payload, next, end);
+      if (why) return `has an item that ${why}`;
+      const { type } = head(payload, next);
+      if (type === "array" || type === "map") nested += end - next;
+    }
     if (nested > mostNested) {
       return `is too long: its keys that are arrays or maps have ${mostNested} bytes at most together`;
     }

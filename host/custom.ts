@@ -92,7 +92,11 @@ export function customCommand(
       };
       const result = run(host, ...args.map((_, i) => call.decode(i)));
       if (inBatch) open = false;
-      if (!isThenable(result)) return encode(result ?? null, call.reply);
+      if (!isThenable(result)) {
+        const start = call.reply.length;
+        encode(result ?? null, call.reply);
+        return call.checkReply(start);
+      }
       return pending.untilGivenUp(result).then((value) => (reply) => encode(value ?? null, reply));
     },
   };

@@ -18,7 +18,13 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import { Call, type Handler, type Steps, type WriteReply } from "../engine/memory/commands/call.ts";
+import {
+  Call,
+  type Handler,
+  SHORT_REPLY,
+  type Steps,
+  type WriteReply,
+} from "../engine/memory/commands/call.ts";
 import { hash } from "../engine/memory/hash.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import type { Store } from "../engine/memory/store.ts";
@@ -86,8 +92,6 @@ const PREFETCH_MIN_KEYS = 4;
 const CACHE_BYTES = 1 << 20;
 /** Longer keys are not prefetched: to find them is not what takes time. */
 const PREFETCH_MAX_BYTES = 256;
-/** A command with a longer reply checks itself that there is room for it. */
-const SHORT_REPLY = 64;
 
 const NOT_RUN: Refusal = {
   code: "NOT_RUN",
@@ -281,13 +285,7 @@ export class Execution {
     if (this.isUnread) this.#skipReading();
     if (this.waiting) this.#takeResult();
     else if (!this.#steps) this.#steps = this.#begin();
-    if (this.waiting || this.#steps && !this.#step()) return false;
-    const { reply } = this.#call, { message } = this.#shared.limits;
-    // (What may be long was checked before it was written, but for the replies of custom commands.)
-    if (reply.length > message && reply.length - this.#start > SHORT_REPLY) {
-      throw replyTooLarge(message, this.#shared.inBatch);
-    }
-    return true;
+    return !this.waiting && (!this.#steps || this.#step());
   }
 
   /** @throws {MemStoreError} if the command at the index only reads, and does not wait. */
@@ -374,6 +372,7 @@ export class Execution {
     reply.length = this.#start;
     if (!legacy) reply.byte(0);
     result(reply);
+    this.#call.checkReply(this.#start);
   }
 
   /**
@@ -415,12 +414,6 @@ const together = new Int32Array(PREFETCH_COMMANDS);
 function notInBatch({ name }: Command): MemStoreError {
   const why = "it cannot be rolled back: send it on its own";
   return new MemStoreError("NOT_IN_BATCH", `Cannot run ${name} in a batch: ${why}`);
-}
-
-function replyTooLarge(most: number, inBatch: boolean): MemStoreError {
-  const why = `the replies to a message have ${most} bytes at most`;
-  if (inBatch) return new MemStoreError("TOO_LARGE", `Cannot reply: ${why}`);
-  return new MemStoreError("REPLY_TOO_LARGE", `Cannot send the reply, though the command was done: ${why}`);
 }
 
 /** The refusal of a message that cannot be read. */

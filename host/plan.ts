@@ -28,7 +28,7 @@ const KEPT = 1 << 12;
 export class Plan<Known extends Command> {
   /** How many commands there are. */
   length = 0;
-  /** The commands; undefined for one that is refused. */
+  /** The commands; undefined for one that is refused. (Beyond `length` there may be some of an earlier payload.) */
   readonly commands: (Known | undefined)[] = [];
   /** For each command, where its arguments' offsets begin in {@linkcode Plan.offsets}, and how many it has. */
   firsts: Int32Array = new Int32Array(64);
@@ -50,7 +50,6 @@ export class Plan<Known extends Command> {
       this.#at =
       this.finds =
         0;
-    this.commands.length = 0;
     if (this.refusals.size > 0) this.refusals.clear();
     if (this.offsets.length <= KEPT) return;
     this.offsets = new Int32Array(256);

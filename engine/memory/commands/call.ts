@@ -11,6 +11,8 @@ import { Writer } from "../../../msgpack/msgpack.ts";
 import { Key } from "../../key.ts";
 import type { Store } from "../store.ts";
 
+/** A handler that writes more than this checks itself that there is room for it. */
+export const SHORT_REPLY = 64;
 /** To copy this many bytes, as bits, takes as long as to visit an entry. */
 const BYTES_BITS = 8;
 /** To put this many bytes of a key in their canonical form, as bits, takes as long as to visit an entry. */
@@ -141,5 +143,20 @@ export class Call {
     this.lacksRoom = true;
     const why = `the replies to a message have ${this.#maxReply} bytes at most`;
     throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}${hint ? `: ${hint}` : ""}`);
+  }
+
+  /**
+   * Checks a reply that was written without {@linkcode Call.checkRoom}, since its length was not known before.
+   *
+   * @param start Where it begins.
+   * @throws {MemStoreError} `REPLY_TOO_LARGE` if the replies are too long and it is not a short one. In a batch it is
+   * `TOO_LARGE`: what the command did is rolled back.
+   */
+  checkReply(start: number): void {
+    const { length } = this.reply;
+    if (length <= this.#maxReply || length - start <= SHORT_REPLY) return;
+    const why = `the replies to a message have ${this.#maxReply} bytes at most`;
+    if (this.inBatch) throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}`);
+    throw new MemStoreError("REPLY_TOO_LARGE", `Cannot send the reply, though the command was done: ${why}`);
   }
 }

@@ -341,6 +341,9 @@ function modelled(random: Random): unknown[] {
         ? some()
         : type === "entries"
         ? new Map(some().map((key) => [key, item()]))
+        : type === "seconds"
+        // (The model knows no time: nothing may expire while a case runs.)
+        ? 100_000
         : optional
         ? 1
         : item()

@@ -2,6 +2,8 @@
  * The commands as methods, for the client and its batches. The compiler compares this class with the list of commands:
  * if a method is missing, or its arguments or reply differ, the program does not compile.
  *
+ * The file is long and holds one idea: a method for each command.
+ *
  * @module
  */
 

@@ -16,6 +16,8 @@
  * To make `n` bytes canonical takes O(n) steps, and a map in it O(n log n) for each level of maps: for 64 KiB, 5 ms
  * at most.
  *
+ * The file is long and holds one idea: the canonical form, of keys and in comparisons.
+ *
  * @module
  */
 

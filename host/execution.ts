@@ -14,6 +14,8 @@
  * Commands of a message run one after another. After a **slice** of some milliseconds the message pauses, so that
  * others are served. A **batch** never pauses: it is a transaction, and bounded instead.
  *
+ * The file is long and holds one idea: the life of one message, whose steps share its state.
+ *
  * @module
  */
 

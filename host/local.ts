@@ -4,6 +4,8 @@
  * A call goes through the same door as a client's message ({@link ./custom.ts | send}), so the same limits, checks and
  * replies hold. Nothing is sent: it runs at once, and no client is served in between.
  *
+ * The file is long and holds one idea: a method for each command.
+ *
  * @module
  */
 

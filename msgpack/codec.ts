@@ -24,6 +24,8 @@
  * It is our own, because the codecs on npm turn keys that are not strings into strings, a `Map` into `{}`, and 64-bit
  * integers into floats, or all integers into bigints.
  *
+ * The file is long and holds one idea: what a value of JavaScript is in MessagePack, both ways.
+ *
  * @module
  */
 

@@ -12,6 +12,8 @@
  * c1 is never used. Before 2013 there were no bin, ext and str 8: a string was a0-bf, da or db, and had any bytes. The
  * writer uses only these three for strings, so that old clients can read what it writes.
  *
+ * The file is long and holds one idea: the heads of items, how they are read and how they are written.
+ *
  * @see https://github.com/msgpack/msgpack/blob/master/spec.md
  * @module
  */

@@ -20,6 +20,8 @@
  * A state is written and read as a stream: only a piece of it, or the one item that is being read, is in memory beside
  * the data. What is read goes to a new store, which is used only if the whole state is valid.
  *
+ * The file is long and holds one idea: the format, as it is written and as it is read.
+ *
  * @module
  */
 

@@ -7,6 +7,8 @@
  *
  * When denoland/deno#36317 is fixed, this file and the poller can go.
  *
+ * The file is long and holds one idea: one socket, whose calls all have to keep track of that state.
+ *
  * @module
  */
 

@@ -23,11 +23,6 @@ export class Queue {
   /** Whether a call in the queue may have been given up. */
   #stale = false;
 
-  /** Whether there is nothing to send. */
-  get empty(): boolean {
-    return this.#requests.length === 0;
-  }
-
   /** The request that a call joins: the last one, or a new one that is not in the queue yet. */
   requestFor(kind: RequestKind): Request {
     const last = this.#requests.at(-1);

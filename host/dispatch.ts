@@ -14,7 +14,7 @@ import { head, latin1, skip, Writer } from "../msgpack/msgpack.ts";
 import { type Deliver, Execution, type HostCommand, type Job, type Shared } from "./execution.ts";
 
 /** How long a message runs before others are served, in milliseconds. */
-export const SLICE_MS = 4;
+const SLICE_MS = 4;
 /** How many executions are kept for other messages. */
 const SPARE = 4;
 const MAX_NAME = 64;
@@ -58,11 +58,6 @@ export class Dispatcher {
   /** Bytes that a message, and the replies to it, may have. */
   get maxMessage(): number {
     return this.#shared.limits.message;
-  }
-
-  /** Whether a batch runs. */
-  get inBatch(): boolean {
-    return this.#shared.inBatch;
   }
 
   /**

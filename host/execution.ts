@@ -419,7 +419,7 @@ function notInBatch({ name }: Command): MemStoreError {
 }
 
 /** The refusal of a message that cannot be read. */
-export function unreadable(error: unknown): MemStoreError {
+function unreadable(error: unknown): MemStoreError {
   if (error instanceof MemStoreError) return error;
   return new MemStoreError("BAD_REQUEST", `Cannot read the message: ${messageOf(error)}`);
 }

@@ -94,17 +94,6 @@ export function hasExpired(segments: Segments, address: number): boolean {
   return (words[w] & EXPIRES) !== 0 && expiryOf(words, w) <= Date.now();
 }
 
-/** Whether an entry has this key, or a descriptor this name. */
-export function hasKey(segments: Segments, address: number, key: Span): boolean {
-  const words = segments.words[address >>> UNIT_BITS], w = wordAt(address);
-  const { bytes, from, to } = key;
-  if (keyLengthOf(words, w) !== to - from) return false;
-  const stored = segments.bytes[address >>> UNIT_BITS], offset = keyFrom(words, w) - from;
-  let i = from;
-  while (i < to && stored[i + offset] === bytes[i]) i++;
-  return i === to;
-}
-
 /** The key of an entry where it is, or the name of a descriptor. */
 export function keySpan(segments: Segments, address: number): Span {
   const words = segments.words[address >>> UNIT_BITS], w = wordAt(address), from = keyFrom(words, w);

@@ -93,7 +93,7 @@ function probe(words: Int32Array, p: number, h: number, i: number): number {
 
 /** The slot of a key in the page at an address, or 0. */
 export function slotOfKey(segments: Segments, page: number, h: number, key: Span): number {
-  // (The loops of probe() and hasKey(), written out: every lookup goes through them.)
+  // (The loop of probe() and the comparison of the key, written out: every lookup goes through them.)
   const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
   const mask = (1 << bitsOf(slots[first - PAGE_HEAD + 1])) - 1;
   const { bytes, from, to } = key, length = to - from;

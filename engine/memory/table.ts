@@ -32,7 +32,6 @@ import {
   expiryOf,
   hasExpired,
   hashOf,
-  hasKey,
   keyLengthOf,
   keySpan,
   setExpiry,
@@ -52,11 +51,6 @@ export class Table extends HashIndex implements TableView {
   /** A copy of the canonical bytes of its name. */
   get name(): Uint8Array {
     return copyOfKey(this.heap, this.descriptor);
-  }
-
-  /** Whether this is its name. */
-  isNamed(name: Span): boolean {
-    return hasKey(this.heap, this.descriptor, name);
   }
 
   /** How many entries it has. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { lastError, type Libzmq, libzmq, terminate, ZMQ } from "./libzmq.ts";
+import { cString, lastError, type Libzmq, libzmq, terminate, ZMQ } from "./libzmq.ts";
 import { PEER_EVENTS } from "./monitor.ts";
 import { Poller } from "./poller.ts";
-import { cString, Socket, type SocketOptions } from "./socket.ts";
+import { Socket, type SocketOptions } from "./socket.ts";
 
 /** Sockets that end together, and the threads of libzmq that serve them. */
 export class Context {

@@ -126,6 +126,9 @@ export const ZMQ = {
   MSG_DONTWAIT: Deno.build.os === "linux" ? 0x40 : 0x80,
 } as const;
 
+/** A text as C has it. */
+export const cString = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(`${text}\0`);
+
 const SIZES = Array.from({ length: 1 << 12 }, (_, n) => BigInt(n));
 
 /** A `size_t`. (FFI calls with a bigint are fast; small ones are made once.) */
@@ -182,7 +185,7 @@ async function lacksOf(zmq: Libzmq): Promise<string[]> {
     zmq.zmq_setsockopt(socket, ZMQ.IN_BATCH_SIZE, bytes, size(bytes.length)) === 0;
   if (!drafts) lacks.push("its draft options (--enable-drafts)");
   zmq.zmq_close(socket);
-  await zmq.zmq_ctx_term(context);
+  await terminate(zmq, context);
   return lacks;
 }
 
@@ -211,7 +214,6 @@ export async function binaryPath(): Promise<string> {
 
 const firstLine = (error: unknown) =>
   String(error instanceof Error ? error.message : error).split("\n", 1)[0];
-const cString = (text: string) => new TextEncoder().encode(`${text}\0`);
 
 /** How many files (connections are files) this process may have open: getrlimit(2). */
 export function maxOpenFiles(zmq: Libzmq): number {

@@ -14,7 +14,7 @@
 
 import type { KeyPair } from "../transport.ts";
 import { type Frames, MAX_FRAMES } from "./frames.ts";
-import { lastError, type Libzmq, size, ZMQ } from "./libzmq.ts";
+import { cString, lastError, type Libzmq, size, ZMQ } from "./libzmq.ts";
 import { PeerState, readEvent, type SocketEvent } from "./monitor.ts";
 
 /**
@@ -77,8 +77,6 @@ export interface Waiter {
 /** A buffer off V8's heap: its address stays the same while libzmq keeps or fills it. */
 const fixed = (bytes: number) => new Uint8Array(new ArrayBuffer(bytes));
 const EMPTY = fixed(0);
-/** A text as C has it. */
-export const cString = (s: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(s + "\0");
 const USER_ID = cString("User-Id");
 const PEER_ADDRESS = cString("Peer-Address");
 

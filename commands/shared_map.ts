@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkCallable, fromStored, is, MISSING, PAGE, toStored, UNDEFINED } from "./shared_values.ts";
+import { checkCallable, fromStored, isUndefined, MISSING, PAGE, toStored } from "./shared_values.ts";
 import type { SyncCommands, SyncEntryOptions } from "./sync.ts";
 
 /**
@@ -41,6 +41,11 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
   /** The table's name. */
   readonly name: unknown;
 
+  static {
+    // (In the standard, these are one function.)
+    this.prototype[Symbol.iterator] = this.prototype.entries;
+  }
+
   /** Use {@linkcode SyncCommands.map}. */
   constructor(commands: SyncCommands<object>, name: unknown) {
     this.#commands = commands;
@@ -54,7 +59,11 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Returns the value of a key, or `undefined` if it does not exist. */
   get(key: Key): Value | undefined {
-    return fromStored(this.#commands["call"]("get", [this.name, toStored(key), UNDEFINED]));
+    const stored = toStored(key);
+    let found = this.#commands["call"]("get", [this.name, stored]);
+    // (nil is the reply for a `null` and for a key that does not exist. It is rare: nearly all calls are one command.)
+    if (found === null && (found = this.#find(stored)) === MISSING) return undefined;
+    return fromStored(found);
   }
 
   /** Returns the values of several keys, in the order of the keys; `undefined` for a key that does not exist. */
@@ -84,7 +93,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
   getOrInsert(key: Key, value: Value): Value {
     for (;;) {
       const found = this.#find(toStored(key));
-      if (!is(MISSING, found)) return fromStored(found);
+      if (found !== MISSING) return fromStored(found);
       if (this.setNew(key, value)) return value;
     }
   }
@@ -96,7 +105,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
   getOrInsertComputed(key: Key, fn: (key: Key) => Value): Value {
     checkCallable(fn, "getOrInsertComputed");
     const found = this.#find(toStored(key));
-    if (!is(MISSING, found)) return fromStored(found);
+    if (found !== MISSING) return fromStored(found);
     const value = fn(Object.is(key, -0) ? 0 as Key : key);
     this.set(key, value);
     return value;
@@ -166,8 +175,8 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
   all(): Map<Key, Value> {
     const all = this.#commands.all(this.name);
     for (const [key, value] of all) {
-      if (is(UNDEFINED, value)) all.set(key, undefined);
-      if (is(UNDEFINED, key)) all.set(undefined, all.get(key)), all.delete(key);
+      if (isUndefined(value)) all.set(key, undefined);
+      if (isUndefined(key)) all.set(undefined, all.get(key)), all.delete(key);
     }
     return all as Map<Key, Value>;
   }
@@ -213,7 +222,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
       for (const [key, value] of page) {
         // What this process may have changed since the page was read is read again.
         const now = commands["writes"] === writes ? value : this.#find(key);
-        if (!is(MISSING, now)) yield [fromStored(key), fromStored(now)];
+        if (now !== MISSING) yield [fromStored(key), fromStored(now)];
       }
       cursor = next;
     } while (cursor !== 0);

@@ -38,6 +38,11 @@ export class SharedSet<Value = unknown> implements Set<Value> {
   /** The set's name. */
   readonly name: unknown;
 
+  static {
+    // (In the standard, these are one function.)
+    this.prototype.keys = this.prototype[Symbol.iterator] = this.prototype.values;
+  }
+
   /** Use {@linkcode SyncCommands.set}. */
   constructor(commands: SyncCommands<object>, name: unknown) {
     this.#commands = commands;

@@ -9,16 +9,17 @@
 import { Extension } from "../msgpack/codec.ts";
 
 /** What `undefined` is stored as. */
-export const UNDEFINED = new Extension(0, new Uint8Array([0]));
+const UNDEFINED = new Extension(0, new Uint8Array([0]));
 
-/** What `get` replies for a key that does not exist, if it is asked to. It is never stored. */
-export const MISSING = new Extension(0, new Uint8Array([1]));
+/**
+ * What `get` is asked to reply for a key that does not exist, where that must be told from a stored `null`: a string
+ * that nobody stores, because that is quick to encode and to compare.
+ */
+export const MISSING = `\0${crypto.randomUUID().slice(0, 8)}`;
 
-/** Whether a value that was read is one of the two above. */
-export function is(mark: Extension, value: unknown): boolean {
-  return value instanceof Extension && value.type === 0 && value.data.length === 1 &&
-    value.data[0] === mark.data[0];
-}
+/** Whether what is stored stands for `undefined`. */
+export const isUndefined = (stored: unknown): boolean =>
+  stored instanceof Extension && stored.type === 0 && stored.data.length === 1 && stored.data[0] === 0;
 
 /** Converts a value to what is stored for it. */
 export function toStored(value: unknown): unknown {
@@ -27,7 +28,7 @@ export function toStored(value: unknown): unknown {
 
 /** Converts what is stored to the value. */
 export function fromStored<Value>(stored: unknown): Value {
-  return (is(UNDEFINED, stored) ? undefined : stored) as Value;
+  return (isUndefined(stored) ? undefined : stored) as Value;
 }
 
 /**

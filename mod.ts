@@ -22,7 +22,10 @@
 
 import "./system/deno.ts";
 export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
-export { LocalCommands, type LocalEntryOptions, LocalSet, LocalStore, LocalTable } from "./server.ts";
+export { LocalCommands, LocalStore } from "./server.ts";
+export { type NoOptions, SyncCommands, type SyncEntryOptions } from "./commands/sync.ts";
+export { SharedMap } from "./commands/shared_map.ts";
+export { SharedSet } from "./commands/shared_set.ts";
 export { type ClientOptions, MemStoreClient } from "./client.ts";
 export { RemoteSet, RemoteTable } from "./client/views.ts";
 export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions } from "./client/methods.ts";

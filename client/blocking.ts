@@ -9,23 +9,12 @@ import { replyShape } from "../commands/list.ts";
 import { Reader } from "../msgpack/codec.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
 import { header, MemStoreError, readReply } from "../transport/message.ts";
-import type { Connector } from "../transport/transport.ts";
 import { CallErrors } from "./errors.ts";
+import type { MultiplexerOptions } from "./multiplexer.ts";
 import { batchError, commandError } from "./queue.ts";
 import type { RawCommand } from "./batch.ts";
 import { Request, tooLong } from "./request.ts";
 import { HostSession } from "./session.ts";
-
-/** Options of {@linkcode BlockingCalls}. */
-export interface BlockingOptions {
-  /** The address of the host, for error texts. */
-  endpoint: string;
-  connector: Connector;
-  /** How long a call waits for a connection, in milliseconds. */
-  connectTimeout: number;
-  /** The largest message, in bytes. */
-  maxMessage: number;
-}
 
 /** The calls of one attached store. */
 export class BlockingCalls {
@@ -38,7 +27,7 @@ export class BlockingCalls {
   #number = 0;
   #closed = false;
 
-  constructor({ endpoint, connector, connectTimeout, maxMessage }: BlockingOptions) {
+  constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
     this.#errors = new CallErrors(endpoint);
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;

@@ -1,7 +1,7 @@
 /** A table as a `Map`: what the standard says of it, and what differs because it is shared. */
 
 import assert from "node:assert/strict";
-import { Extension, MemStore, SharedMap } from "../mod.ts";
+import { Extension, MemStore, type SharedMap } from "../mod.ts";
 import { TempDir } from "./host.ts";
 import { mapCases } from "./map_cases.ts";
 

@@ -15,6 +15,7 @@
 
 import "./system/deno.ts";
 import { loadPosix } from "./state/directory.ts";
+import { loadSharedMemory } from "./transport/shared/memory.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
-await Promise.all([libzmq(), loadPosix()]);
+await Promise.all([libzmq(), loadPosix(), loadSharedMemory()]);

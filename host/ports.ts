@@ -121,7 +121,7 @@ export class Ports {
     return this.all.reduce((sum, { clients }) => sum + clients, 0);
   }
 
-  /** How many of them have a lane. */
+  /** How many of them send through a lane. */
   get lanes(): number {
     return this.all.reduce((sum, { lanes }) => sum + lanes, 0);
   }

@@ -18,4 +18,5 @@ import { loadPosix } from "./state/directory.ts";
 import { loadSharedMemory } from "./transport/shared/memory.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
-await Promise.all([libzmq(), loadPosix(), loadSharedMemory()]);
+loadSharedMemory();
+await Promise.all([libzmq(), loadPosix()]);

@@ -81,7 +81,7 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
-      const hasLanes = options.lane && limits.lanes > 0 && await loadSharedMemory();
+      const hasLanes = options.lane && limits.lanes > 0 && loadSharedMemory();
       for (const wanted of addresses) {
         const zeromq = new ZeroMqPort(context, wanted, {
           linger: LINGER_MS,
@@ -121,7 +121,7 @@ export class Ports {
     return this.all.reduce((sum, { clients }) => sum + clients, 0);
   }
 
-  /** How many of them have a lane. */
+  /** How many of them send through a lane. */
   get lanes(): number {
     return this.all.reduce((sum, { lanes }) => sum + lanes, 0);
   }

@@ -33,7 +33,7 @@ export class LaneConnector implements Connector {
 
   async open(): Promise<void> {
     await this.#zeromq.open();
-    this.#wantsLane = await loadSharedMemory();
+    this.#wantsLane = loadSharedMemory();
   }
 
   connect(): Transport {

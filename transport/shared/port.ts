@@ -72,7 +72,7 @@ export class LanePort implements Port {
   }
 
   get lanes(): number {
-    return this.#lanes.size;
+    return this.#turns.filter(({ used }) => used).length;
   }
 
   openLane(from: Sender): LaneOffer | undefined {

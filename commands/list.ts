@@ -126,8 +126,8 @@ export interface Stats {
 
 /** The arguments and the reply of every command, as JavaScript values. */
 export interface Commands {
-  /** Returns the value of a key, or of one that does not exist `missing` or nil. */
-  get(table: unknown, key: unknown, missing?: unknown): unknown;
+  /** Returns the value of a key. If it does not exist, returns `fallback`, or nil. */
+  get(table: unknown, key: unknown, fallback?: unknown): unknown;
   /** Sets the value of a key. With `seconds`, it expires after them. */
   set(table: unknown, key: unknown, value: unknown, seconds?: number): 1;
   /** Deletes a key: 1, or 0 if it was not there. */
@@ -231,8 +231,8 @@ const asMember = { finds: "sets" } as const;
 const descriptions: { [name in keyof Commands]: Description } = {
   get: describe(
     "read",
-    [...at, optional({ ...any("missing"), native: true })],
-    "Returns the value of a key; of a missing one nil, or missing.",
+    [...at, optional({ ...any("fallback"), native: true })],
+    "Returns the value of a key, or the fallback, or nil.",
     inTable,
   ),
   set: describe(

@@ -365,7 +365,28 @@ Deno.test("a legacy client uses the new commands, optional arguments too", async
   assert.deepEqual(await legacy("scan", "t", 0, 10), encoded([0, { n: 7 }]));
   assert.deepEqual(await legacy("incr", "t", "n", "x"), encoded(-1));
   assert.deepEqual(await legacy("pop", "t", "n"), encoded(7));
+  // (But pymemstore's own ignored what was too much.)
+  assert.deepEqual(await legacy("get", "t", "n", 8), encoded(null));
 });
+
+Deno.test("get returns a fallback for a key that does not exist, and for no other", () =>
+  hosted(async (client) => {
+    await client.batch((batch) => [batch.set("t", "nil", null), batch.set("t", "k", 1)]);
+    for (const fallback of [0, "none", null, { a: [1] }, "x".repeat(100_000)]) {
+      assert.deepEqual(await client.send(["get", "t", "none", fallback]), fallback);
+      assert.deepEqual(await client.send(["get", "none", "k", fallback]), fallback);
+      assert.equal(await client.send(["get", "t", "k", fallback]), 1);
+      assert.equal(await client.send(["get", "t", "nil", fallback]), null);
+    }
+    assert.deepEqual(await client.tables(), ["t"]);
+    await assert.rejects(client.send(["get", "t", "k", 1, 2]), { code: "BAD_ARGUMENT" });
+    // Its replies are bounded, as others are.
+    const large = new Uint8Array(2 ** 25);
+    await assert.rejects(
+      client.batch((batch) => [0, 1, 2].map((i) => batch.send(["get", "t", i, large]))),
+      { code: "TOO_LARGE" },
+    );
+  }));
 
 Deno.test("a host at its limit refuses growth, serves reads and deletes, and grows again after those", () =>
   hosted(async (client) => {

@@ -68,7 +68,8 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Returns the values of several keys, in the order of the keys; `undefined` for a key that does not exist. */
   getMany(keys: readonly Key[]): (Value | undefined)[] {
-    return this.#commands.getMany(this.name, keys.map(toStored)).map(fromStored<Value | undefined>);
+    const found = this.#commands["call"]<unknown[]>("get_many", [this.name, keys.map(toStored), MISSING]);
+    return found.map((stored) => stored === MISSING ? undefined : fromStored(stored));
   }
 
   /** Sets the value of a key. With `seconds`, it expires after them. */
@@ -234,6 +235,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** What is stored for a key, or {@linkcode MISSING}. */
   #find(key: unknown): unknown {
-    return this.#commands["call"]("get", [this.name, key, MISSING]);
+    const [found] = this.#commands["call"]<unknown[]>("get_many", [this.name, [key], MISSING]);
+    return found;
   }
 }

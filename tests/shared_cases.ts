@@ -95,6 +95,7 @@ export const sharedCases: Record<string, (mine: Shared, other: Shared) => void> 
     other.set("t", "nil", null);
     assert.equal(map.get("nil"), null);
     assert.equal(map.getOrInsert("nil", 1), null);
+    assert.deepEqual(map.getMany(["nil", "undefined", "none"]), [null, undefined, undefined]);
     assert.deepEqual(
       map.all(),
       new Map<unknown, unknown>([["undefined", undefined], ["null", null], [undefined, 1], ["nil", null]]),

@@ -54,9 +54,9 @@ async function commandReference(): Promise<string> {
   return Array.from(topics, ([title, listed]) => {
     const rows = listed.map((command) => {
       const { name, args, help, needs } = command;
-      // (A switch and an optional expiry are options of the method. It returns `undefined` itself, so needs no fallback.)
+      // (A switch and an optional expiry are options of the method. It returns `undefined` for what is missing.)
       const isOption = ({ type, optional }: Arg) => type === "bool" || type === "seconds" && optional;
-      const names = args.filter(({ name }) => name !== "fallback").map((arg) =>
+      const names = args.filter(({ name }) => name !== "missing").map((arg) =>
         isOption(arg) ? `{ ${arg.name} }` : arg.name
       );
       const method = `${camelCase(name)}(${names.join(", ")})`;

@@ -59,11 +59,8 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Returns the value of a key, or `undefined` if it does not exist. */
   get(key: Key): Value | undefined {
-    const stored = toStored(key);
-    let found = this.#commands["call"]("get", [this.name, stored]);
-    // (nil is the reply for a `null` and for a key that does not exist. It is rare: nearly all calls are one command.)
-    if (found === null && (found = this.#find(stored)) === MISSING) return undefined;
-    return fromStored(found);
+    const found = this.#find(toStored(key));
+    return found === MISSING ? undefined : fromStored(found);
   }
 
   /** Returns the values of several keys, in the order of the keys; `undefined` for a key that does not exist. */
@@ -235,7 +232,11 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** What is stored for a key, or {@linkcode MISSING}. */
   #find(key: unknown): unknown {
-    const [found] = this.#commands["call"]<unknown[]>("get_many", [this.name, [key], MISSING]);
-    return found;
+    const commands = this.#commands;
+    const found = commands["call"]("get", [this.name, key]);
+    if (found !== null) return found;
+    // It is a stored nil, or there is none. The last of these commands tells for sure, but it takes longer.
+    if (!commands.exists(this.name, key)) return MISSING;
+    return commands["call"]<unknown[]>("get_many", [this.name, [key], MISSING])[0];
   }
 }

@@ -161,7 +161,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Drops the table. */
   clear(): void {
-    this.drop();
+    this.#commands.drop(this.name);
   }
 
   /** Drops the table. Returns whether it existed. */

@@ -3,7 +3,7 @@
  * read what it prints.
  *
  * ```text
- * deno task bench [--quick] [--rounds N] [--only TEXT] [--out DIRECTORY]
+ * deno task bench [--quick] [--seconds N] [--rounds N] [--only TEXT] [--out DIRECTORY]
  * ```
  *
  * @module
@@ -23,6 +23,7 @@ const QUICK: Size = { seconds: 0.1, entries: 20_000, many: 50_000 };
 const { values: options } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
+    seconds: { type: "string" },
     rounds: { type: "string" },
     only: { type: "string", default: "" },
     out: { type: "string" },
@@ -34,19 +35,43 @@ function show(text: string): void {
   if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${text}`));
 }
 
-/** Measures ours and its peers in turn. */
-async function measureAll(measure: Measure, rounds: number, seconds: number): Promise<Sample[][]> {
+/**
+ * Measures ours and its peers in turn.
+ *
+ * @param failed Told of a contestant that cannot be measured: it is left out.
+ * @returns The samples of each contestant; none of those that were left out.
+ */
+async function measureAll(
+  measure: Measure,
+  rounds: number,
+  seconds: number,
+  failed: (what: string) => void,
+): Promise<Sample[][]> {
   const samples: Sample[][] = measure.contestants.map(() => []);
+  const left = new Set(samples.keys());
   const times = Math.min(rounds, measure.rounds ?? rounds);
   let done = 0;
   for (let round = 0; round < times; round++) {
-    for (const [i, { once }] of measure.contestants.entries()) {
+    for (const i of left) {
+      const { name, once } = measure.contestants[i];
       show(`${done++}/${times * samples.length} ${measure.name}`);
-      samples[i].push(await once(seconds));
+      try {
+        samples[i].push(await once(seconds));
+      } catch (error) {
+        left.delete(i);
+        samples[i] = [];
+        failed(`${name}, ${measure.name}: ${error instanceof Error ? error.message : error}`);
+      }
     }
   }
   show("");
   return samples;
+}
+
+/** The directory whose files are in memory; undefined where there is none. */
+async function memoryDirectory(): Promise<string | undefined> {
+  const path = "/dev/shm";
+  return await Deno.stat(path).then(({ isDirectory }) => isDirectory ? path : undefined, () => undefined);
 }
 
 function machineOf({ redis, python }: Tools): Record<string, string> {
@@ -62,21 +87,26 @@ function machineOf({ redis, python }: Tools): Record<string, string> {
 }
 
 async function main(): Promise<void> {
-  const size = options.quick ? QUICK : FULL;
+  const size = { ...(options.quick ? QUICK : FULL) };
+  if (options.seconds !== undefined) size.seconds = Number(options.seconds);
+  if (!(size.seconds > 0)) {
+    throw new Error(`Cannot measure: --seconds must be more than 0: received ${options.seconds}`);
+  }
   const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
   if (!(rounds >= 1)) {
     throw new Error(`Cannot measure: --rounds must be 1 or more: received ${options.rounds}`);
   }
   const directory = await Deno.makeTempDir({ prefix: "ms-bench-" });
+  const files = await Deno.makeTempDir({ prefix: "ms-bench-", dir: await memoryDirectory() });
   try {
-    const tools = await findTools(directory);
-    const report: Report = { machine: machineOf(tools), missing: tools.missing, results: [] };
+    const tools = await findTools(directory, files);
+    const report: Report = { machine: machineOf(tools), missing: tools.missing, failed: [], results: [] };
     for await (const measure of measures(directory, tools, size)) {
-      // (Memory is measured in any case: what follows needs the entries.)
-      const wanted = measure.name.includes(options.only) || measure.name.startsWith("memory");
-      if (!wanted || measure.contestants.length === 0) continue;
-      report.results.push(resultOf(measure, await measureAll(measure, rounds, size.seconds)));
+      if (!measure.name.includes(options.only)) continue;
+      const samples = await measureAll(measure, rounds, size.seconds, (what) => report.failed.push(what));
+      if (samples.some(({ length }) => length > 0)) report.results.push(resultOf(measure, samples));
     }
+    if (report.failed.length > 0) Deno.exitCode = 1;
     console.log(table(report, Deno.stdout.isTerminal() && !Deno.noColor));
     // Part of a run does not take the place of a whole one.
     const whole = !options.quick && options.only === "";
@@ -86,7 +116,7 @@ async function main(): Promise<void> {
     await Deno.writeTextFile(`${out}/results.json`, JSON.stringify(report, null, 2) + "\n");
     await Deno.writeTextFile(`${out}/chart.svg`, chart(report));
   } finally {
-    await Deno.remove(directory, { recursive: true });
+    for (const each of [directory, files]) await Deno.remove(each, { recursive: true });
   }
 }
 

@@ -25,10 +25,19 @@ export class Running implements AsyncDisposable {
     this.output = output;
   }
 
-  /** Starts a program, and waits until it has printed a line that holds `ready`. */
-  static async start(command: string, args: string[], address: string, cwd: string): Promise<Running> {
-    const process = new Deno.Command(command, { args, cwd, stdin: "null", stdout: "piped", stderr: "null" })
-      .spawn();
+  /**
+   * Starts a program, and waits until it has printed a line that holds `ready`.
+   *
+   * @param stdin Piped for a program that waits for {@linkcode Running.go}.
+   */
+  static async start(
+    command: string,
+    args: string[],
+    address: string,
+    cwd: string,
+    stdin: "null" | "piped" = "null",
+  ): Promise<Running> {
+    const process = new Deno.Command(command, { args, cwd, stdin, stdout: "piped", stderr: "null" }).spawn();
     const ready = Promise.withResolvers<void>();
     const read = async () => {
       let text = "";
@@ -42,6 +51,13 @@ export class Running implements AsyncDisposable {
     const running = new Running(process, address, read());
     await ready.promise;
     return running;
+  }
+
+  /** Has a program begin that waits for a line on its stdin. */
+  async go(): Promise<void> {
+    const writer = this.#process.stdin.getWriter();
+    await writer.write(new TextEncoder().encode("go\n"));
+    await writer.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -69,6 +85,7 @@ export function deno(file: string, ...args: string[]): string[] {
     "run",
     "--quiet",
     "--allow-all",
+    "--unstable-kv",
     `--config=${ROOT}deno.json`,
     `--lock=${ROOT}tests/deno.lock`,
     `${ROOT}${file}`,
@@ -103,13 +120,25 @@ export interface Tools {
   python?: string;
   /** Where zeromq.js can be run by Node. */
   zeromq?: string;
+  /** Whether lmdb loads. */
+  lmdb?: boolean;
+  /** Whether messages can go through a lane. */
+  lane?: boolean;
+  /** Whether memstore can be called synchronously. */
+  attach?: boolean;
+  /** Where peers that keep files keep them: in memory, where the system has a directory for that. */
+  files: string;
   /** What is missing, and what it needs. */
   missing: string[];
 }
 
-/** Finds the tools; compiles and installs what they need in a directory. */
-export async function findTools(directory: string): Promise<Tools> {
-  const tools: Tools = { missing: [] };
+/**
+ * Finds the tools; compiles and installs what they need in a directory.
+ *
+ * @param files An empty directory for the files of peers.
+ */
+export async function findTools(directory: string, files: string): Promise<Tools> {
+  const tools: Tools = { missing: [], files };
   const find = async (what: string, it: () => Promise<void>) => {
     try {
       await it();
@@ -143,6 +172,19 @@ export async function findTools(directory: string): Promise<Tools> {
     ], at);
     await run("node", ["-e", "import('zeromq')"], at);
     tools.zeromq = at;
+  });
+  await find("lmdb (needs a binary of npm:lmdb for this platform)", async () => {
+    await run(Deno.execPath(), deno("bench/client.ts", "lmdb", `${files}/lmdb`, "check", "0"));
+    tools.lmdb = true;
+  });
+  await find("attach() (this memstore has none)", async () => {
+    if (!("attach" in await import("../mod.ts"))) throw new Error("it has none");
+    tools.attach = true;
+  });
+  await find("the lane (needs Linux, and a memstore that has it)", async () => {
+    await Deno.stat(`${ROOT}transport/shared/lane.ts`);
+    if (Deno.build.os !== "linux") throw new Error("it has no memfd");
+    tools.lane = true;
   });
   return tools;
 }

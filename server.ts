@@ -96,7 +96,8 @@ export class MemStore implements AsyncDisposable {
     const commands = hostCommands({
       persistence,
       commands: () => dispatcher.commands,
-      hello: (right) => helloOf(limits, right),
+      hello: (right) => helloOf(complete, right),
+      openLane: (from) => lifecycle.openLane(from),
       stats: () => statsOf(store, lifecycle.figures),
       stop: () => lifecycle.beginStop(),
     });

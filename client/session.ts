@@ -6,9 +6,11 @@
  *            ┌──────────────── lost, or refused (then after a pause) ───────────────┐
  *            ▼                                                                      │
  *  idle ─► connecting ─► connected: `hello` is sent ─► its reply arrives: ready ────┘
+ *                                                           └─► `lane`, its reply: ready
  * ```
  *
  * The reply to `hello` has the limits of the host. No other message is sent before it, so every message keeps to them.
+ * A host of this machine may offer a lane, through shared memory: what is sent after that can go through it.
  *
  * @module
  */
@@ -16,6 +18,7 @@
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { LIMITS } from "../transport/limits.ts";
 import { header, MemStoreError, readReply, type Reply } from "../transport/message.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
 import type { Connector, Transport } from "../transport/transport.ts";
 
 /** The limits of a host. */
@@ -41,9 +44,10 @@ const DEFAULTS: HostLimits = {
   requests: LIMITS.requests,
 };
 
-/** The request number of `hello`; calls have others. */
-const HELLO = 0;
-const HELLO_COMMAND = encoded(["hello"]);
+/** The request number of `hello` and `lane`; calls have others. */
+const GREETING = 0;
+const HELLO = encoded(["hello"]);
+const LANE = encoded(["lane"]);
 
 /** How long to wait after a host refused the key, in milliseconds. Each further refusal doubles it, … */
 const REFUSED_MS = 50;
@@ -55,7 +59,7 @@ export class HostSession {
   readonly #connector: Connector;
   readonly #maxMessage: number;
   #transport: Transport | undefined;
-  #greeting: "none" | "sent" | "answered" = "none";
+  #greeting: "none" | "hello" | "lane" | "done" = "none";
   #limits: HostLimits = DEFAULTS;
   #knowsHello = false;
   #seen = "none";
@@ -87,7 +91,7 @@ export class HostSession {
 
   /** Whether messages can be sent. */
   get ready(): boolean {
-    return this.#greeting === "answered" && this.connected;
+    return this.#greeting === "done" && this.connected;
   }
 
   /** Whether a host is connected. It may not have replied to `hello` yet. */
@@ -129,14 +133,15 @@ export class HostSession {
   /** Begins to connect, unless there is a connection or it is too early for another attempt. */
   async connect(): Promise<void> {
     if (this.#transport || performance.now() < this.#retryAt) return;
-    this.#transport = await this.#connector.connect();
+    await this.#connector.open();
+    this.#transport = this.#connector.connect();
   }
 
   /** Sends `hello`, once the host is connected. */
   greet(): void {
     if (this.#greeting !== "none" || !this.connected) return;
-    this.#transport!.send(header(HELLO), HELLO_COMMAND);
-    this.#greeting = "sent";
+    this.#transport!.send(header(GREETING), HELLO);
+    this.#greeting = "hello";
   }
 
   /** Tries to connect at once if the last attempt found no host, where the transport would wait. */
@@ -160,11 +165,12 @@ export class HostSession {
     this.#transport?.send(header, payload);
   }
 
-  /** The next reply to a message other than `hello`; undefined if there is none. */
+  /** The next reply to a message other than the greeting; undefined if there is none. */
   receive(): Reply | undefined {
     for (let reply; (reply = this.#transport?.receive());) {
-      if (reply.request !== HELLO) return reply;
-      this.#learn(reply.payload);
+      if (reply.request !== GREETING) return reply;
+      if (this.#greeting === "lane") this.#useLane(reply.payload);
+      else this.#learn(reply.payload);
     }
   }
 
@@ -199,26 +205,40 @@ export class HostSession {
 
   /** Reads the reply to `hello`. A limit that it does not have is the default. */
   #learn(payload: Uint8Array): void {
-    const reply = readHello(payload);
+    const reply = readGreeting(payload);
     this.#knowsHello = reply !== undefined;
+    const told = reply?.limits as Partial<Record<keyof HostLimits, unknown>> | undefined;
     const limits = { ...DEFAULTS };
     for (const name of Object.keys(limits) as (keyof HostLimits)[]) {
-      const limit = reply?.[name];
+      const limit = told?.[name];
       if (typeof limit === "number" && limit >= 1) limits[name] = limit;
     }
     limits.message = Math.min(limits.message, this.#maxMessage);
     this.#limits = limits;
-    this.#greeting = "answered";
     this.#pause = REFUSED_MS;
+    if (reply?.lane === true && this.#connector.wantsLane) {
+      this.#transport!.send(header(GREETING), LANE);
+      this.#greeting = "lane";
+    } else {
+      this.#greeting = "done";
+    }
+  }
+
+  /** Reads the reply to `lane`. */
+  #useLane(payload: Uint8Array): void {
+    const { pid, fd, token } = (readGreeting(payload) ?? {}) as Partial<LaneOffer>;
+    if (Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array) {
+      this.#transport = this.#connector.useLane(this.#transport!, { pid: pid!, fd: fd!, token });
+    }
+    this.#greeting = "done";
   }
 }
 
-/** The limits in a reply to `hello`; undefined if the host does not know the command. */
-function readHello(payload: Uint8Array): Partial<Record<keyof HostLimits, unknown>> | undefined {
+/** The map that the host replies to a greeting, which may be empty; undefined if it does not know the command. */
+function readGreeting(payload: Uint8Array): Record<string, unknown> | undefined {
   try {
     const reply = readReply("value", new Reader(payload));
-    if (reply instanceof MemStoreError) return undefined;
-    return (reply as { limits?: Partial<Record<keyof HostLimits, unknown>> } | null)?.limits ?? {};
+    return reply instanceof MemStoreError ? undefined : reply as Record<string, unknown> | null ?? {};
   } catch {
     return undefined;
   }

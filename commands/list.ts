@@ -10,6 +10,7 @@
  */
 
 import type { Right } from "../auth/clients.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
 import type { ReplyShape } from "../transport/message.ts";
 import {
   any,
@@ -60,6 +61,8 @@ export interface Hello {
     /** Commands in a batch. */
     batch: number;
   };
+  /** Whether clients of this machine may ask for a lane. */
+  lane: boolean;
 }
 
 /** A store or restore that is running. */
@@ -108,6 +111,8 @@ export interface Stats {
   members: number;
   /** The number of connections. */
   clients: number;
+  /** How many of them have a lane through shared memory. */
+  lanes: number;
   /** The number of messages that have been replied to since the start. */
   messages: number;
   /** The number of entries that have an expiry. */
@@ -207,6 +212,8 @@ export interface Commands {
   transfers(): Transfer[];
   /** Returns the host's version, the client's right, and the limits. */
   hello(): Hello;
+  /** Makes a lane through shared memory for the client that asks. Returns where it is, or nil if there can be none. */
+  lane(): LaneOffer | null;
   /** Returns pong. */
   ping(): "pong";
   /** Returns the megabytes of memory that the host uses. */
@@ -342,6 +349,9 @@ const descriptions: { [name in keyof Commands]: Description } = {
   ),
   transfers: describe("read", [], "Returns the stores and restores that are running."),
   hello: describe("read", [], "Returns the host's version, your right, and its limits."),
+  lane: describe("read", [], "Makes a lane for a client of this machine; returns where it is, or nil.", {
+    batch: false,
+  }),
   ping: describe("read", [], "Returns pong."),
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),
   stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),

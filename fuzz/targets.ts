@@ -67,11 +67,13 @@ function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
     protocol: 1,
     right: "admin" as const,
     limits: { ...LIMITED, batch: 20 },
+    lane: false,
   });
   const host = {
     persistence,
     commands: () => dispatcher.commands,
     hello,
+    openLane: () => undefined,
     stats: () => ({}),
     stop: () => Promise.resolve(),
   };

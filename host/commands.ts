@@ -14,6 +14,8 @@ import type { Persistence } from "../state/persistence.ts";
 import { encode } from "../msgpack/codec.ts";
 import type { Right } from "../auth/clients.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { Sender } from "../transport/transport.ts";
 import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */
@@ -23,6 +25,8 @@ export interface HostServices {
   commands(): readonly Command[];
   /** What `hello` tells a client with this right. */
   hello(right: Right): Hello;
+  /** Makes a lane for a client; undefined if it cannot have one. */
+  openLane(from: Sender): LaneOffer | undefined;
   /** What `stats` tells of the process. */
   stats(): Record<string, unknown>;
   /**
@@ -62,6 +66,10 @@ function hostHandlers(host: HostServices) {
     },
     hello(call) {
       tell(call, host.hello(call.right));
+    },
+    lane(call) {
+      const offer = call.sender && !call.legacy ? host.openLane(call.sender) : undefined;
+      tell(call, offer ?? null);
     },
     ping(call) {
       call.reply.str("pong");

@@ -34,6 +34,7 @@ import type { Table } from "../engine/memory/table.ts";
 import type { Gate } from "../state/gate.ts";
 import type { Right } from "../auth/clients.ts";
 import type { Limits } from "../transport/limits.ts";
+import type { Sender } from "../transport/transport.ts";
 import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import { skip } from "../msgpack/msgpack.ts";
 import { type FindCommand, Plan } from "./plan.ts";
@@ -54,8 +55,10 @@ export interface Job {
   /** Whether the replies may come in parts. */
   readonly parts?: boolean;
   readonly right: Right;
-  /** Who sent it, for the log. */
+  /** The name of the client, for the log. */
   readonly client?: string;
+  /** Who sent it; undefined if the process itself did. */
+  readonly sender?: Sender;
 }
 
 /**
@@ -164,6 +167,7 @@ export class Execution {
     call.reply.reset();
     call.legacy = job.legacy;
     call.right = job.right;
+    call.sender = job.sender;
     call.work = 0;
   }
 

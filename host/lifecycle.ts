@@ -19,6 +19,8 @@ import { Sweeper } from "../engine/memory/sweeper.ts";
 import { AutoSave } from "../state/autosave.ts";
 import type { Gate } from "../state/gate.ts";
 import type { Persistence } from "../state/persistence.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { Sender } from "../transport/transport.ts";
 import { MemStoreError } from "../transport/message.ts";
 import type { PendingCommands } from "./custom.ts";
 import type { Dispatcher } from "./dispatch.ts";
@@ -98,10 +100,16 @@ export class Lifecycle {
       startedAt: this.#startedAt,
       endpoints: this.endpoints,
       clients: this.#ports?.clients ?? 0,
+      lanes: this.#ports?.lanes ?? 0,
       messages: this.#serving?.loop.messages ?? 0,
       maxMemory: this.#parts.options.maxMemory,
       state: this.state,
     };
+  }
+
+  /** Makes a lane for a client; undefined if it cannot have one. */
+  openLane(from: Sender): LaneOffer | undefined {
+    return this.#ports?.openLane(from);
   }
 
   /** The ports that are open. */

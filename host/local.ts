@@ -40,7 +40,7 @@ type Slow = "store" | "restore" | "s3store" | "s3restore" | "done";
 
 /** The methods that the command table asks for. */
 type Methods = {
-  [Name in Exclude<keyof Commands, WithOptions> as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, WithOptions | "lane"> as CamelCase<Name>]: (
     ...args: Parameters<Commands[Name]>
   ) => Name extends Slow ? Promise<ReturnType<Commands[Name]>> : Converted<ReturnType<Commands[Name]>>;
 };

@@ -61,6 +61,12 @@ export interface MemStoreOptions {
    * @default {false}
    */
   allowGroup?: boolean;
+  /**
+   * Whether clients of this machine may have lanes through shared memory, which are much faster than the socket. Linux
+   * only. {@linkcode Limits.lanes} bounds how many.
+   * @default {true}
+   */
+  lane?: boolean;
   /** What clients may ask of the host; a limit that is left out has its default, see {@linkcode Limits}. */
   limits?: Partial<Limits>;
   /** Called for each store and restore, and for clients that are refused or disconnected; left out: nothing is logged. */
@@ -75,6 +81,7 @@ export interface HostOptions extends MemStoreOptions {
   readonly s3: S3Options;
   readonly insecure: boolean;
   readonly allowGroup: boolean;
+  readonly lane: boolean;
   readonly limits: Limits;
   /** Never throws. */
   readonly log: Log;
@@ -86,8 +93,14 @@ export interface HostOptions extends MemStoreOptions {
  * @throws {RangeError} if one of them is out of its range.
  */
 export function completeOptions(options: MemStoreOptions): HostOptions {
-  const { dataDirectory = ".", allowAnyPath = false, s3 = {}, insecure = false, allowGroup = false } =
-    options;
+  const {
+    dataDirectory = ".",
+    allowAnyPath = false,
+    s3 = {},
+    insecure = false,
+    allowGroup = false,
+    lane = true,
+  } = options;
   const { storeEvery, maxMemory, limits = {}, log = () => {} } = options;
   if (storeEvery !== undefined && !(storeEvery > 0)) {
     throw new RangeError(`Cannot make a host: storeEvery must be above 0: received ${storeEvery}`);
@@ -103,6 +116,7 @@ export function completeOptions(options: MemStoreOptions): HostOptions {
     s3,
     insecure,
     allowGroup,
+    lane,
     limits: completeLimits(limits),
     log: safeLog(log),
   };

@@ -1,5 +1,6 @@
 /**
- * The ports of a host: the one place that chooses a transport. Today each endpoint is served over ZeroMQ.
+ * The ports of a host: the one place that chooses a transport. Each endpoint is served over ZeroMQ; one of this machine
+ * also through lanes, in shared memory, where the system has that.
  *
  * @module
  */
@@ -8,7 +9,10 @@ import type { AuthorizedClient } from "../auth/clients.ts";
 import { ZapHandler } from "../auth/zap.ts";
 import { address } from "../transport/endpoint.ts";
 import type { Limits } from "../transport/limits.ts";
-import type { Port } from "../transport/transport.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
+import { loadSharedMemory } from "../transport/shared/memory.ts";
+import { LanePort } from "../transport/shared/port.ts";
+import type { Port, Sender } from "../transport/transport.ts";
 import { Context } from "../transport/zeromq/context.ts";
 import { canOpenFiles, libzmq, maxOpenFiles } from "../transport/zeromq/libzmq.ts";
 import { isServed, type Listening, listenWhenFree } from "../transport/zeromq/listen.ts";
@@ -61,7 +65,7 @@ export class Ports {
     const addresses = names.map(address);
     checkAccess(names, addresses, options);
     const limits = await fitLimits(options.limits, addresses.length, warn);
-    const ports: ZeroMqPort[] = [], listening: Listening[] = [];
+    const ports: Port[] = [], listening: Listening[] = [];
     const resources = new AsyncDisposableStack();
     try {
       // (Another host may have an address only when the last reply has left.)
@@ -77,6 +81,7 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
+      const hasLanes = options.lane && limits.lanes > 0 && await loadSharedMemory();
       for (const wanted of addresses) {
         const port = new ZeroMqPort(context, wanted, {
           linger: LINGER_MS,
@@ -89,7 +94,7 @@ export class Ports {
         const served = await listenWhenFree(context, port.socket, wanted, permissions);
         held.defer(() => served.release());
         resources.defer(() => served.hide());
-        ports.push(port);
+        ports.push(hasLanes && wanted.startsWith("ipc://") ? new LanePort(port, limits) : port);
         listening.push(served);
       }
       return new Ports(ports, listening, access, resources);
@@ -113,6 +118,19 @@ export class Ports {
   /** How many clients are connected. */
   get clients(): number {
     return this.all.reduce((sum, { clients }) => sum + clients, 0);
+  }
+
+  /** How many of them have a lane. */
+  get lanes(): number {
+    return this.all.reduce((sum, { lanes }) => sum + lanes, 0);
+  }
+
+  /** Makes a lane for a client; undefined if it cannot have one. */
+  openLane(from: Sender): LaneOffer | undefined {
+    for (const port of this.all) {
+      const offer = port.openLane(from);
+      if (offer) return offer;
+    }
   }
 
   /** The client of a public key; undefined if it is not authorized (any more). */

@@ -30,7 +30,9 @@ import { PausedMessages } from "./paused.ts";
 const FIRST_SLICE_MS = 1;
 /** After this many messages, other work of the process gets a turn. */
 const MESSAGES_PER_TURN = 256;
-/** A message that was paused counts as this many. */
+/** A wait counts as this many, … */
+const MESSAGES_PER_WAIT = 1;
+/** … and a message that was paused as this many. */
 const PAUSED_MESSAGES = 64;
 /** A host that stops goes on serving until nothing has arrived for this long, in milliseconds, … */
 const QUIET_MS = 20;
@@ -113,16 +115,17 @@ export class ServingLoop {
       const taken = this.#takeFromAll();
       messages += taken;
       if (taken > 0 && messages < MESSAGES_PER_TURN) continue;
-      messages = 0;
       if (taken > 0 || this.#paused.length > 0) {
         this.#resumeNext();
         port.look();
-        await turn();
-      } else if (this.#host.cleanWhenIdle()) {
-        await turn();
-      } else {
+      } else if (!this.#host.cleanWhenIdle()) {
+        // (A wait that spins may end before other work has had a turn.)
+        messages += MESSAGES_PER_WAIT;
         await port.wait(!this.#host.busy);
+        if (messages < MESSAGES_PER_TURN) continue;
       }
+      messages = 0;
+      await turn();
     }
     await this.#drain(port);
   }
@@ -178,7 +181,7 @@ export class ServingLoop {
     };
     const { payload, batch, parts } = message;
     const { right, name } = client;
-    const job = { payload, legacy, batch, parts, right, client: name };
+    const job = { payload, legacy, batch, parts, right, client: name, sender: from };
     const execution = this.#host.dispatcher.run(job, deliver, this.#firstSlice);
     if (!execution) return 1;
     if (execution.waiting) {

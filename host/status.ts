@@ -7,19 +7,21 @@
 import type { Right } from "../auth/clients.ts";
 import type { Hello, StateStatus } from "../commands/list.ts";
 import type { Store } from "../engine/memory/store.ts";
-import type { Limits } from "../transport/limits.ts";
 import { VERSION } from "../transport/message.ts";
 import { MAX_BATCH_COMMANDS } from "./execution.ts";
+import type { HostOptions } from "./options.ts";
 import manifest from "../deno.json" with { type: "json" };
 
 /** What `hello` tells a client that has a right. */
-export function helloOf({ message, commands, depth, requests }: Limits, right: Right): Hello {
+export function helloOf({ limits, lane }: HostOptions, right: Right): Hello {
+  const { message, commands, depth, requests, lanes } = limits;
   const batch = Math.min(commands, MAX_BATCH_COMMANDS);
   return {
     version: manifest.version,
     protocol: VERSION,
     right,
     limits: { message, commands, depth, requests, batch },
+    lane: lane && lanes > 0,
   };
 }
 
@@ -29,6 +31,7 @@ export interface Figures {
   readonly startedAt: number;
   readonly endpoints: readonly string[];
   readonly clients: number;
+  readonly lanes: number;
   readonly messages: number;
   readonly maxMemory: number | undefined;
   readonly state: StateStatus | undefined;
@@ -36,7 +39,7 @@ export interface Figures {
 
 /** What `stats` tells. */
 export function statsOf({ tables, sets, heap }: Store, figures: Figures): Record<string, unknown> {
-  const { startedAt, endpoints, clients, messages, maxMemory, state } = figures;
+  const { startedAt, endpoints, clients, lanes, messages, maxMemory, state } = figures;
   return {
     version: manifest.version,
     pid: Deno.pid,
@@ -47,6 +50,7 @@ export function statsOf({ tables, sets, heap }: Store, figures: Figures): Record
     sets: sets.size,
     members: sets.entries,
     clients,
+    lanes,
     messages,
     expiring: tables.expiring,
     memory: Deno.memoryUsage().rss,

@@ -38,6 +38,16 @@ export interface Limits {
    * @default {1024}
    */
   clients: number;
+  /**
+   * Clients of this machine that may have a lane through shared memory: others send their messages over the socket.
+   * @default {256}
+   */
+  lanes: number;
+  /**
+   * Bytes of the lanes together.
+   * @default {134217728}
+   */
+  laneBytes: number;
 }
 
 /** The defaults. */
@@ -48,6 +58,8 @@ export const LIMITS: Readonly<Limits> = {
   outputBuffer: 2 ** 24,
   requests: 256,
   clients: 1024,
+  lanes: 256,
+  laneBytes: 2 ** 27,
 };
 
 /** The least and the most that each limit may be. */
@@ -58,6 +70,8 @@ export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [least: number
   outputBuffer: [2 ** 10, 2 ** 40],
   requests: [1, 2 ** 20],
   clients: [1, 2 ** 20],
+  lanes: [0, 2 ** 20],
+  laneBytes: [0, 2 ** 40],
 };
 
 /**

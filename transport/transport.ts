@@ -1,6 +1,7 @@
 /**
- * What client and host need of whatever carries their messages: a few methods, of which {@link ./zeromq/dealer.ts} (client)
- * and {@link ./zeromq/port.ts} (host) are one implementation. A transport knows no command.
+ * What client and host need of whatever carries their messages: a few methods. {@link ./zeromq/dealer.ts} (client) and
+ * {@link ./zeromq/port.ts} (host) implement them over ZeroMQ, {@link ./shared/dealer.ts} and {@link ./shared/port.ts} through
+ * shared memory. A transport knows no command.
  *
  * ```text
  *  client                                                       host
@@ -15,6 +16,7 @@
  */
 
 import type { Reply } from "./message.ts";
+import type { LaneOffer } from "./shared/lane.ts";
 
 /** A secret key and the public key that belongs to it, each as 40 characters of Z85. */
 export interface KeyPair {
@@ -42,6 +44,8 @@ export interface Transport {
   receive(): Reply | undefined;
   /** Resolves when a reply may have arrived, when the state may have changed, or at {@linkcode Transport.wake}. */
   wait(): Promise<void>;
+  /** {@linkcode Transport.wait}, which blocks the thread: for `timeout` milliseconds at most. */
+  waitSync(timeout: number): void;
   /** Ends a wait. */
   wake(): void;
   /** Closes the connection; messages that have not left are dropped. */
@@ -50,10 +54,18 @@ export interface Transport {
 
 /** Makes transports to one host. */
 export interface Connector {
+  /** Loads what connections need. Call it before the first one. */
+  open(): Promise<void>;
   /** Begins to connect. */
-  connect(): Promise<Transport>;
+  connect(): Transport;
+  /** Whether the host should be asked for a lane. */
+  readonly wantsLane: boolean;
+  /** Has a connection use the lane that the host offers. Returns the connection to use, which is the same one if it cannot. */
+  useLane(transport: Transport, offer: LaneOffer): Transport;
   /** Releases what the transports shared; they must be closed. */
   close(): Promise<void>;
+  /** {@linkcode Connector.close}, which blocks the thread. */
+  closeSync(): void;
 }
 
 /** A client, as a host sees it: who sent a message. All its messages name the same sender, however they arrived. */
@@ -89,6 +101,8 @@ export interface Port {
   readonly encrypted: boolean;
   /** How many clients are connected. */
   readonly clients: number;
+  /** How many of them have a lane. */
+  readonly lanes: number;
   /** The next message to answer; undefined if there is none. Never one of a client that is paused. */
   next(): IncomingMessage | undefined;
   /** Sends a reply. Its bytes are valid only during the call: a port copies what it keeps. */
@@ -110,6 +124,8 @@ export interface Port {
   fault(from: Sender): void;
   /** Notes that a client sent one that can be read. */
   forgiveFault(from: Sender): void;
+  /** Makes a lane for a client; undefined if it cannot have one, for example since it is another port's. */
+  openLane(from: Sender): LaneOffer | undefined;
   /** Disconnects the clients that have a public key. */
   disconnect(publicKey: string): void;
   /** Notices who connected or went away, and what was sent meanwhile. Call it now and then. */

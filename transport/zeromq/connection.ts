@@ -55,6 +55,8 @@ export class Connection implements Sender {
   inFlight = 0;
   /** Its messages that could not be read, less those that could. */
   faults = 0;
+  /** It has a lane beside it, and its empty messages are doorbells. */
+  hasLane = false;
   /** It was disconnected: what it sent before that is discarded. */
   disconnected = false;
   /** When the connection was lost, or 0. */

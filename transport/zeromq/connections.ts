@@ -61,6 +61,11 @@ export class Connections {
     return this.#open;
   }
 
+  /** Whether a connection is one of these, and open. */
+  has(connection: Connection): boolean {
+    return this.#isOpen(connection);
+  }
+
   /** How many there have been. */
   get accepted(): number {
     return this.#accepted;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { cString, lastError, type Libzmq, libzmq, terminate, ZMQ } from "./libzmq.ts";
+import { cString, lastError, type Libzmq, libzmq, terminate, terminateSync, ZMQ } from "./libzmq.ts";
 import { PEER_EVENTS } from "./monitor.ts";
 import { Poller } from "./poller.ts";
 import { Socket, type SocketOptions } from "./socket.ts";
@@ -72,5 +72,14 @@ export class Context {
     this.#pointer = null;
     await terminate(this.#zmq, pointer);
     await this.#poller.release();
+  }
+
+  /** {@linkcode Context.close}, which blocks the thread. */
+  closeSync(): void {
+    const pointer = this.#pointer;
+    if (pointer === null) return;
+    this.#pointer = null;
+    terminateSync(this.#zmq, pointer);
+    this.#poller.releaseSync();
   }
 }

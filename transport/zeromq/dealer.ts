@@ -33,10 +33,13 @@ export class ZeroMqConnector implements Connector {
     this.#readKeys = readKeys;
   }
 
-  async connect(): Promise<Transport> {
+  async open(): Promise<void> {
     this.#context ??= await Context.open();
     this.#keys ??= await this.#readKeys?.();
-    const socket = this.#context.socket(ZMQ.DEALER, {
+  }
+
+  connect(): ZeroMqTransport {
+    const socket = this.#context!.socket(ZMQ.DEALER, {
       linger: 0,
       watchPeer: true,
       // The client bounds what is in flight itself.
@@ -54,12 +57,23 @@ export class ZeroMqConnector implements Connector {
     return new ZeroMqTransport(socket);
   }
 
+  readonly wantsLane = false;
+
+  useLane(transport: Transport): Transport {
+    return transport;
+  }
+
   async close(): Promise<void> {
     await this.#context?.close();
   }
+
+  closeSync(): void {
+    this.#context?.closeSync();
+  }
 }
 
-class ZeroMqTransport implements Transport {
+/** One connection to a host. */
+export class ZeroMqTransport implements Transport {
   readonly #socket: Socket;
 
   constructor(socket: Socket) {
@@ -91,8 +105,22 @@ class ZeroMqTransport implements Transport {
     }
   }
 
-  wait(): Promise<void> {
-    return this.#socket.wait();
+  /** Sends an empty message, which is none, and wakes the host. */
+  ring(): void {
+    this.#socket.send([NO_BYTES]);
+  }
+
+  /** Whether something has arrived, or the state may have changed, since the caller last looked. */
+  get changed(): boolean {
+    return this.#socket.changed;
+  }
+
+  wait(spin = true): Promise<void> {
+    return this.#socket.wait(spin);
+  }
+
+  waitSync(timeout: number, spin = true): void {
+    this.#socket.waitSync(timeout, spin);
   }
 
   wake(): void {

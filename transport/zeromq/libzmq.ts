@@ -59,6 +59,9 @@ const symbols = {
   recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   zmq_poll: { parameters: ["buffer", "i32", "isize"], result: "i32", nonblocking: true },
+  /** The same functions, which block the thread. */
+  poll_sync: { name: "zmq_poll", parameters: ["buffer", "i32", "isize"], result: "i32" },
+  ctx_term_sync: { name: "zmq_ctx_term", parameters: ["pointer"], result: "i32" },
 } as const;
 
 /** libzmq's functions by their C names. */
@@ -152,6 +155,11 @@ export async function libzmq(): Promise<Libzmq> {
 export async function terminate(zmq: Libzmq, context: Deno.PointerValue): Promise<void> {
   // (It fails only where a signal interrupts it. It ran in another thread, and so did its errno.)
   while (await zmq.zmq_ctx_term(context) < 0);
+}
+
+/** {@linkcode terminate}, which blocks the thread. */
+export function terminateSync(zmq: Libzmq, context: Deno.PointerValue): void {
+  while (zmq.ctx_term_sync(context) < 0);
 }
 
 /** The libzmq that the environment names, if it names one. */

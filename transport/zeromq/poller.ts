@@ -9,11 +9,8 @@
  * @module
  */
 
-import { type Libzmq, size, terminate, ZMQ } from "./libzmq.ts";
-import { Socket, type Waiter } from "./socket.ts";
-
-/** `sizeof(zmq_pollitem_t)`: void *socket, int fd, short events, short revents. */
-const POLL_ITEM = 16;
+import { type Libzmq, size, terminate, terminateSync, ZMQ } from "./libzmq.ts";
+import { POLL_ITEM, pollItems, Socket, type Waiter } from "./socket.ts";
 
 /** The poller of this process. */
 export class Poller implements Waiter {
@@ -55,6 +52,16 @@ export class Poller implements Waiter {
     await terminate(this.#zmq, this.#context);
   }
 
+  /** {@linkcode Poller.release}, which blocks the thread if no socket waits. */
+  releaseSync(): void {
+    if (this.#running || this.#users > 1) return void this.release();
+    this.#users = 0;
+    Poller.#shared = undefined;
+    this.#interrupts.close();
+    this.#interrupter.close();
+    terminateSync(this.#zmq, this.#context);
+  }
+
   /** Resolves when one of the descriptors tells of something, or at {@linkcode Poller.wake}. */
   wait(fd: number, other?: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -89,11 +96,7 @@ export class Poller implements Waiter {
       while (this.#interrupts.receive());
       this.#interrupted = false;
       const fds = [this.#interrupts.fd, ...this.#waiters.keys()];
-      const items = new DataView(new ArrayBuffer(POLL_ITEM * fds.length));
-      fds.forEach((fd, i) => {
-        items.setInt32(i * POLL_ITEM + 8, fd, true);
-        items.setInt16(i * POLL_ITEM + 12, ZMQ.POLLIN, true);
-      });
+      const items = pollItems(fds);
       await this.#zmq.zmq_poll(new Uint8Array(items.buffer), fds.length, size(-1));
       fds.forEach((fd, i) => {
         if (i === 0 || items.getInt16(i * POLL_ITEM + 14, true) === 0) return;

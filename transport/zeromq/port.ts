@@ -14,8 +14,8 @@
  */
 
 import type { Limits } from "../limits.ts";
-import type { Port } from "../transport.ts";
-import { type Connection, ReceivedMessage } from "./connection.ts";
+import type { Port, Sender } from "../transport.ts";
+import { Connection, ReceivedMessage } from "./connection.ts";
 import { CLOSED_RETENTION_MS, Connections } from "./connections.ts";
 import type { Context } from "./context.ts";
 import { parseRequest, sizeOf } from "./frames.ts";
@@ -50,6 +50,11 @@ const UNREAD_MS = 10_000;
 const CONNECTIONS_BEFORE_RELEASE = 4096;
 /** How many messages that cannot be read a client may send. Each that can be read makes up for one. */
 const MAX_FAULTS = 50;
+
+/** After how many empty messages of clients with lanes others have their turn. */
+const MAX_DOORBELLS = 64;
+
+const EMPTY = new Uint8Array(0);
 
 const EVENTS = ZMQ.EVENT_ACCEPTED | ZMQ.EVENT_DISCONNECTED | ZMQ.EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
@@ -117,6 +122,16 @@ export class ZeroMqPort implements Port {
     return this.#connections.open;
   }
 
+  readonly lanes = 0;
+
+  /** A port of its own has no lanes: {@link ../shared/port.ts} adds them. */
+  openLane(): undefined {}
+
+  /** The connection that a sender is, if it is open here. */
+  connectionOf(from: Sender): Connection | undefined {
+    return from instanceof Connection && this.#connections.has(from) ? from : undefined;
+  }
+
   /** Bytes of replies that are pending for all clients, as far as is known. */
   get pendingBytes(): number {
     return this.#pendingBytes;
@@ -128,10 +143,14 @@ export class ZeroMqPort implements Port {
       const ready = this.#nextDeferred();
       if (ready) return ready;
     }
-    for (let frames; (frames = this.socket.receive());) {
+    for (let frames, doorbells = 0; doorbells < MAX_DOORBELLS && (frames = this.socket.receive());) {
       const publicKey = this.encrypted ? this.socket.user : undefined;
       const from = this.#sender(frames[0], publicKey);
       if (from.disconnected) continue;
+      if (from.hasLane && frames.length === 2 && frames[1].length === 0) {
+        doorbells++;
+        continue;
+      }
       from.lastMessage = ++this.#messages;
       const message = new ReceivedMessage(from, publicKey, parseRequest(frames));
       if (from.deferred.length === 0 && from.paused === 0 && !this.#isFull(from)) return message;
@@ -145,7 +164,16 @@ export class ZeroMqPort implements Port {
     // (Only a message that cannot be read has no empty frame: its reply is not counted.)
     const isCounted = envelope.length > 1;
     if (!this.socket.send([...envelope, payload], from.counter) || !isCounted) return;
-    const bytes = sizeOf(envelope) + payload.length + REPLY_OVERHEAD_BYTES;
+    this.#count(from, sizeOf(envelope) + payload.length + REPLY_OVERHEAD_BYTES);
+  }
+
+  /** Sends an empty message, which wakes a client that has a lane. It is counted as a reply. */
+  ring(from: Connection): void {
+    if (from.disconnected || !this.socket.send([from.id!, EMPTY, EMPTY], from.counter)) return;
+    this.#count(from, REPLY_OVERHEAD_BYTES);
+  }
+
+  #count(from: Connection, bytes: number): void {
     from.addReply(bytes);
     this.#connections.keepClosed(from);
     this.#pendingBytes += bytes;
@@ -167,13 +195,13 @@ export class ZeroMqPort implements Port {
   disconnect(publicKey: string): void {
     this.look();
     for (const each of this.#connections.ownedBy(publicKey)) {
-      this.#reject(each, "its key is not authorized any more");
+      this.reject(each, "its key is not authorized any more");
     }
   }
 
   /** Notes that a client sent a message that cannot be read. */
   fault(from: Connection): void {
-    if (++from.faults >= MAX_FAULTS) this.#reject(from, "it sends what is no message");
+    if (++from.faults >= MAX_FAULTS) this.reject(from, "it sends what is no message");
   }
 
   /** Notes that a client sent one that can be read. */
@@ -184,7 +212,7 @@ export class ZeroMqPort implements Port {
   /** Notes that a client's message will be answered later. */
   begin(from: Connection): void {
     from.inFlight++;
-    if (from.inFlight > this.#limits.requests) this.#reject(from, "it has too many requests under way");
+    if (from.inFlight > this.#limits.requests) this.reject(from, "it has too many requests under way");
   }
 
   /** Notes that a message that was begun is about to be answered. */
@@ -201,6 +229,22 @@ export class ZeroMqPort implements Port {
   resume(from: Connection): void {
     from.paused--;
     from.blockedSince = performance.now();
+  }
+
+  /** Whether something has arrived, or clients came or went, since the port was last looked at. */
+  get changed(): boolean {
+    return this.#blocked.size > 0 || this.socket.changed;
+  }
+
+  /** Whether the next message of a client may be taken. If too many of its replies are pending, they are watched. */
+  mayRead(from: Connection): boolean {
+    if (from.disconnected || from.paused > 0) return false;
+    if (!this.#isFull(from)) return true;
+    if (!this.#blocked.has(from)) {
+      from.blockedSince = performance.now();
+      this.#blocked.add(from);
+    }
+    return false;
   }
 
   /** Resolves when there may be something to answer. */
@@ -277,10 +321,10 @@ export class ZeroMqPort implements Port {
   #welcome(connection: Connection, id: Uint8Array, publicKey: string | undefined): void {
     this.#connections.setOwner(connection, publicKey ?? this.socket.peerAddress);
     if (this.#connections.isClaimed(id)) {
-      this.#reject(connection, "it claims a routing id that it was not given");
+      this.reject(connection, "it claims a routing id that it was not given");
     } else if (this.#connections.isChosen(id)) {
       // (It could choose another client's, and get its replies. Without keys it may do everything anyway.)
-      if (this.encrypted) this.#reject(connection, "it chose a routing id: with a key it may not");
+      if (this.encrypted) this.reject(connection, "it chose a routing id: with a key it may not");
       const before = this.#connections.takeOver(connection);
       if (before) this.#disconnect(before);
     }
@@ -320,7 +364,7 @@ export class ZeroMqPort implements Port {
     from.deferredBytes += message.bytes;
     const { requests, message: maxBytes } = this.#limits;
     if (from.deferred.length + from.inFlight > requests || from.deferredBytes > maxBytes) {
-      this.#reject(from, "it does not read its replies");
+      this.reject(from, "it does not read its replies");
     }
   }
 
@@ -331,19 +375,21 @@ export class ZeroMqPort implements Port {
       if (connection.paused > 0) continue;
       if (this.#collect(connection)) connection.blockedSince = now;
       if (!this.#isFull(connection)) {
-        const message = connection.deferred.shift()!;
+        this.#blocked.delete(connection);
+        const message = connection.deferred.shift();
+        // (What it sent may be in its lane.)
+        if (!message) continue;
         connection.deferredBytes -= message.bytes;
         // (The other clients take their turns before its next message.)
-        this.#blocked.delete(connection);
         if (connection.deferred.length > 0) this.#blocked.add(connection);
         return message;
       }
-      if (now - connection.blockedSince > UNREAD_MS) this.#reject(connection, "it does not read its replies");
+      if (now - connection.blockedSince > UNREAD_MS) this.reject(connection, "it does not read its replies");
     }
   }
 
   /** Disconnects a client that broke a rule. */
-  #reject(connection: Connection, why: string): void {
+  reject(connection: Connection, why: string): void {
     // (Another connection may have its descriptor by now.)
     this.look();
     if (connection.disconnected) return;

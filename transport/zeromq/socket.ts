@@ -23,6 +23,9 @@ import { PeerState, readEvent, type SocketEvent } from "./monitor.ts";
  */
 const SPIN_MS = 0.1;
 
+/** The longest that a thread is blocked at once, in milliseconds: the caller waits again. */
+const MAX_POLL_MS = 1000;
+
 /** How often a host over TCP is asked whether it lives, and how long it may take to say so, in milliseconds. */
 const HEARTBEAT_MS = 2_000;
 const HEARTBEAT_TIMEOUT_MS = 6_000;
@@ -64,6 +67,19 @@ export interface SocketOptions {
   ioThread?: number;
   /** The events that {@linkcode Socket.nextEvent} returns. */
   events?: number;
+}
+
+/** `sizeof(zmq_pollitem_t)`: void *socket, int fd, short events, short revents. */
+export const POLL_ITEM = 16;
+
+/** What `zmq_poll` reads: descriptors to watch for something to receive. */
+export function pollItems(fds: readonly number[]): DataView<ArrayBuffer> {
+  const items = new DataView(new ArrayBuffer(POLL_ITEM * fds.length));
+  fds.forEach((fd, i) => {
+    items.setInt32(i * POLL_ITEM + 8, fd, true);
+    items.setInt16(i * POLL_ITEM + 12, ZMQ.POLLIN, true);
+  });
+  return items;
 }
 
 /** Watches the descriptors of sockets that wait. */
@@ -323,18 +339,40 @@ export class Socket {
    * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
    */
   async wait(spin = true): Promise<void> {
-    const told = this.#told;
     const end = spin ? performance.now() + SPIN_MS : 0;
     do {
-      const state = this.#state();
       // (Reading the state may have swallowed the edge of a change that the caller has not seen.)
-      if (this.#pointer === null || !this.#poller || state & ZMQ.POLLIN || state !== told) return;
-      if (this.#monitor?.readable) return;
+      if (this.changed || !this.#poller) return;
       this.#zmq.sched_yield?.();
     } while (performance.now() < end);
     this.#waiting = true;
     await this.#poller.wait(this.fd, this.#monitor?.fd);
     this.#waiting = false;
+  }
+
+  /** Whether a message is there, or the state or the peer may have changed since the caller last looked. */
+  get changed(): boolean {
+    const told = this.#told, state = this.#state();
+    return this.#pointer === null || (state & ZMQ.POLLIN) !== 0 || state !== told ||
+      this.#monitor?.readable === true;
+  }
+
+  /** {@linkcode Socket.wait}, which blocks the thread: for `timeout` milliseconds at most. */
+  waitSync(timeout: number, spin = true): void {
+    const end = performance.now() + Math.min(timeout, spin ? SPIN_MS : 0);
+    do {
+      if (this.changed) return;
+      this.#zmq.sched_yield?.();
+    } while (performance.now() < end);
+    const fds = this.#monitor ? [this.fd, this.#monitor.fd] : [this.fd];
+    const items = pollItems(fds);
+    // (libzmq's thread may have told of a state just read: then there is no edge to wait for.)
+    if (this.changed) return;
+    this.#zmq.poll_sync(
+      new Uint8Array(items.buffer),
+      fds.length,
+      size(Math.min(Math.ceil(timeout), MAX_POLL_MS)),
+    );
   }
 
   /** Ends a wait. */

@@ -7,6 +7,7 @@
 import { Reader } from "../../../msgpack/codec.ts";
 import type { Right } from "../../../auth/clients.ts";
 import { MemStoreError } from "../../../transport/message.ts";
+import type { Sender } from "../../../transport/transport.ts";
 import { Writer } from "../../../msgpack/msgpack.ts";
 import { Key } from "../../key.ts";
 import type { Store } from "../store.ts";
@@ -47,6 +48,8 @@ export class Call {
   inBatch = false;
   /** What the client may do. */
   right: Right = "admin";
+  /** Who sent the command; undefined if the process itself did. */
+  sender: Sender | undefined;
   /** The hash of the second argument as a key, if it is known. */
   hash: number | undefined;
   /** How many arguments there are. */

@@ -1,0 +1,157 @@
+/**
+ * The client's {@linkcode Transport} through shared memory: a ZeroMQ connection and the {@link ./lane.ts | lane} beside it.
+ *
+ * @module
+ */
+
+import { type Reply, requestNumber } from "../message.ts";
+import type { Connector, Transport } from "../transport.ts";
+import { type ZeroMqConnector, ZeroMqTransport } from "../zeromq/dealer.ts";
+import { Lane, type LaneOffer } from "./lane.ts";
+import { loadSharedMemory, yieldProcessor } from "./memory.ts";
+
+/**
+ * How long a wait spins before the process sleeps, in milliseconds. A host that is awake answers within some microseconds,
+ * and one that sleeps is woken through threads of libzmq, which takes longer than that.
+ */
+const SPIN_MS = 0.1;
+/** After how many looks at the lane the clock and the connection are looked at: each takes longer. */
+const LOOKS = 16;
+
+/** Connects over ZeroMQ, and adds a lane to a connection when the host offers one. */
+export class LaneConnector implements Connector {
+  readonly #zeromq: ZeroMqConnector;
+  #wantsLane = false;
+
+  constructor(zeromq: ZeroMqConnector) {
+    this.#zeromq = zeromq;
+  }
+
+  get wantsLane(): boolean {
+    return this.#wantsLane;
+  }
+
+  async open(): Promise<void> {
+    await this.#zeromq.open();
+    this.#wantsLane = await loadSharedMemory();
+  }
+
+  connect(): Transport {
+    return this.#zeromq.connect();
+  }
+
+  useLane(transport: Transport, offer: LaneOffer): Transport {
+    if (!(transport instanceof ZeroMqTransport)) return transport;
+    try {
+      return new LaneTransport(transport, Lane.open(offer));
+    } catch {
+      // (The host may be in another container: its processes have other numbers there. Messages go on as they are.)
+      return transport;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#zeromq.close();
+  }
+
+  closeSync(): void {
+    this.#zeromq.closeSync();
+  }
+}
+
+/** A connection that has a lane. */
+class LaneTransport implements Transport {
+  readonly #connection: ZeroMqTransport;
+  readonly #lane: Lane;
+  /** Whether the connection must be looked at before anything else is believed of it. */
+  #stale = true;
+  #state: "connecting" | "connected" | "lost" = "connected";
+  /** A reply that came outside, until those before it were taken from the lane. */
+  #outside: Reply | undefined;
+
+  constructor(connection: ZeroMqTransport, lane: Lane) {
+    this.#connection = connection;
+    this.#lane = lane;
+  }
+
+  /** (To ask the connection takes longer than to send a message: so it is asked when there is nothing else to do.) */
+  get state(): "connecting" | "connected" | "lost" {
+    if (this.#stale) this.#state = this.#lane.broken ? "lost" : this.#connection.state;
+    return this.#state;
+  }
+
+  readonly failure = undefined;
+  readonly reached = true;
+
+  send(header: Uint8Array, payload: Uint8Array): void {
+    const lane = this.#lane;
+    if (!lane.write(header, payload)) this.#connection.send(header, payload);
+    else if (lane.takeDoorbell()) this.#connection.ring();
+  }
+
+  receive(): Reply | undefined {
+    const lane = this.#lane;
+    for (;;) {
+      const message = lane.read();
+      if (message) {
+        const request = requestNumber(message.header);
+        if (request === undefined) continue;
+        return { request, payload: message.payload };
+      }
+      if (this.#outside) {
+        const reply = this.#outside;
+        this.#outside = undefined;
+        lane.tookOutside();
+        return reply;
+      }
+      if (!this.#stale && !lane.waitsForOutside) return undefined;
+      this.#outside = this.#connection.receive();
+      if (!this.#outside) {
+        this.#stale = false;
+        return undefined;
+      }
+    }
+  }
+
+  async wait(): Promise<void> {
+    if (this.#spin(SPIN_MS)) return;
+    // (Whoever receives meanwhile must not miss what comes outside.)
+    this.#stale = true;
+    this.#lane.sleep();
+    if (!this.#lane.readable) await this.#connection.wait(false);
+    this.#lane.awake();
+    this.#stale = true;
+  }
+
+  waitSync(timeout: number): void {
+    if (this.#spin(Math.min(timeout, SPIN_MS))) return;
+    this.#lane.sleep();
+    if (!this.#lane.readable) this.#connection.waitSync(timeout, false);
+    this.#lane.awake();
+    this.#stale = true;
+  }
+
+  /** Looks for a while. Whether there may be something to receive, or the state may have changed. */
+  #spin(ms: number): boolean {
+    const lane = this.#lane;
+    if (lane.readable && !lane.waitsForOutside) return true;
+    const end = performance.now() + ms;
+    do {
+      for (let i = 0; i < LOOKS; i++) {
+        if (lane.readable && !lane.waitsForOutside) return true;
+        yieldProcessor();
+      }
+      if (this.#connection.changed) return this.#stale = true;
+    } while (performance.now() < end);
+    return false;
+  }
+
+  wake(): void {
+    this.#connection.wake();
+  }
+
+  close(): void {
+    this.#connection.close();
+    this.#lane[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,315 @@
+/**
+ * A lane: memory that a host and one of its clients share, with a ring of messages in each direction. The messages are
+ * those of {@link ../message.ts}, header and payload; this file owns how they lie in memory, and their order.
+ *
+ * ```text
+ *      0  header   64 KiB                  32 bits each, little-endian:
+ *  64 KiB requests 128 KiB                    0 magic 4c4d534d "MSML"   4 version 1   8 bytes of a ring
+ * 192 KiB replies  128 KiB                   16 token, 16 bytes: names the lane
+ *                                            64 attached: 1 once the client has mapped it   68 withdrawn: 1 once nobody may
+ *                                           128 requests: tail (client)   192 head (host)   256 host sleeps
+ *                                           320 replies:  tail (host)     384 head (client) 448 client sleeps
+ * ```
+ *
+ * **Ring.** Tail and head count the bytes that were ever written and read, modulo 2^32: what lies in between is unread.
+ * The writer alone moves the tail, the reader alone the head. A byte of the ring is found at its count modulo the size.
+ * Both ends map each ring twice, one behind the other, so that every record is in one piece.
+ *
+ * ```text
+ * record, at a multiple of 16:  bytes of header and payload | bytes of the header | outside | 0 | header | payload | padding
+ * ```
+ *
+ * **Outside.** The ZeroMQ connection stays open beside the lane, and carries what finds no room in it. `outside` is how
+ * many messages the writer has sent that way before the record: the reader takes a record only when it has taken that
+ * many from the connection, and a message from the connection only when it has taken every record that was there
+ * when the message arrived. So messages are taken in the order in which they were sent.
+ *
+ * **Sleep.** An end that is about to wait sets its `sleeps` to 1 and looks at its ring once more. An end that
+ * has moved a tail and finds 1 there changes it to 0 and sends an empty message through the connection: the doorbell.
+ *
+ * **Memory order.** A writer stores a record, then the tail; a reader loads the tail, then the record. Tails, heads and
+ * sleeps are accessed with `Atomics`, which are sequentially consistent: plain accesses before an atomic store are
+ * visible to whoever loads what it stored, and tail and sleeps cannot pass each other (store tail, load sleeps; store
+ * sleeps, load tail). V8 compiles them to `xchg` on x86-64, where all this was tested, and to `stlr` and `ldar` on arm64,
+ * which have the same order among each other by ARM's definition (load-acquire, store-release: RCsc); not tested there.
+ *
+ * **Trust.** Each end believes nothing that the other writes: counts and lengths are checked against the ring, and a
+ * message is copied before it is looked at. An end that breaks the format loses the lane, and its connection.
+ *
+ * @module
+ */
+
+import { type Part, SharedMemory } from "./memory.ts";
+
+/** Where a lane is, as the host tells it: all that the client needs to open it. */
+export interface LaneOffer {
+  /** The process of the host, … */
+  pid: number;
+  /** … and its descriptor of the memory. */
+  fd: number;
+  /** The token that the memory must hold: 16 bytes. */
+  token: Uint8Array;
+}
+
+const MAGIC = 0x4c4d534d;
+const VERSION = 1;
+const HEADER_BYTES = 1 << 16;
+/** Bytes of a ring. */
+export const RING_BYTES: number = 1 << 17;
+/** Bytes of a lane. */
+export const LANE_BYTES: number = HEADER_BYTES + 2 * RING_BYTES;
+const MASK = RING_BYTES - 1;
+
+const HEADER: Part = { at: 0, bytes: HEADER_BYTES };
+const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
+const REPLIES: Part = { at: HEADER_BYTES + RING_BYTES, bytes: RING_BYTES };
+const PARTS = [HEADER, REQUESTS, REQUESTS, REPLIES, REPLIES];
+
+/** Words of the header, by their index. */
+const ATTACHED = 64 / 4;
+const WITHDRAWN = 68 / 4;
+const TOKEN = 16;
+const TOKEN_BYTES = 16;
+/** The words of a ring, and where the ring is mapped. */
+interface RingPlace {
+  readonly tail: number;
+  readonly head: number;
+  /** Says that the reader sleeps. */
+  readonly sleeps: number;
+  readonly at: number;
+}
+const REQUEST_RING: RingPlace = { tail: 128 / 4, head: 192 / 4, sleeps: 256 / 4, at: HEADER_BYTES };
+const REPLY_RING: RingPlace = {
+  tail: 320 / 4,
+  head: 384 / 4,
+  sleeps: 448 / 4,
+  at: HEADER_BYTES + 2 * RING_BYTES,
+};
+
+/** Bytes before a record's header. */
+const RECORD_HEAD = 16;
+/** Longer ones are copied by a call. */
+const LOOP_BYTES = 48;
+/** The longest header of a message. */
+const MAX_HEADER = 255;
+
+/** A message of a lane, a copy that is the reader's own. */
+export interface LaneMessage {
+  readonly header: Uint8Array;
+  readonly payload: Uint8Array;
+}
+
+/** One end of a lane. */
+export class Lane implements Disposable {
+  readonly #memory: SharedMemory;
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #in: RingPlace;
+  readonly #out: RingPlace;
+  /** How far this end has read, and written. */
+  #head = 0;
+  #tail = 0;
+  /** How far the other end is known to have written, and to have read. */
+  #knownTail = 0;
+  #knownHead = 0;
+  #outsideSent = 0;
+  #outsideTaken = 0;
+  #broken = false;
+
+  private constructor(memory: SharedMemory, incoming: RingPlace, outgoing: RingPlace) {
+    this.#memory = memory;
+    this.#words = new Int32Array(memory.buffer);
+    this.#bytes = new Uint8Array(memory.buffer);
+    this.#in = incoming;
+    this.#out = outgoing;
+  }
+
+  /**
+   * Makes a lane, at the host.
+   *
+   * @throws {Error} if the system has no memory or descriptors for it.
+   */
+  static create(): Lane {
+    const memory = SharedMemory.create("memstore lane", LANE_BYTES, PARTS);
+    const lane = new Lane(memory, REQUEST_RING, REPLY_RING);
+    lane.#words.set([MAGIC, VERSION, RING_BYTES]);
+    crypto.getRandomValues(lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES));
+    return lane;
+  }
+
+  /**
+   * Opens a lane, at the client.
+   *
+   * @throws {Error} if it cannot be mapped, or is not the lane that was offered.
+   */
+  static open({ pid, fd, token }: LaneOffer): Lane {
+    const memory = SharedMemory.open(pid, fd, LANE_BYTES, PARTS);
+    const lane = new Lane(memory, REPLY_RING, REQUEST_RING);
+    const words = lane.#words, own = lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
+    const known = words[0] === MAGIC && words[1] === VERSION && words[2] === RING_BYTES;
+    if (!known || token.length !== TOKEN_BYTES || own.some((byte, i) => byte !== token[i])) {
+      lane[Symbol.dispose]();
+      throw new Error(`Cannot open a lane: descriptor ${fd} of process ${pid} is another`);
+    }
+    Atomics.store(words, ATTACHED, 1);
+    if (Atomics.load(words, WITHDRAWN) === 0) return lane;
+    lane[Symbol.dispose]();
+    throw new Error("Cannot open a lane: the host has given it up");
+  }
+
+  /** Where it is, at the host. */
+  get offer(): LaneOffer {
+    return {
+      pid: Deno.pid,
+      fd: this.#memory.fd,
+      token: this.#bytes.slice(TOKEN, TOKEN + TOKEN_BYTES),
+    };
+  }
+
+  /** Whether the client has opened it. */
+  get attached(): boolean {
+    return Atomics.load(this.#words, ATTACHED) !== 0;
+  }
+
+  /** The descriptor by which the client opens it; -1 once it is closed. */
+  get fd(): number {
+    return this.#memory.fd;
+  }
+
+  /** Lets nobody attach any more. Whether nobody has. */
+  withdraw(): boolean {
+    Atomics.store(this.#words, WITHDRAWN, 1);
+    return !this.attached;
+  }
+
+  /** Lets nobody open it any more. */
+  closeDescriptor(): void {
+    this.#memory.closeDescriptor();
+  }
+
+  /** Whether the other end broke the format. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  /** Whether something is there to read, or the other end broke the format. */
+  get readable(): boolean {
+    return this.#head !== this.#knownTail || this.#look();
+  }
+
+  /** Whether the next record waits for a message from outside. */
+  get waitsForOutside(): boolean {
+    return this.readable && !this.#broken && this.#isAhead(this.#recordAt());
+  }
+
+  /** Looks how far the other end has written. Whether there is something to read. */
+  #look(): boolean {
+    const tail = Atomics.load(this.#words, this.#in.tail);
+    const unread = (tail - this.#head) >>> 0;
+    if (unread > RING_BYTES || (unread & 15) !== 0) this.#broken = true;
+    this.#knownTail = tail;
+    return unread > 0;
+  }
+
+  /** The index of the next record's first word. */
+  #recordAt(): number {
+    return (this.#in.at + (this.#head & MASK)) >> 2;
+  }
+
+  #isAhead(record: number): boolean {
+    return ((this.#words[record + 2] - this.#outsideTaken) | 0) > 0;
+  }
+
+  /** The next message that may be taken; undefined if there is none. */
+  read(): LaneMessage | undefined {
+    if (!this.readable || this.#broken) return undefined;
+    const words = this.#words, record = this.#recordAt();
+    if (this.#isAhead(record)) return undefined;
+    const length = words[record] >>> 0, headerLength = words[record + 1] >>> 0;
+    const taken = (length + RECORD_HEAD + 15) & ~15;
+    if (
+      length > RING_BYTES || taken > ((this.#knownTail - this.#head) >>> 0) ||
+      headerLength > Math.min(length, MAX_HEADER)
+    ) {
+      this.#broken = true;
+      return undefined;
+    }
+    const from = (record << 2) + RECORD_HEAD, bytes = this.#bytes;
+    const header = bytes.slice(from, from + headerLength);
+    const payload = bytes.slice(from + headerLength, from + length);
+    this.#head = (this.#head + taken) | 0;
+    Atomics.store(words, this.#in.head, this.#head);
+    return { header, payload };
+  }
+
+  /**
+   * Writes a message.
+   *
+   * @returns Whether there was room. If not, it must be sent outside.
+   */
+  write(header: Uint8Array, payload: Uint8Array): boolean {
+    const length = header.length + payload.length;
+    const taken = (length + RECORD_HEAD + 15) & ~15;
+    if (taken > this.#room(taken)) {
+      this.#outsideSent = (this.#outsideSent + 1) | 0;
+      return false;
+    }
+    const words = this.#words, at = this.#out.at + (this.#tail & MASK), record = at >> 2;
+    words[record] = length;
+    words[record + 1] = header.length;
+    words[record + 2] = this.#outsideSent;
+    words[record + 3] = 0;
+    this.#copy(header, at + RECORD_HEAD);
+    this.#copy(payload, at + RECORD_HEAD + header.length);
+    this.#tail = (this.#tail + taken) | 0;
+    Atomics.store(words, this.#out.tail, this.#tail);
+    return true;
+  }
+
+  /** Notes that a message is sent outside that the lane could have carried. */
+  sentOutside(): void {
+    this.#outsideSent = (this.#outsideSent + 1) | 0;
+  }
+
+  /** Notes that a message from outside was taken. */
+  tookOutside(): void {
+    this.#outsideTaken = (this.#outsideTaken + 1) | 0;
+  }
+
+  /** Whether the other end sleeps. It is awake then: wake it with an empty message. */
+  takeDoorbell(): boolean {
+    const words = this.#words, { sleeps } = this.#out;
+    return Atomics.load(words, sleeps) === 1 && Atomics.exchange(words, sleeps, 0) === 1;
+  }
+
+  /** Says that this end is about to sleep. Look once more whether something is there. */
+  sleep(): void {
+    Atomics.store(this.#words, this.#in.sleeps, 1);
+  }
+
+  /** Says that this end does not sleep. */
+  awake(): void {
+    Atomics.store(this.#words, this.#in.sleeps, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+  }
+
+  /** Bytes that can be written. (The other end is asked only if what is known does not suffice.) */
+  #room(needed: number): number {
+    let room = RING_BYTES - ((this.#tail - this.#knownHead) >>> 0);
+    if (room >= needed) return room;
+    this.#knownHead = Atomics.load(this.#words, this.#out.head);
+    const unread = (this.#tail - this.#knownHead) >>> 0;
+    if (unread > RING_BYTES) this.#broken = true;
+    room = this.#broken ? 0 : RING_BYTES - unread;
+    return room;
+  }
+
+  #copy(from: Uint8Array, at: number): void {
+    const bytes = this.#bytes, { length } = from;
+    if (length > LOOP_BYTES) bytes.set(from, at);
+    else for (let i = 0; i < length; i++) bytes[at + i] = from[i];
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * Shared memory between processes of one user: a file that exists in memory alone (`memfd_create(2)`), sealed so that
+ * nobody can change its size, and mapped by those who know where it is.
+ *
+ * ```text
+ * one process                                    another
+ *   createMemory ─► descriptor n, mapped           openMemory(pid, n) ─► mapped
+ *                   /proc/<pid>/fd/<n>  ◄────────── opens
+ * ```
+ *
+ * The system lets a process open another one's descriptor if both belong to the same user, and are in the same PID
+ * namespace. Sealed memory cannot shrink, so reading it never ends a process (`SIGBUS`). Linux only.
+ *
+ * @see https://man7.org/linux/man-pages/man2/memfd_create.2.html
+ * @module
+ */
+
+import { binaryPath, cString, size } from "../zeromq/libzmq.ts";
+
+const symbols = {
+  memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
+  ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
+  mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
+  munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  sched_yield: { parameters: [], result: "i32" },
+} as const;
+
+/** The calls of the system. */
+type System = Deno.DynamicLibrary<typeof symbols>["symbols"];
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+/** No other seals, no shrinking, no growing. */
+const SEALS = 1 | 2 | 4;
+const O_RDWR = 2;
+const O_CLOEXEC = 0o2000000;
+const SEEK_END = 2;
+const PROT_NONE = 0;
+const PROT_READ_WRITE = 1 | 2;
+const MAP_SHARED = 1;
+/** Takes addresses, and no memory: `MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`. */
+const MAP_RESERVE = 0x02 | 0x20 | 0x4000;
+const MAP_FIXED = 0x10;
+const MAP_FAILED = 2n ** 64n - 1n;
+
+let system: System | undefined;
+
+/**
+ * Loads the calls of the system. Call it before anything else of this file.
+ *
+ * @returns Whether there is shared memory here.
+ */
+export async function loadSharedMemory(): Promise<boolean> {
+  if (Deno.build.os !== "linux") return false;
+  system ??= Deno.dlopen(await binaryPath(), symbols).symbols;
+  return true;
+}
+
+/** Lets another process run that is ready to. */
+export function yieldProcessor(): void {
+  system!.sched_yield();
+}
+
+/** A part of a file that is mapped. */
+export interface Part {
+  /** Where it begins in the file, in bytes: a multiple of 65,536, which every system has as a multiple of its pages. */
+  readonly at: number;
+  readonly bytes: number;
+}
+
+/** Memory that this process shares, until it is disposed of. */
+export class SharedMemory implements Disposable {
+  /** Its bytes. Detached once it is disposed of, so that nothing reads addresses that are gone. */
+  readonly buffer: ArrayBuffer;
+  readonly #address: Deno.PointerObject;
+  readonly #bytes: number;
+  #fd: number;
+
+  private constructor(buffer: ArrayBuffer, address: Deno.PointerObject, bytes: number, fd: number) {
+    this.buffer = buffer;
+    this.#address = address;
+    this.#bytes = bytes;
+    this.#fd = fd;
+  }
+
+  /**
+   * Makes memory.
+   *
+   * @param name Names it in /proc, for people who look there.
+   * @param parts Which parts to map one behind the other; a part may be mapped several times.
+   * @throws {Error} if the system refuses.
+   */
+  static create(name: string, bytes: number, parts: readonly Part[]): SharedMemory {
+    const fd = system!.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) throw new Error("Cannot share memory: the system has no descriptor for it");
+    if (
+      system!.ftruncate(fd, size(bytes)) < 0 || system!.fcntl(fd, F_ADD_SEALS, SEALS) < 0
+    ) {
+      system!.close(fd);
+      throw new Error("Cannot share memory: the system does not seal it");
+    }
+    return SharedMemory.#map(fd, parts);
+  }
+
+  /**
+   * Maps the memory of another process.
+   *
+   * @param fd Its descriptor there.
+   * @throws {Error} if it cannot be opened, or is not sealed memory of this size.
+   */
+  static open(pid: number, fd: number, bytes: number, parts: readonly Part[]): SharedMemory {
+    const own = system!.open(cString(`/proc/${pid}/fd/${fd}`), O_RDWR | O_CLOEXEC);
+    if (own < 0) throw new Error(`Cannot share memory: descriptor ${fd} of process ${pid} cannot be opened`);
+    const seals = system!.fcntl(own, F_GET_SEALS, 0);
+    if (seals < 0 || (seals & SEALS) !== SEALS || Number(system!.lseek(own, 0n, SEEK_END)) !== bytes) {
+      system!.close(own);
+      throw new Error(
+        `Cannot share memory: descriptor ${fd} of process ${pid} is no sealed memory of ${bytes} bytes`,
+      );
+    }
+    const memory = SharedMemory.#map(own, parts);
+    memory.closeDescriptor();
+    return memory;
+  }
+
+  static #map(fd: number, parts: readonly Part[]): SharedMemory {
+    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+    const address = system!.mmap(null, size(bytes), PROT_NONE, MAP_RESERVE, -1, 0n);
+    let mapped = Deno.UnsafePointer.value(address) !== MAP_FAILED;
+    for (let i = 0, at = 0; mapped && i < parts.length; at += parts[i++].bytes) {
+      const part = parts[i], target = Deno.UnsafePointer.offset(address!, at);
+      const got = system!.mmap(
+        target,
+        size(part.bytes),
+        PROT_READ_WRITE,
+        MAP_SHARED | MAP_FIXED,
+        fd,
+        BigInt(part.at),
+      );
+      mapped = Deno.UnsafePointer.value(got) !== MAP_FAILED;
+    }
+    if (!mapped) {
+      system!.close(fd);
+      throw new Error(`Cannot share memory: the system does not map ${bytes} bytes`);
+    }
+    const buffer = Deno.UnsafePointerView.getArrayBuffer(address!, bytes);
+    return new SharedMemory(buffer, address!, bytes, fd);
+  }
+
+  /** The descriptor by which others open it; -1 once it is closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Closes the descriptor: nobody can open the memory any more. What is mapped stays. */
+  closeDescriptor(): void {
+    if (this.#fd >= 0) system!.close(this.#fd);
+    this.#fd = -1;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.buffer.detached) return;
+    this.closeDescriptor();
+    this.buffer.transfer(0);
+    system!.munmap(this.#address, size(this.#bytes));
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * A host's {@linkcode Port} through shared memory: a ZeroMQ port, and the {@link ./lane.ts | lanes} of its clients beside it.
+ *
+ * A client is one {@linkcode Sender}, whichever way its messages come: what the ZeroMQ port knows of it (limits, replies
+ * that are pending, pauses, whether it is gone) holds for its lane. A lane is closed with the connection.
+ *
+ * @module
+ */
+
+import { headerFault, isBatch, isHeader, takesParts } from "../message.ts";
+import type { Limits } from "../limits.ts";
+import type { IncomingMessage, Port, Sender } from "../transport.ts";
+import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
+import type { ZeroMqPort } from "../zeromq/port.ts";
+import { Lane, LANE_BYTES, type LaneMessage, type LaneOffer } from "./lane.ts";
+import { yieldProcessor } from "./memory.ts";
+
+/** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
+const SPIN_MS = 0.1;
+/** After how many looks at the lanes the clock and the ZeroMQ port are looked at: each takes longer. */
+const LOOKS = 16;
+/** After how many messages of lanes the ZeroMQ port has its turn. */
+const LANE_SHARE = 16;
+/** How long a client may take to open the lane that it was offered, in milliseconds. */
+const OPEN_MS = 5_000;
+
+const EMPTY = new Uint8Array(0);
+
+/** The lane of one client. */
+class ClientLane {
+  readonly lane: Lane;
+  readonly client: Connection;
+  readonly offeredAt = performance.now();
+  /** Whether the client has used it: then replies go through it too. */
+  used = false;
+  /** The rest of a message of which a part was answered. */
+  rest: ReceivedMessage | undefined;
+  /** Messages that came outside, until those before them were taken from the lane; and their bytes. */
+  readonly outside: ReceivedMessage[] = [];
+  outsideBytes = 0;
+
+  constructor(lane: Lane, client: Connection) {
+    this.lane = lane;
+    this.client = client;
+  }
+}
+
+/** A port whose clients may have lanes. */
+export class LanePort implements Port {
+  readonly #zeromq: ZeroMqPort;
+  readonly #limits: Limits;
+  readonly #lanes = new Map<Sender, ClientLane>();
+  /** The same, in turn. */
+  #turns: ClientLane[] = [];
+  #turn = 0;
+  /** How many messages lanes may give until the ZeroMQ port has its turn. */
+  #share = 0;
+  /** Closes lanes that nobody opened. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(zeromq: ZeroMqPort, limits: Limits) {
+    this.#zeromq = zeromq;
+    this.#limits = limits;
+  }
+
+  get encrypted(): boolean {
+    return this.#zeromq.encrypted;
+  }
+
+  get clients(): number {
+    return this.#zeromq.clients;
+  }
+
+  get lanes(): number {
+    return this.#lanes.size;
+  }
+
+  openLane(from: Sender): LaneOffer | undefined {
+    const client = this.#zeromq.connectionOf(from);
+    const { lanes, laneBytes } = this.#limits;
+    if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
+    if (this.#lanes.size >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
+    let lane;
+    try {
+      lane = Lane.create();
+    } catch {
+      // (The system has no more memory or descriptors: messages go on as they are.)
+      return undefined;
+    }
+    const added = new ClientLane(lane, client);
+    client.hasLane = true;
+    this.#lanes.set(from, added);
+    this.#turns.push(added);
+    this.#watch();
+    return lane.offer;
+  }
+
+  next(): IncomingMessage | undefined {
+    if (this.#turns.length === 0) return this.#zeromq.next();
+    if (this.#share > 0) {
+      const message = this.#nextOfLanes();
+      if (message) {
+        this.#share--;
+        return message;
+      }
+    }
+    this.#share = LANE_SHARE;
+    return this.#nextOfConnections() ?? this.#nextOfLanes();
+  }
+
+  reply(to: ReceivedMessage, payload: Uint8Array): void {
+    const { from, envelope, legacy } = to;
+    const own = from.hasLane ? this.#lanes.get(from) : undefined;
+    if (!own?.used || legacy || envelope.length < 3) return this.#zeromq.reply(to, payload);
+    if (from.disconnected) return;
+    if (!own.lane.write(envelope.at(-1)!, payload)) this.#zeromq.reply(to, payload);
+    else if (own.lane.takeDoorbell()) this.#zeromq.ring(from);
+  }
+
+  putBack(message: ReceivedMessage, rest: Uint8Array): void {
+    const own = this.#lanes.get(message.from);
+    if (!own) return this.#zeromq.putBack(message, rest);
+    own.rest = new ReceivedMessage(own.client, message.publicKey, { ...message, payload: rest });
+  }
+
+  pause(from: Connection): void {
+    this.#zeromq.pause(from);
+  }
+
+  resume(from: Connection): void {
+    this.#zeromq.resume(from);
+  }
+
+  begin(from: Connection): void {
+    this.#zeromq.begin(from);
+  }
+
+  end(from: Connection): void {
+    this.#zeromq.end(from);
+  }
+
+  fault(from: Connection): void {
+    this.#zeromq.fault(from);
+  }
+
+  forgiveFault(from: Connection): void {
+    this.#zeromq.forgiveFault(from);
+  }
+
+  disconnect(publicKey: string): void {
+    this.#zeromq.disconnect(publicKey);
+  }
+
+  look(): void {
+    this.#zeromq.look();
+    for (const each of this.#turns) {
+      const { lane, client } = each;
+      if (lane.fd >= 0 && lane.attached) lane.closeDescriptor();
+      const late = lane.fd >= 0 && performance.now() - each.offeredAt > OPEN_MS;
+      // (What a client sent before it went away counts.)
+      const gone = client.gone && client.paused === 0 && !this.#mayRead(each);
+      if (client.disconnected || gone || late && lane.withdraw()) this.#close(each);
+    }
+  }
+
+  async wait(spin: boolean): Promise<void> {
+    this.look();
+    if (spin && this.#spin()) return;
+    for (const { lane } of this.#turns) lane.sleep();
+    if (!this.#turns.some((each) => this.#mayRead(each))) await this.#zeromq.wait(false);
+    for (const { lane } of this.#turns) lane.awake();
+    this.#share = 0;
+  }
+
+  wake(): void {
+    this.#zeromq.wake();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    for (const each of this.#turns) this.#close(each);
+    this.#zeromq.close();
+  }
+
+  /** Looks for a while. Whether there may be a message. */
+  #spin(): boolean {
+    const end = performance.now() + SPIN_MS;
+    do {
+      for (let i = 0; i < LOOKS; i++) {
+        for (const each of this.#turns) if (this.#mayRead(each)) return true;
+        yieldProcessor();
+      }
+      if (this.#zeromq.changed) {
+        this.#share = 0;
+        return true;
+      }
+    } while (performance.now() < end);
+    return false;
+  }
+
+  /** Whether a client's next message may be taken from its lane. */
+  #mayRead({ lane, client, rest, outside }: ClientLane): boolean {
+    return (lane.readable && !lane.waitsForOutside || rest !== undefined || outside.length > 0) &&
+      this.#zeromq.mayRead(client);
+  }
+
+  #nextOfLanes(): ReceivedMessage | undefined {
+    const turns = this.#turns;
+    for (let i = 0; i < turns.length; i++) {
+      if (this.#turn >= turns.length) this.#turn = 0;
+      const message = this.#take(turns[this.#turn++]);
+      if (message) return message;
+    }
+  }
+
+  /** The next message that came over ZeroMQ, or one that its client sent before it. */
+  #nextOfConnections(): ReceivedMessage | undefined {
+    const message = this.#zeromq.next();
+    const own = message && this.#lanes.get(message.from);
+    if (!own) return message;
+    own.outside.push(message);
+    own.outsideBytes += message.bytes;
+    const { requests, message: maxBytes } = this.#limits;
+    if (own.outside.length > requests || own.outsideBytes > maxBytes) {
+      this.#zeromq.reject(own.client, "it has too many requests under way");
+    }
+    return this.#take(own);
+  }
+
+  /** A client's next message. */
+  #take(own: ClientLane): ReceivedMessage | undefined {
+    const { lane, client, outside, rest } = own;
+    if (!lane.readable && !rest && outside.length === 0 || !this.#zeromq.mayRead(client)) return undefined;
+    if (rest) {
+      own.rest = undefined;
+      return rest;
+    }
+    const message = lane.read();
+    if (message) {
+      own.used = true;
+      return received(client, message, this.#limits);
+    }
+    if (lane.broken) {
+      this.#zeromq.reject(client, "it wrote what is no message into its lane");
+      return undefined;
+    }
+    const next = outside.shift();
+    if (!next) return undefined;
+    own.outsideBytes -= next.bytes;
+    lane.tookOutside();
+    return next;
+  }
+
+  #close(own: ClientLane): void {
+    own.client.hasLane = false;
+    this.#lanes.delete(own.client);
+    this.#turns = this.#turns.filter((each) => each !== own);
+    own.lane[Symbol.dispose]();
+  }
+
+  /** Looks once more when a client has had the time to open its lane: the host may be idle then. */
+  #watch(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.look();
+      if (this.#turns.some(({ lane }) => lane.fd >= 0)) this.#watch();
+    }, OPEN_MS * 1.1);
+    Deno.unrefTimer(this.#timer);
+  }
+}
+
+/** A message of a lane, as if it had come by its connection. */
+function received(from: Connection, { header, payload }: LaneMessage, { message }: Limits): ReceivedMessage {
+  const known = isHeader(header);
+  const fault = !known
+    ? "a header is needed"
+    : payload.length > message
+    ? `a message has ${message} bytes at most: received ${payload.length}`
+    : headerFault(header);
+  return new ReceivedMessage(from, undefined, {
+    envelope: [from.id ?? EMPTY, EMPTY, header],
+    legacy: false,
+    batch: known && isBatch(header),
+    parts: known && takesParts(header),
+    payload,
+    fault,
+  });
+}

@@ -8,13 +8,13 @@
  * client.ts MAP ADDRESS idle SECONDS        the same, when nothing has happened for 50 ms before each
  * client.ts MAP ADDRESS slowest SECONDS     the slowest get, in milliseconds
  * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
- * client.ts MAP ADDRESS together SECONDS    gets a second, one after another, from when a line comes on stdin
+ * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
  * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
  * client.ts MAP ADDRESS check 0             nothing: whether the map works
  * ```
  *
- * A synchronous map is measured by `get` and `set` alone. After the figure it prints the seconds of processor time
- * that it used.
+ * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
+ * measures when a line comes on stdin. After the figure it prints the seconds of processor time that it used.
  *
  * @module
  */
@@ -163,7 +163,7 @@ if (name in awaited) {
 await prepare(map);
 await measure(warmUp);
 console.log("ready");
-if (what === "together") await Deno.stdin.read(new Uint8Array(1));
+await Deno.stdin.read(new Uint8Array(1));
 const before = process.cpuUsage();
 const result = await measure(duration);
 const { user, system } = process.cpuUsage(before);

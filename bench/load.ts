@@ -6,7 +6,7 @@
 
 import type { Stats } from "../mod.ts";
 import type { Contestant, Sample } from "./measure.ts";
-import { deno, processorTime, run, type Running } from "./processes.ts";
+import { deno, processorTime, run, Running } from "./processes.ts";
 
 /** Runs a file of ours to its end. Returns what it printed. */
 export function ask(file: string, ...args: string[]): Promise<string> {
@@ -87,20 +87,37 @@ export function numbers(text: string): number[] {
  * @param what What it measures.
  */
 export function clientOf(name: string, server: Running | string, what: string): Contestant {
-  const ask = async (address: string, seconds: number): Promise<[value: number, processorTime: number]> => {
-    const [value, used] = numbers(await askClient(name, address, what, seconds));
-    return [value, used];
-  };
   return {
     name,
-    once: async (seconds) =>
-      typeof server === "string"
-        ? { value: (await ask(server, seconds))[0] }
-        : await loaded(server, () => ask(server.address, seconds)),
+    async once(seconds) {
+      if (typeof server === "string") return { value: await measureClient(name, server, what, seconds) };
+      await using client = await startClient(name, server.address, what, seconds);
+      return await loaded(server, () => result(client));
+    },
   };
 }
 
-/** Runs {@link ./client.ts}. Returns what it printed. */
-export function askClient(name: string, address: string, what: string, seconds: number): Promise<string> {
-  return ask("bench/client.ts", name, address, what, `${seconds}`);
+/** Starts a client process, which is ready when it has warmed up: see {@linkcode result}. */
+export function startClient(name: string, address: string, what: string, seconds: number): Promise<Running> {
+  const args = deno("bench/client.ts", name, address, what, `${seconds}`);
+  return Running.start(Deno.execPath(), args, address, ".", "piped");
+}
+
+/** Has a client process measure. */
+export async function result(client: Running): Promise<[value: number, processorTime: number]> {
+  await client.go();
+  const [value, used] = numbers(await client.output);
+  if (!Number.isFinite(value)) throw new Error(`it ended before it had measured: ${client.errors}`);
+  return [value, used];
+}
+
+/** Starts a client process, and has it measure. */
+export async function measureClient(
+  name: string,
+  address: string,
+  what: string,
+  seconds: number,
+): Promise<number> {
+  await using client = await startClient(name, address, what, seconds);
+  return (await result(client))[0];
 }

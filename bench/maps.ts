@@ -7,6 +7,8 @@
  * @module
  */
 
+import assert from "node:assert/strict";
+
 /** A map whose calls are awaited. */
 export interface AwaitedMap {
   get(key: string): Promise<unknown>;
@@ -28,8 +30,10 @@ const TABLE = "bench";
 async function memstore(address: string, lane: boolean): Promise<AwaitedMap> {
   const { MemStoreClient } = await import("@memstore/memstore");
   const [endpoint, key, serverKey] = address.split(",");
-  const options = { timeout: 60_000, key, serverKey, lane };
-  const client = new MemStoreClient(endpoint, options);
+  const client = new MemStoreClient(endpoint, { timeout: 60_000, key, serverKey, lane });
+  if (lane && Deno.build.os === "linux" && !endpoint.startsWith("tcp:")) {
+    assert.notEqual((await client.stats()).lanes, 0, "The host gave no lane");
+  }
   return {
     get: (key) => client.get(TABLE, key),
     set: (key, value) => client.set(TABLE, key, value),

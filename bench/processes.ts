@@ -8,6 +8,8 @@
 const ROOT = new URL("..", import.meta.url).pathname;
 const HERE = new URL(".", import.meta.url).pathname;
 const PYTHON = "/usr/bin/python3";
+/** How many characters of what a process writes to its stderr are kept. */
+const ERRORS = 1000;
 
 /** A process that is killed at the end of the block. */
 export class Running implements AsyncDisposable {
@@ -17,6 +19,8 @@ export class Running implements AsyncDisposable {
   readonly address: string;
   /** All that it printed, once it has ended. */
   readonly output: Promise<string>;
+  /** What it has written to its stderr. */
+  errors = "";
 
   private constructor(process: Deno.ChildProcess, address: string, output: Promise<string>) {
     this.#process = process;
@@ -37,18 +41,25 @@ export class Running implements AsyncDisposable {
     cwd: string,
     stdin: "null" | "piped" = "null",
   ): Promise<Running> {
-    const process = new Deno.Command(command, { args, cwd, stdin, stdout: "piped", stderr: "null" }).spawn();
+    const process = new Deno.Command(command, { args, cwd, stdin, stdout: "piped", stderr: "piped" }).spawn();
     const ready = Promise.withResolvers<void>();
-    const read = async () => {
+    const readOutput = async () => {
       let text = "";
       for await (const more of process.stdout.pipeThrough(new TextDecoderStream())) {
         text += more;
         if (/ready/i.test(text)) ready.resolve();
       }
-      ready.reject(new Error(`Cannot start ${command}: it ended before it was ready: ${text}`));
-      return text;
+      await errors;
+      ready.reject(new Error(`Cannot start ${command}: it ended before it was ready: ${running.errors}`));
+      return text.trim();
     };
-    const running = new Running(process, address, read());
+    const readErrors = async () => {
+      for await (const more of process.stderr.pipeThrough(new TextDecoderStream())) {
+        running.errors = (running.errors + more).slice(-ERRORS);
+      }
+    };
+    const running: Running = new Running(process, address, Promise.resolve().then(readOutput));
+    const errors = readErrors();
     await ready.promise;
     return running;
   }
@@ -122,7 +133,7 @@ export interface Tools {
   zeromq?: string;
   /** Whether lmdb loads. */
   lmdb?: boolean;
-  /** Whether messages can go through a lane. */
+  /** Whether the native load can go through a lane. */
   lane?: boolean;
   /** Whether memstore can be called synchronously. */
   attach?: boolean;
@@ -181,11 +192,8 @@ export async function findTools(directory: string, files: string): Promise<Tools
     if (!("attach" in await import("../mod.ts"))) throw new Error("it has none");
     tools.attach = true;
   });
-  await find("the lane (needs Linux, and a memstore that has it)", async () => {
-    await Deno.stat(`${ROOT}transport/shared/lane.ts`);
-    if (Deno.build.os !== "linux") throw new Error("it has no memfd");
-    tools.lane = true;
-  });
+  tools.lane = Deno.build.os === "linux";
+  if (!tools.lane) tools.missing.push("the lane from the native load (needs Linux)");
   return tools;
 }
 

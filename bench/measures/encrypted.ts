@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ask, askClient, numbers, statsOf } from "../load.ts";
+import { ask, measureClient, statsOf } from "../load.ts";
 import type { Measure } from "../measure.ts";
 import { startHost } from "../processes.ts";
 
@@ -39,8 +39,7 @@ export async function* encrypted(directory: string, stack: AsyncDisposableStack)
       contestants: Object.entries(addresses).map(([name, address]) => ({
         name,
         async once(seconds) {
-          const printed = await askClient("memstore", address, what, seconds);
-          return { value: numbers(printed)[0] };
+          return { value: await measureClient("memstore", address, what, seconds) };
         },
       })),
     };

@@ -5,26 +5,20 @@
  * @module
  */
 
-import { numbers } from "../load.ts";
+import { result, startClient } from "../load.ts";
 import { type Contestant, list, type Measure } from "../measure.ts";
-import { deno, Running } from "../processes.ts";
+import type { Running } from "../processes.ts";
 
 const PROCESSES = 8;
 
 /** Gets a second of each process, from the slowest to the fastest. */
 async function rates(name: string, server: Running, seconds: number): Promise<number[]> {
   await using stack = new AsyncDisposableStack();
-  const args = deno("bench/client.ts", name, server.address, "together", `${seconds}`);
-  // They are started and warmed up before the first is measured.
-  const clients = await Promise.all(
-    Array.from(
-      { length: PROCESSES },
-      async () => stack.use(await Running.start(Deno.execPath(), args, "", ".", "piped")),
-    ),
-  );
-  await Promise.all(clients.map((client) => client.go()));
-  const printed = await Promise.all(clients.map((client) => client.output));
-  return printed.map((text) => numbers(text.trim())[0]).sort((a, b) => a - b);
+  // All are started and warmed up before the first is measured.
+  const start = async () => stack.use(await startClient(name, server.address, "together", seconds));
+  const clients = await Promise.all(Array.from({ length: PROCESSES }, start));
+  const results = await Promise.all(clients.map(result));
+  return results.map(([rate]) => rate).sort((a, b) => a - b);
 }
 
 /** Measures the sum, and the slowest in the fastest. */

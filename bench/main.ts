@@ -12,7 +12,7 @@
 import { parseArgs } from "node:util";
 import os from "node:os";
 import manifest from "../deno.json" with { type: "json" };
-import type { Measure, Sample, Size } from "./measure.ts";
+import { measureInTurns, type Size } from "./measure.ts";
 import { measures } from "./measures.ts";
 import { findTools, type Tools } from "./processes.ts";
 import { chart, type Report, resultOf, table } from "./report.ts";
@@ -33,39 +33,6 @@ const { values: options } = parseArgs({
 /** Shows on a terminal what is measured, in the place of what was shown before. */
 function show(text: string): void {
   if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${text}`));
-}
-
-/**
- * Measures ours and its peers in turn.
- *
- * @param failed Told of a contestant that cannot be measured: it is left out.
- * @returns The samples of each contestant; none of those that were left out.
- */
-async function measureAll(
-  measure: Measure,
-  rounds: number,
-  seconds: number,
-  failed: (what: string) => void,
-): Promise<Sample[][]> {
-  const samples: Sample[][] = measure.contestants.map(() => []);
-  const left = new Set(samples.keys());
-  const times = Math.min(rounds, measure.rounds ?? rounds);
-  let done = 0;
-  for (let round = 0; round < times; round++) {
-    for (const i of left) {
-      const { name, once } = measure.contestants[i];
-      show(`${done++}/${times * samples.length} ${measure.name}`);
-      try {
-        samples[i].push(await once(seconds));
-      } catch (error) {
-        left.delete(i);
-        samples[i] = [];
-        failed(`${name}, ${measure.name}: ${error instanceof Error ? error.message : error}`);
-      }
-    }
-  }
-  show("");
-  return samples;
 }
 
 /** The directory whose files are in memory; undefined where there is none. */
@@ -103,7 +70,9 @@ async function main(): Promise<void> {
     const report: Report = { machine: machineOf(tools), missing: tools.missing, failed: [], results: [] };
     for await (const measure of measures(directory, tools, size)) {
       if (!measure.name.includes(options.only)) continue;
-      const samples = await measureAll(measure, rounds, size.seconds, (what) => report.failed.push(what));
+      const { samples, failed } = await measureInTurns(measure, rounds, size.seconds, show);
+      show("");
+      report.failed.push(...failed);
       if (samples.some(({ length }) => length > 0)) report.results.push(resultOf(measure, samples));
     }
     if (report.failed.length > 0) Deno.exitCode = 1;

@@ -63,3 +63,35 @@ export interface Size {
 export function list(...contestants: (Contestant | false | undefined)[]): Contestant[] {
   return contestants.filter((each) => each !== false && each !== undefined);
 }
+
+/**
+ * Measures ours and its peers in turn, round after round.
+ *
+ * @param show Told what is measured next.
+ * @returns The samples of each contestant, none of one that could not be measured; and why it could not.
+ */
+export async function measureInTurns(
+  { name: what, contestants, rounds: most = Infinity }: Measure,
+  rounds: number,
+  seconds: number,
+  show: (text: string) => void = () => {},
+): Promise<{ samples: Sample[][]; failed: string[] }> {
+  const samples: Sample[][] = contestants.map(() => []);
+  const failed: string[] = [];
+  const left = new Set(samples.keys());
+  const times = Math.min(rounds, most);
+  for (let round = 0; round < times; round++) {
+    for (const i of left) {
+      const { name, once } = contestants[i];
+      show(`round ${round + 1} of ${times}: ${what}, ${name}`);
+      try {
+        samples[i].push(await once(seconds));
+      } catch (error) {
+        left.delete(i);
+        samples[i] = [];
+        failed.push(`${name}, ${what}: ${error instanceof Error ? error.message : error}`);
+      }
+    }
+  }
+  return { samples, failed };
+}

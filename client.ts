@@ -13,7 +13,9 @@ import "./system/deno.ts";
 import { type RawCommand, runBatch } from "./client/batch.ts";
 import { Lock, type LockOptions } from "./client/lock.ts";
 import { type CallOptions, CommandMethods } from "./client/methods.ts";
-import { Multiplexer } from "./client/multiplexer.ts";
+import { BlockingCalls } from "./client/blocking.ts";
+import { Multiplexer, type MultiplexerOptions } from "./client/multiplexer.ts";
+import { checkTimeout, SharedStore } from "./client/shared.ts";
 import { type Update, update } from "./client/update.ts";
 import { RemoteSet, RemoteTable } from "./client/views.ts";
 import { readKeys, readPublicKey } from "./auth/curve.ts";
@@ -94,23 +96,10 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
    */
   constructor(endpoint = "memstore", options: ClientOptions = {}) {
     super();
-    this.endpoint = address(endpoint);
-    const { timeout = DEFAULT_TIMEOUT_MS, connectTimeout = DEFAULT_CONNECT_TIMEOUT_MS } = options;
-    const { key, serverKey, maxMessage = LIMITS.message, lane = true } = options;
-    this.#timeout = checkTimeout(timeout);
-    if (!(connectTimeout >= 0)) {
-      const why = "connectTimeout must be 0 milliseconds or more";
-      throw new RangeError(`Cannot make a client: ${why}: received ${connectTimeout}`);
-    }
-    if ((key === undefined) !== (serverKey === undefined)) {
-      throw new TypeError("Cannot use keys: key and serverKey must be given together");
-    }
-    const keys = key !== undefined && serverKey !== undefined
-      ? async () => ({ ...await readKeys(key), serverKey: await readPublicKey(serverKey) })
-      : undefined;
-    const zeromq = new ZeroMqConnector(this.endpoint, keys);
-    const connector = lane && this.endpoint.startsWith("ipc://") ? new LaneConnector(zeromq) : zeromq;
-    this.#multiplexer = new Multiplexer({ endpoint: this.endpoint, connector, connectTimeout, maxMessage });
+    const { timeout, ...connection } = completeOptions(endpoint, options);
+    this.endpoint = connection.endpoint;
+    this.#timeout = timeout;
+    this.#multiplexer = new Multiplexer(connection);
   }
 
   /**
@@ -299,7 +288,56 @@ export class MemStoreClient extends CommandMethods implements AsyncDisposable {
 /** The commands that do not take long. */
 const QUICK: ReadonlySet<string> = new Set(commands.filter(({ slow }) => !slow).map(({ name }) => name));
 
-function checkTimeout(timeout: number): number {
-  if (timeout > 0) return timeout;
-  throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
+/**
+ * Attaches to a host, to use its data synchronously, as if it were in this process.
+ *
+ * @example
+ * ```ts no-eval
+ * import { attach } from "@memstore/memstore";
+ *
+ * using shared = await attach("memstore");
+ * const users = shared.map<string, { age: number }>("users"); // a Map
+ * users.set("alice", { age: 31 });
+ * for (const [name, { age }] of users) console.log(name, age);
+ *
+ * const online = shared.set<string>("online"); // a Set
+ * online.add("alice");
+ * shared.incr("visits", "home"); // and every command
+ * ```
+ *
+ * @param endpoint The host's name, path or ZeroMQ address.
+ * @returns The store. Rejects with a {@linkcode MemStoreError} `UNAVAILABLE` if there is no host, and with `DENIED` if it
+ * refuses the key.
+ * @throws {TypeError} if the endpoint is malformed.
+ */
+export async function attach(endpoint = "memstore", options: ClientOptions = {}): Promise<SharedStore> {
+  const { timeout, ...connection } = completeOptions(endpoint, options);
+  const calls = new BlockingCalls(connection);
+  try {
+    await calls.open(timeout);
+  } catch (error) {
+    calls.close();
+    throw error;
+  }
+  return new SharedStore(connection.endpoint, calls, timeout);
+}
+
+/** How to connect, of the options of a client: complete and checked. */
+function completeOptions(endpoint: string, options: ClientOptions): MultiplexerOptions & { timeout: number } {
+  const to = address(endpoint);
+  const { timeout = DEFAULT_TIMEOUT_MS, connectTimeout = DEFAULT_CONNECT_TIMEOUT_MS } = options;
+  const { key, serverKey, maxMessage = LIMITS.message, lane = true } = options;
+  if (!(connectTimeout >= 0)) {
+    const why = "connectTimeout must be 0 milliseconds or more";
+    throw new RangeError(`Cannot make a client: ${why}: received ${connectTimeout}`);
+  }
+  if ((key === undefined) !== (serverKey === undefined)) {
+    throw new TypeError("Cannot use keys: key and serverKey must be given together");
+  }
+  const keys = key !== undefined && serverKey !== undefined
+    ? async () => ({ ...await readKeys(key), serverKey: await readPublicKey(serverKey) })
+    : undefined;
+  const zeromq = new ZeroMqConnector(to, keys);
+  const connector = lane && to.startsWith("ipc://") ? new LaneConnector(zeromq) : zeromq;
+  return { endpoint: to, connector, connectTimeout, maxMessage, timeout: checkTimeout(timeout) };
 }

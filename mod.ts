@@ -22,8 +22,12 @@
 
 import "./system/deno.ts";
 export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
-export { LocalCommands, type LocalEntryOptions, LocalSet, LocalStore, LocalTable } from "./server.ts";
-export { type ClientOptions, MemStoreClient } from "./client.ts";
+export { LocalCommands, LocalStore } from "./server.ts";
+export { type NoOptions, SyncCommands, type SyncEntryOptions } from "./commands/sync.ts";
+export { SharedMap } from "./commands/shared_map.ts";
+export { SharedSet } from "./commands/shared_set.ts";
+export { attach, type ClientOptions, MemStoreClient } from "./client.ts";
+export { SharedStore, type SyncCallOptions, type SyncStoreOptions } from "./client/shared.ts";
 export { RemoteSet, RemoteTable } from "./client/views.ts";
 export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions } from "./client/methods.ts";
 export { Lock, type LockOptions } from "./client/lock.ts";
@@ -31,6 +35,7 @@ export type { Update } from "./client/update.ts";
 export type { RawCommand } from "./client/batch.ts";
 export type { Log, LogLevel } from "./state/persistence.ts";
 export type { CommandInfo, Commands, Hello, StateStatus, Stats, Transfer } from "./commands/list.ts";
+export type { LaneOffer } from "./transport/shared/lane.ts";
 export { type ClientCode, type Code, MemStoreError } from "./transport/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
 export type { Right } from "./auth/clients.ts";

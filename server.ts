@@ -24,8 +24,7 @@ import { Persistence } from "./state/persistence.ts";
 
 export type { CommandHost, CustomCommand } from "./host/custom.ts";
 export type { MemStoreOptions } from "./host/options.ts";
-export { LocalCommands, type LocalEntryOptions, LocalStore } from "./host/local.ts";
-export { LocalSet, LocalTable } from "./host/local_views.ts";
+export { LocalCommands, LocalStore } from "./host/local.ts";
 
 /**
  * A host: holds the data and serves it, in the process that creates it.

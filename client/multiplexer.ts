@@ -13,9 +13,10 @@
  * @module
  */
 
-import { header, MemStoreError } from "../transport/message.ts";
+import { header } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
 import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
+import { CallErrors } from "./errors.ts";
 import { HostSession } from "./session.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
@@ -38,7 +39,7 @@ export interface MultiplexerOptions {
 
 /** The calls of one client. */
 export class Multiplexer {
-  readonly #endpoint: string;
+  readonly #errors: CallErrors;
   readonly #connectTimeout: number;
   readonly #maxMessage: number;
   readonly #session: HostSession;
@@ -58,7 +59,7 @@ export class Multiplexer {
   };
 
   constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
-    this.#endpoint = endpoint;
+    this.#errors = new CallErrors(endpoint);
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;
     this.#session = new HostSession(connector, maxMessage);
@@ -103,7 +104,7 @@ export class Multiplexer {
     resolve: (reply: unknown) => void,
     reject: (error: unknown) => void,
   ): PendingCall {
-    if (this.#closed) throw this.#closedError(name);
+    if (this.#closed) throw this.#errors.closed(name);
     const from = request.encode(name, args, this.#maxMessage);
     const deadline = this.#now() + timeout;
     const call = new PendingCall(
@@ -145,7 +146,7 @@ export class Multiplexer {
   /** Rejects the pending calls and closes the connection. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.giveUp(this.#calls(), ({ name }) => this.#closedError(name));
+    this.giveUp(this.#calls(), ({ name }) => this.#errors.closed(name));
     this.#deadlines.clear();
     await this.#running;
     await this.#session.close();
@@ -173,7 +174,8 @@ export class Multiplexer {
         const { broken } = session;
         this.#receive();
         if (broken) this.#onBroken(broken);
-        await session.connect();
+        if (!session.opened) await session.open();
+        session.connect();
         session.greet();
         this.#failUnreachable(performance.now());
         this.#send();
@@ -211,17 +213,10 @@ export class Multiplexer {
 
   #onBroken(why: "lost" | "refused"): void {
     if (why === "lost") {
-      this.giveUp(this.#inFlight.calls(), ({ name }) => {
-        const text = `the host at ${this.#endpoint} went away before it answered`;
-        return new MemStoreError("DISCONNECTED", `Cannot ${name}: ${text}`);
-      });
+      this.giveUp(this.#inFlight.calls(), ({ name }) => this.#errors.disconnected(name));
       this.#inFlight.clear();
     } else {
-      this.giveUp(this.#queue.calls(), ({ name }) => {
-        const why = "it does not accept the key of this client, or has another key than this client expects";
-        const text = `no connection to the host at ${this.#endpoint}: ${why}`;
-        return new MemStoreError("DENIED", `Cannot ${name}: ${text}`);
-      });
+      this.giveUp(this.#queue.calls(), ({ name }) => this.#errors.denied(name));
     }
     this.#session.dropBroken(why);
   }
@@ -246,7 +241,9 @@ export class Multiplexer {
     this.#failUnreachable(now);
     const { reached } = this.#session;
     const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);
-    if (late.length > 0) this.giveUp(late, (call) => this.#timeoutError(call, reached));
+    if (late.length > 0) {
+      this.giveUp(late, ({ name, timeout }) => this.#errors.timeout(name, timeout, reached));
+    }
     let next = Infinity;
     for (const { deadline } of this.#calls()) next = Math.min(next, deadline);
     const first = this.#queue.first?.calls[0];
@@ -260,11 +257,7 @@ export class Multiplexer {
     if (reached || this.#connectTimeout === 0 && !unreachable) return;
     const late = Array.from(this.#queue.calls()).filter((call) => this.#connectBy(call) <= now);
     if (late.length === 0) return;
-    const why = this.#connectTimeout === 0
-      ? "nobody serves it"
-      : `no connection could be made within ${this.#connectTimeout} ms (connectTimeout)`;
-    const text = `no host at ${this.#endpoint}: ${why}`;
-    this.giveUp(late, ({ name }) => new MemStoreError("UNAVAILABLE", `Cannot ${name}: ${text}`));
+    this.giveUp(late, ({ name }) => this.#errors.unavailable(name, this.#connectTimeout));
   }
 
   #failOnAbort(call: PendingCall, signal: AbortSignal): void {
@@ -280,14 +273,5 @@ export class Multiplexer {
   *#calls(): Generator<PendingCall> {
     yield* this.#queue.calls();
     yield* this.#inFlight.calls();
-  }
-
-  #timeoutError({ name, timeout }: PendingCall, reached: boolean): MemStoreError {
-    const who = reached ? `the host at ${this.#endpoint} did not answer` : `no host at ${this.#endpoint}`;
-    return new MemStoreError("TIMEOUT", `Cannot ${name}: ${who} within ${timeout} ms`);
-  }
-
-  #closedError(name: string): MemStoreError {
-    return new MemStoreError("CLOSED", `Cannot ${name}: the client of ${this.#endpoint} is closed`);
   }
 }

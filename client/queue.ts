@@ -101,28 +101,46 @@ function fitting(calls: readonly PendingCall[], limits: HostLimits, replyBytes: 
 }
 
 /** Fails a call that exceeds the host's limits: the host would refuse the whole message. */
-function checkCall(call: PendingCall, request: Request, { message, depth }: HostLimits): void {
+function checkCall(call: PendingCall, request: Request, limits: HostLimits): void {
   const { name, from, to } = call;
-  let error: MemStoreError | undefined;
-  if (to - from > message) error = tooLong(name, to - from, message);
-  else if (depth < MAX_DEPTH && isDeeper(request.bytes.bytes, from, to, depth)) {
-    error = new MemStoreError("TOO_LARGE", `Cannot ${name}: the host takes values nested ${depth - 1} deep`);
-  }
+  const error = commandError(name, request.bytes.bytes, from, to, limits);
   if (!error) return;
   request.failure ??= error;
   call.fail(error);
 }
 
+/** Why a command exceeds the host's limits; undefined if it does not. */
+export function commandError(
+  name: string,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  { message, depth }: HostLimits,
+): MemStoreError | undefined {
+  if (to - from > message) return tooLong(name, to - from, message);
+  if (depth >= MAX_DEPTH || !isDeeper(bytes, from, to, depth)) return undefined;
+  return new MemStoreError("TOO_LARGE", `Cannot ${name}: the host takes values nested ${depth - 1} deep`);
+}
+
 /** Fails a batch that exceeds the host's limits. */
-function checkBatch(request: Request, { message, commands, batch }: HostLimits): void {
-  const { calls, length } = request;
-  if (length > message) {
-    request.failure = tooLong("run a batch", length, message);
-  } else if (calls.length > Math.min(commands, batch)) {
-    const why = `the host takes ${Math.min(commands, batch)} commands in a batch`;
-    request.failure = new MemStoreError("TOO_LARGE", `Cannot run a batch: ${why}: received ${calls.length}`);
-  }
+function checkBatch(request: Request, limits: HostLimits): void {
+  request.failure = batchError(request.calls.length, request.length, limits);
   if (request.failure) request.fail(() => request.failure);
+}
+
+/** Why a batch exceeds the host's limits; undefined if it does not. */
+export function batchError(
+  count: number,
+  bytes: number,
+  { message, commands, batch }: HostLimits,
+): MemStoreError | undefined {
+  if (bytes > message) return tooLong("run a batch", bytes, message);
+  const most = Math.min(commands, batch);
+  if (count <= most) return undefined;
+  return new MemStoreError(
+    "TOO_LARGE",
+    `Cannot run a batch: the host takes ${most} commands in a batch: received ${count}`,
+  );
 }
 
 function isDeeper(bytes: Uint8Array, from: number, to: number, depth: number): boolean {

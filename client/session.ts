@@ -58,6 +58,7 @@ const REFUSED_MAX_MS = 1000;
 export class HostSession {
   readonly #connector: Connector;
   readonly #maxMessage: number;
+  #opened = false;
   #transport: Transport | undefined;
   #greeting: "none" | "hello" | "lane" | "done" = "none";
   #limits: HostLimits = DEFAULTS;
@@ -130,10 +131,20 @@ export class HostSession {
     return this.#transport ? this.#transport.failure ?? this.#transport.state : "none";
   }
 
-  /** Begins to connect, unless there is a connection or it is too early for another attempt. */
-  async connect(): Promise<void> {
-    if (this.#transport || performance.now() < this.#retryAt) return;
+  /** Whether {@linkcode HostSession.open} has been called. */
+  get opened(): boolean {
+    return this.#opened;
+  }
+
+  /** Loads what connections need. Call it before {@linkcode HostSession.connect}. */
+  async open(): Promise<void> {
     await this.#connector.open();
+    this.#opened = true;
+  }
+
+  /** Begins to connect, unless there is a connection or it is too early for another attempt. */
+  connect(): void {
+    if (this.#transport || performance.now() < this.#retryAt) return;
     this.#transport = this.#connector.connect();
   }
 
@@ -186,6 +197,13 @@ export class HostSession {
     this.#endPause = undefined;
   }
 
+  /** {@linkcode HostSession.wait}, which blocks the thread: for `timeout` milliseconds at most. */
+  waitSync(timeout: number): void {
+    if (this.changed) return;
+    if (this.#transport) return this.#transport.waitSync(timeout);
+    sleepSync(Math.max(0, Math.min(timeout, this.#retryAt - performance.now())));
+  }
+
   /** Ends a wait. */
   wake(): void {
     this.#transport?.wake();
@@ -195,6 +213,12 @@ export class HostSession {
   async close(): Promise<void> {
     this.#drop();
     await this.#connector.close();
+  }
+
+  /** {@linkcode HostSession.close}, which blocks the thread. */
+  closeSync(): void {
+    this.#drop();
+    this.#connector.closeSync();
   }
 
   #drop(): void {
@@ -232,6 +256,11 @@ export class HostSession {
     }
     this.#greeting = "done";
   }
+}
+
+/** Blocks the thread for some milliseconds. */
+function sleepSync(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 /** The map that the host replies to a greeting, which may be empty; undefined if it does not know the command. */

@@ -131,8 +131,8 @@ export interface Stats {
 
 /** The arguments and the reply of every command, as JavaScript values. */
 export interface Commands {
-  /** Returns the value of a key, or nil. */
-  get(table: unknown, key: unknown): unknown;
+  /** Returns the value of a key, or of one that does not exist `missing` or nil. */
+  get(table: unknown, key: unknown, missing?: unknown): unknown;
   /** Sets the value of a key. With `seconds`, it expires after them. */
   set(table: unknown, key: unknown, value: unknown, seconds?: number): 1;
   /** Deletes a key: 1, or 0 if it was not there. */
@@ -236,7 +236,12 @@ const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
 
 const descriptions: { [name in keyof Commands]: Description } = {
-  get: describe("read", at, "Returns the value of a key, or nil.", inTable),
+  get: describe(
+    "read",
+    [...at, optional({ ...any("missing"), native: true })],
+    "Returns the value of a key; of a missing one nil, or missing.",
+    inTable,
+  ),
   set: describe(
     "write",
     [...at, any("value"), optional({ ...seconds("seconds"), native: true })],

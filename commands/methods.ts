@@ -31,3 +31,16 @@ export function withSeconds(args: unknown[], options: { seconds?: number } | und
   if (options?.seconds !== undefined) args.push(options.seconds);
   return args;
 }
+
+/** Whether a value is a promise, or like one. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
+}
+
+/** @throws {TypeError} if a function returned a promise: what it still does is outside of what it was called for. */
+export function refusePromise(result: unknown, what: string): void {
+  if (!isThenable(result)) return;
+  // (How that ends is told to nobody.)
+  result.then(undefined, () => {});
+  throw new TypeError(`Cannot ${what}: its function must not be asynchronous: received a promise`);
+}

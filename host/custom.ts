@@ -5,6 +5,7 @@
  */
 
 import { type Commands, replyShape } from "../commands/list.ts";
+import { isThenable } from "../commands/methods.ts";
 import type { Call } from "../engine/memory/commands/call.ts";
 import type { Right } from "../auth/clients.ts";
 import { encode, Reader } from "../msgpack/codec.ts";
@@ -144,9 +145,4 @@ function write(name: string, args: readonly unknown[], to: Writer, most: number)
     if (!(error instanceof LimitError)) throw error;
     throw new MemStoreError("TOO_LARGE", `Cannot ${name}: a message may have ${most} bytes (limits.message)`);
   }
-}
-
-/** Whether a value is a promise, or like one. */
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

@@ -133,8 +133,8 @@ Deno.test("a batch is a transaction: what it changed is rolled back if it throws
       local.batch((batch) => {
         batch.set("t", "b", 1);
         batch.drop("t");
-        batch.table("new").set("k", 1);
-        batch.namedSet("s").clear();
+        batch.map("new").set("k", 1);
+        batch.set("s").clear();
         batch.del("t", "a");
         throw new RangeError("no");
       }),
@@ -182,40 +182,6 @@ Deno.test("a batch ends with its function: no late calls, none within another, n
   assert.equal(local.exists("t", "k"), false);
   // (After all of that, an ordinary call is none of a batch.)
   assert.deepEqual((await local.store("file"))[0], "stored");
-});
-
-Deno.test("a table is a Map, a set a Set", async () => {
-  await using directory = new TempDir();
-  await using store = await started(directory);
-  const table = store.local.table<number, string>("t"), map = new Map<number, string>();
-  for (let i = 0; i < 3000; i++) table.set(i, `${i}`), map.set(i, `${i}`);
-  assert.equal(table.size, map.size);
-  assert.deepEqual(new Map(table), map);
-  assert.deepEqual(new Set(table.keys()), new Set(map.keys()));
-  assert.deepEqual(new Set(table.values()), new Set(map.values()));
-  assert.equal(table.delete(7), map.delete(7));
-  assert.equal(table.delete(7), map.delete(7));
-  assert.equal(table.has(7), false);
-  const seen = new Map<number, string>();
-  table.forEach((value, key) => seen.set(key, value));
-  assert.deepEqual(seen, map);
-  // (Entries may be deleted while they are iterated.)
-  for (const [key] of table) table.delete(key);
-  assert.equal(table.size, 0);
-  assert.equal(table.incr(1, 2), 2);
-  table.clear();
-  assert.deepEqual([...table], []);
-
-  const set = store.local.namedSet<number>("s");
-  set.add(1).add(1).add(2);
-  assert.equal(set.size, 2);
-  assert.deepEqual(new Set(set), new Set([1, 2]));
-  assert.deepEqual(set.intersection(store.local.namedSet("other")), []);
-  assert.deepEqual(set.difference("other").sort(), [1, 2]);
-  assert.equal(set.delete(1), true);
-  assert.equal(set.delete(1), false);
-  set.clear();
-  assert.equal(set.size, 0);
 });
 
 Deno.test("data that is not in this process cannot be reached: before its state is loaded, joined, or stopped", async () => {

@@ -46,7 +46,7 @@ const BELOW: Record<string, string[]> = {
   "msgpack/": [],
   "transport/": ["msgpack/", "system/"],
   "auth/": ["transport/"],
-  "commands/": ["auth/", "transport/"],
+  "commands/": ["auth/", "transport/", "msgpack/"],
   "engine/": ["commands/", "auth/", "transport/", "msgpack/", "system/"],
   "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
   "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/", "deno.json"],

@@ -27,8 +27,11 @@ import { type Numeric, numericAt, writeSum } from "./number.ts";
 export const tableHandlers = {
   get(call) {
     const entry = tableToRead(call)?.find(call.key(1)) ?? 0;
-    if (entry === 0) call.reply.nil();
-    else writeValue(entry, call);
+    if (entry !== 0) return writeValue(entry, call);
+    if (call.count < 3) return call.reply.nil();
+    const from = call.from(2), to = call.to(2);
+    call.checkRoom(to - from);
+    call.reply.copy(call.payload, from, to);
   },
   set(call) {
     set(call, 2, expiry(call, 3));

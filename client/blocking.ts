@@ -1,0 +1,182 @@
+/**
+ * Sends the calls of an attached store, one at a time, and blocks the thread until the reply is there. What
+ * {@link ./multiplexer.ts} is for calls that wait: the same session, limits, deadlines and errors.
+ *
+ * @module
+ */
+
+import { replyShape } from "../commands/list.ts";
+import { Reader } from "../msgpack/codec.ts";
+import type { Writer } from "../msgpack/msgpack.ts";
+import { header, MemStoreError, readReply } from "../transport/message.ts";
+import { CallErrors } from "./errors.ts";
+import type { MultiplexerOptions } from "./multiplexer.ts";
+import { batchError, commandError } from "./queue.ts";
+import type { RawCommand } from "./batch.ts";
+import { Request, tooLong } from "./request.ts";
+import { HostSession } from "./session.ts";
+
+/** The calls of one attached store. */
+export class BlockingCalls {
+  readonly #errors: CallErrors;
+  readonly #connectTimeout: number;
+  readonly #maxMessage: number;
+  readonly #session: HostSession;
+  /** Encodes one call after another. */
+  readonly #request = new Request("alone");
+  #number = 0;
+  #closed = false;
+
+  constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
+    this.#errors = new CallErrors(endpoint);
+    this.#connectTimeout = connectTimeout;
+    this.#maxMessage = maxMessage;
+    this.#session = new HostSession(connector, maxMessage);
+  }
+
+  /**
+   * Connects, and does not block meanwhile. After that, calls connect by themselves if the connection is lost.
+   *
+   * @throws {MemStoreError} `UNAVAILABLE` if there is no host, `DENIED` if it refuses the key.
+   */
+  async open(timeout: number): Promise<void> {
+    await this.#session.open();
+    const start = performance.now(), timer = setTimeout(() => this.#session.wake(), timeout);
+    try {
+      while (!this.#connect("attach", start, timeout)) {
+        if (this.#closed) throw this.#errors.closed("attach");
+        const connecting = setTimeout(() => this.#session.wake(), this.#connectTimeout);
+        await this.#session.wait();
+        clearTimeout(connecting);
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Makes a call.
+   *
+   * @returns The raw reply.
+   * @throws {MemStoreError} if the host refuses it, or there is no reply in time.
+   * @throws {TypeError} if an argument cannot be encoded.
+   */
+  call(name: string, args: readonly unknown[], timeout: number): unknown {
+    // (A value's getter may make a call.)
+    const request = this.#request.encoding ? new Request("alone") : this.#request;
+    const { bytes } = request;
+    bytes.reset();
+    request.encode(name, args, this.#maxMessage);
+    const reply = this.#ask(name, bytes, false, timeout);
+    const value = read(name, reply);
+    if (value instanceof MemStoreError) throw value;
+    return value;
+  }
+
+  /**
+   * Runs commands as a transaction.
+   *
+   * @returns The raw replies.
+   * @throws {MemStoreError} that of the command that failed; or if there is no reply in time.
+   */
+  batch(commands: readonly RawCommand[], timeout: number): unknown[] {
+    if (commands.length === 0) return [];
+    const request = new Request("batch");
+    for (const [name, ...args] of commands) request.encode(name, args, this.#maxMessage);
+    const { bytes } = request;
+    if (bytes.length > this.#maxMessage) throw tooLong("run a batch", bytes.length, this.#maxMessage);
+    const reply = this.#ask("run a batch", bytes, true, timeout, commands.length);
+    const values: unknown[] = [];
+    let failure: MemStoreError | undefined;
+    for (const [name] of commands) {
+      const value = read(name, reply);
+      values.push(value);
+      if (!(value instanceof MemStoreError)) continue;
+      // (A message that cannot be read has one reply.)
+      if (value.code === "BAD_REQUEST") throw value;
+      if (!failure || failure.code === "NOT_RUN") failure = value;
+    }
+    if (failure) throw failure;
+    return values;
+  }
+
+  /** Closes the connection. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#session.closeSync();
+  }
+
+  /** Sends a message and returns its reply. */
+  #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Reader {
+    if (this.#closed) throw this.#errors.closed(what);
+    const session = this.#session;
+    let start = 0;
+    const elapsed = () => performance.now() - (start ||= performance.now());
+    session.look();
+    while (!session.ready || session.broken) {
+      start ||= performance.now();
+      if (this.#connect(what, start, timeout)) break;
+      session.waitSync(Math.max(1, Math.min(timeout - elapsed(), this.#connectTimeout || timeout)));
+    }
+    const { limits } = session;
+    const error = batch
+      ? batchError(count, bytes.length, limits)
+      : commandError(what, bytes.bytes, 0, bytes.length, limits);
+    if (error) throw error;
+    // (0 is the number of the greeting.)
+    this.#number = (this.#number + 1) >>> 0 || 1;
+    session.send(header(this.#number, batch), bytes.written);
+    for (;;) {
+      session.look();
+      const { broken } = session;
+      for (let reply; (reply = session.receive());) {
+        if (reply.request === this.#number) return new Reader(reply.payload);
+      }
+      if (broken) {
+        session.dropBroken(broken);
+        throw this.#errors.disconnected(what);
+      }
+      const left = timeout - elapsed();
+      if (left <= 0) throw this.#errors.timeout(what, timeout, session.reached);
+      session.waitSync(left);
+    }
+  }
+
+  /**
+   * Goes on with connecting. Whether messages can be sent.
+   *
+   * @param start When the call was made.
+   */
+  #connect(what: string, start: number, timeout: number): boolean {
+    const session = this.#session;
+    session.look();
+    const { broken } = session;
+    // (Late replies to calls that were given up.)
+    while (session.receive());
+    if (broken) {
+      session.dropBroken(broken);
+      if (broken === "refused") throw this.#errors.denied(what);
+    }
+    session.connect();
+    session.greet();
+    if (session.ready) return true;
+    const elapsed = performance.now() - start;
+    const { reached, unreachable } = session;
+    if (!reached && (this.#connectTimeout === 0 ? unreachable : elapsed >= this.#connectTimeout)) {
+      throw this.#errors.unavailable(what, this.#connectTimeout);
+    }
+    if (elapsed >= timeout) throw this.#errors.timeout(what, timeout, reached);
+    return false;
+  }
+}
+
+/** The next reply of a payload: a value, or the error that it tells of. */
+function read(name: string, reply: Reader): unknown {
+  try {
+    return readReply(replyShape(name), reply);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return new MemStoreError("FAILED", `Cannot ${name}: the reply cannot be read: ${why}`);
+  }
+}

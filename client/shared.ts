@@ -1,0 +1,184 @@
+/**
+ * An attached store: every command as a synchronous method, for a process that is not the host's.
+ *
+ * @module
+ */
+
+import type { Commands } from "../commands/list.ts";
+import { type CamelCase, refusePromise } from "../commands/methods.ts";
+import { type SlowCommand, SyncCommands } from "../commands/sync.ts";
+import { MemStoreError } from "../transport/message.ts";
+import type { RawCommand } from "./batch.ts";
+import type { BlockingCalls } from "./blocking.ts";
+
+/** Options of a call that blocks. */
+export interface SyncCallOptions {
+  /**
+   * How long to wait for the reply, in milliseconds.
+   * @default {5000}
+   */
+  timeout?: number;
+}
+
+/** Options of {@linkcode SharedStore.store}. */
+export interface SyncStoreOptions extends SyncCallOptions {
+  /**
+   * Compresses the file with gzip. A file whose name ends with `.gz` is always compressed.
+   * @default {false}
+   */
+  compress?: boolean;
+}
+
+/** The methods that the list of commands requires of this class, beside those that it inherits. */
+type SlowMethods = {
+  [Name in Exclude<SlowCommand, "store"> as CamelCase<Name>]: (
+    ...args: [...Parameters<Commands[Name]>, options?: SyncCallOptions]
+  ) => ReturnType<Commands[Name]>;
+};
+
+/**
+ * The data of a host, as if it were in this process: made by {@linkcode attach}. Each call blocks the thread until the
+ * host has replied, which takes some microseconds on the same machine.
+ *
+ * A method throws a {@linkcode MemStoreError} if the host refuses the command or does not reply in time, as the
+ * methods of a {@linkcode MemStoreClient} reject. If the connection is lost, the next call connects again.
+ *
+ * @example
+ * ```ts
+ * import { attach, MemStore } from "@memstore/memstore";
+ *
+ * // (The host must be another process or a Web Worker: a call blocks the thread.)
+ * const worker = new Worker(URL.createObjectURL(new Blob([`
+ *   import { MemStore } from "${import.meta.resolve("@memstore/memstore")}";
+ *   const store = new MemStore("${Deno.makeTempDirSync()}/store.sock");
+ *   await store.start();
+ *   self.postMessage(store.endpoints[0]);
+ * `], { type: "text/typescript" })), { type: "module" });
+ * const { data: endpoint } = await new Promise<MessageEvent>((resolve) => worker.onmessage = resolve);
+ *
+ * using shared = await attach(endpoint);
+ * const users: Map<string, { age: number }> = shared.map("users");
+ * users.set("alice", { age: 31 });
+ * console.assert(users.get("alice")?.age === 31);
+ * console.assert(shared.incr("visits", "home") === 1);
+ * shared.done();
+ * worker.terminate();
+ * ```
+ */
+export class SharedStore extends SyncCommands<SyncCallOptions>
+  implements SlowMethods, Disposable, AsyncDisposable {
+  /** The ZeroMQ address of the host. */
+  readonly endpoint: string;
+  readonly #calls: BlockingCalls;
+  readonly #timeout: number;
+
+  /** Use {@linkcode attach}. */
+  constructor(endpoint: string, calls: BlockingCalls, timeout: number) {
+    super();
+    this.endpoint = endpoint;
+    this.#calls = calls;
+    this.#timeout = timeout;
+  }
+
+  /** Sends a command and blocks until it is replied to. */
+  protected override call<Reply>(name: string, args: readonly unknown[], options?: SyncCallOptions): Reply {
+    const timeout = options?.timeout;
+    return this.#calls.call(
+      name,
+      args,
+      timeout === undefined ? this.#timeout : checkTimeout(timeout),
+    ) as Reply;
+  }
+
+  /**
+   * Runs commands as a transaction. Nothing else runs on the host between them. If one fails, the changes of all are
+   * rolled back.
+   *
+   * @returns The raw replies, in the order of the commands.
+   * @throws {MemStoreError} that of the command that failed.
+   */
+  batch(commands: readonly RawCommand[], options?: SyncCallOptions): unknown[] {
+    this.writes++;
+    return this.#calls.batch(commands, checkTimeout(options?.timeout ?? this.#timeout));
+  }
+
+  /**
+   * See {@linkcode SyncCommands.update}. The function is called again if another process changed the key meanwhile: so
+   * it should do nothing but compute the value. The `timeout` applies to all attempts together.
+   */
+  override update<Value = unknown>(
+    table: unknown,
+    key: unknown,
+    fn: (value: Value | undefined) => Value | undefined,
+    options?: SyncCallOptions,
+  ): Value | undefined {
+    const timeout = checkTimeout(options?.timeout ?? this.#timeout);
+    const end = performance.now() + timeout;
+    const left = (): SyncCallOptions => {
+      const rest = end - performance.now();
+      if (rest > 0) return { timeout: rest };
+      const why = `other clients changed it at each attempt for ${timeout} ms`;
+      throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
+    };
+    for (;;) {
+      const old = this.get<Value>(table, key, left());
+      const value = fn(old);
+      refusePromise(value, "update the key");
+      const done = value === undefined
+        ? old === undefined || this.delIf(table, key, old, left())
+        : this.cas(table, key, old, value, left());
+      if (done) return value;
+    }
+  }
+
+  /** Stores a snapshot of the data in a file of the host. Returns the seconds it took. */
+  store(path: string, options?: SyncStoreOptions): ["stored", number] {
+    return this.call("store", options?.compress ? [path, true] : [path], options);
+  }
+
+  /** Replaces the data by that of a file of the host. Returns the seconds it took. */
+  restore(path: string, options?: SyncCallOptions): ["restored", number] {
+    return this.write("restore", [path], options);
+  }
+
+  /** Stores a snapshot of the data in an object in S3. Returns the seconds it took. */
+  s3store(bucket: string, key: string, options?: SyncCallOptions): ["stored", number] {
+    return this.call("s3store", [bucket, key], options);
+  }
+
+  /** Replaces the data by that of an object in S3. Returns the seconds it took. */
+  s3restore(bucket: string, key: string, options?: SyncCallOptions): ["restored", number] {
+    return this.write("s3restore", [bucket, key], options);
+  }
+
+  /** Stops the host. If it keeps its state, it stores that first. */
+  done(options?: SyncCallOptions): ["ok"] {
+    return this.call("done", [], options);
+  }
+
+  /** Closes the connection. Later calls throw `CLOSED`. */
+  close(): void {
+    this.#calls.close();
+  }
+
+  /** {@linkcode SharedStore.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** {@linkcode SharedStore.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+}
+
+/**
+ * Checks how long a call may take.
+ *
+ * @throws {RangeError} if it is no time.
+ */
+export function checkTimeout(timeout: number): number {
+  if (timeout > 0) return timeout;
+  throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
+}

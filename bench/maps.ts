@@ -92,17 +92,10 @@ export const awaited: Record<string, (address: string) => Promise<AwaitedMap>> =
   },
 };
 
-interface Attach {
-  attach(endpoint: string): Promise<
-    & { get(table: string, key: string): unknown; set(table: string, key: string, value: string): unknown }
-    & Disposable
-  >;
-}
-
 /** By name; the address is an endpoint, or the path of a file. */
 export const synchronous: Record<string, (address: string) => Promise<SynchronousMap>> = {
   async "memstore attach()"(endpoint) {
-    const { attach } = await import("@memstore/memstore") as unknown as Attach;
+    const { attach } = await import("@memstore/memstore");
     const shared = await attach(endpoint);
     return {
       get: (key) => shared.get(TABLE, key),

@@ -135,8 +135,6 @@ export interface Tools {
   lmdb?: boolean;
   /** Whether the native load can go through a lane. */
   lane?: boolean;
-  /** Whether memstore can be called synchronously. */
-  attach?: boolean;
   /** Where peers that keep files keep them: in memory, where the system has a directory for that. */
   files: string;
   /** What is missing, and what it needs. */
@@ -187,10 +185,6 @@ export async function findTools(directory: string, files: string): Promise<Tools
   await find("lmdb (needs a binary of npm:lmdb for this platform)", async () => {
     await run(Deno.execPath(), deno("bench/client.ts", "lmdb", `${files}/lmdb`, "check", "0"));
     tools.lmdb = true;
-  });
-  await find("attach() (this memstore has none)", async () => {
-    if (!("attach" in await import("../mod.ts"))) throw new Error("it has none");
-    tools.attach = true;
   });
   tools.lane = Deno.build.os === "linux";
   if (!tools.lane) tools.missing.push("the lane from the native load (needs Linux)");

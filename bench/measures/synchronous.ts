@@ -17,7 +17,7 @@ const COMPARISONS: Record<"get" | "set", Comparison[]> = {
 };
 
 /** Measures the time of a get, and of a set. */
-export function* synchronous(host: Running, { files, lmdb, attach }: Tools): Generator<Measure> {
+export function* synchronous(host: Running, { files, lmdb }: Tools): Generator<Measure> {
   for (const what of ["get", "set"] as const) {
     yield {
       name: `one synchronous ${what} after another`,
@@ -25,7 +25,7 @@ export function* synchronous(host: Running, { files, lmdb, attach }: Tools): Gen
       better: "less",
       comparisons: COMPARISONS[what],
       contestants: list(
-        attach && clientOf(OURS, host, what),
+        clientOf(OURS, host, what),
         clientOf("node:sqlite", `${files}/sqlite`, what),
         lmdb && clientOf("lmdb", `${files}/lmdb`, what),
       ),

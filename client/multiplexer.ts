@@ -177,7 +177,7 @@ export class Multiplexer {
         if (!session.opened) await session.open();
         session.connect();
         session.greet();
-        this.#failUnreachable(performance.now());
+        if (!session.reached) this.#failUnreachable(performance.now());
         this.#send();
         if (this.#pending > 0) await session.wait();
       }
@@ -204,6 +204,7 @@ export class Multiplexer {
       const number = inFlight.add(request, payload.length);
       const batch = request.kind === "batch";
       session.send(header(number, batch, !batch && session.takesParts), payload);
+      request.release();
     }
   }
 

@@ -79,6 +79,13 @@ export const table = {
     flag: "[endpoints...]",
     env: "MEMSTORE_ENDPOINT",
   }),
+  engine: setting(text, {
+    default: "memory",
+    help:
+      "What holds the data: memory, or Redis: redis://user:password@host:7101,host:7102 (rediss:// for TLS).",
+    flag: "--engine <url>",
+    env: "MEMSTORE_ENGINE",
+  }),
   dataDir: optional(path, {
     example: "data",
     help:

@@ -21,7 +21,6 @@ export class RedisEngine implements Engine {
   readonly handlers: Engine["handlers"] = { ...tableHandlers };
   readonly persistence: Persistence;
   readonly state = undefined;
-  readonly busy = false;
   readonly #url: string;
   readonly #options: HostOptions;
   #database: Database | undefined;
@@ -41,6 +40,10 @@ export class RedisEngine implements Engine {
 
   makeExecution(shared: Shared): Execution {
     return new PipelinedExecution(this.#open, shared);
+  }
+
+  get busy(): boolean {
+    return this.#open.nodes.pending > 0;
   }
 
   transaction<Result>(): Result {

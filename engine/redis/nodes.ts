@@ -69,6 +69,7 @@ export class Nodes {
   #isCluster = false;
   /** Of each slot, how many commands are on their way. */
   readonly #inFlight = new Uint32Array(SLOTS);
+  #pending = 0;
   readonly #held = new Map<number, Line>();
   #refreshing: Promise<void> | undefined;
   readonly #checks: ReturnType<typeof setInterval>;
@@ -110,6 +111,11 @@ export class Nodes {
     return Array.from(counts, ([node, slots]) => ({ node, slots }));
   }
 
+  /** How many commands have no reply yet. */
+  get pending(): number {
+    return this.#pending;
+  }
+
   /** The time of the node of a slot, in milliseconds since 1970: a little ahead, rather than behind. */
   now(slot: number): number {
     return Date.now() + this.#owners[slot].ahead;
@@ -123,11 +129,14 @@ export class Nodes {
   send(slot: number, args: readonly Argument[], effect: Effect): Promise<Reply> {
     if (this.#held.size > 0 && this.#held.has(slot)) return this.#hold(slot, args, effect, "later");
     this.#inFlight[slot]++;
+    this.#pending++;
     return this.#owners[slot].send(args).then((reply) => {
       this.#inFlight[slot]--;
+      this.#pending--;
       return reply;
     }, (error) => {
       this.#inFlight[slot]--;
+      this.#pending--;
       if (!mayTryAgain(error, effect)) throw lastly(error);
       return this.#hold(slot, args, effect, "sent");
     });

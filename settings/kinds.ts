@@ -151,6 +151,25 @@ export const url: Kind<string> = {
   },
 };
 
+const NODE = String.raw`(?:\[[\da-f:.]+\]|[^\s@/:,[\]]+)(?::\d{1,5})?`;
+const ENGINE = new RegExp(`^(?:memory|rediss?://(?:[^\\s@/]*@)?${NODE}(?:,${NODE})*/?)$`, "i");
+
+/** What holds the data: `memory`, or servers of Redis, `redis://user:password@host:port,host:port`. */
+export const engine: Kind<string> = {
+  types: ["string"],
+  parse(written) {
+    const engine = String(written);
+    if (ENGINE.test(engine)) return engine;
+    const why = "memory, or servers such as redis://host:7101,host:7102 are needed";
+    throw engine.includes("@") ? new Complete(why) : new TypeError(why);
+  },
+};
+
+/** Whether the URL of an engine has a password in it. */
+export function hasPassword(engine: string): boolean {
+  return /^\w+:\/\/[^@]*:[^@]+@/.test(engine);
+}
+
 /** An error whose text is complete: the value is in it, or must not be shown. */
 export class Complete extends TypeError {}
 

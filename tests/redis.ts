@@ -24,10 +24,16 @@ export const hasRedis: boolean = ["redis-server", "redis-cli"].every((name) => {
   }
 });
 
-/** Why a test that needs Redis is ignored; undefined where it runs. In CI, the absence of Redis is a failure. */
+/** Why tests that need Redis are ignored; undefined where they run. In CI, the absence of Redis is a failure. */
 export const withoutRedis: string | undefined = hasRedis || Deno.env.get("CI") !== undefined
   ? undefined
-  : " [ignored: redis-server or redis-cli is not installed]";
+  : "redis-server or redis-cli is not installed";
+
+/** Registers a test that needs Redis. */
+export function testWithRedis(name: string, fn: () => Promise<void>): void {
+  const ignored = withoutRedis === undefined ? "" : ` [ignored: ${withoutRedis}]`;
+  Deno.test({ name: name + ignored, ignore: withoutRedis !== undefined, fn });
+}
 
 /** How a server is started. */
 export interface RedisOptions {

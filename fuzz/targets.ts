@@ -9,6 +9,7 @@
  * | `replies` | bytes of replies, at the client | a value or an error of ours |
  * | `states` | bytes of state files | what is damaged is refused, what is not comes back the same |
  * | `model` | nothing: commands in any order | the replies of Maps and Sets |
+ * | `fronts` | commands of four clients, through four fronts of a Redis cluster | the replies of Maps and Sets |
  * | `connections` | bytes of a connection to a host | the host still replies |
  *
  * @module
@@ -34,6 +35,7 @@ import { MalformedError, skip } from "../msgpack/msgpack.ts";
 import { TempDir } from "../tests/host.ts";
 import { concat } from "../tests/hostiles.ts";
 import { contentsOf } from "../tests/stores.ts";
+import { fronts } from "./fronts.ts";
 import { connections, neighbours, work } from "./hosts.ts";
 import { Model, Refused } from "./model.ts";
 import type { Target } from "./target.ts";
@@ -50,6 +52,7 @@ export const targets: Record<string, () => Promise<Target>> = {
   connections,
   neighbours,
   work,
+  fronts,
 };
 
 function plain(run: (random: Random) => void): Promise<Target> {

@@ -37,6 +37,15 @@ export const text: Kind<string> = {
   },
 };
 
+/** What keys in Redis begin with. (Braces would mark what decides on the node of a key.) */
+export const prefix: Kind<string> = {
+  types: ["string"],
+  parse(written, directory) {
+    if (/[{}]/.test(String(written))) throw new TypeError("it must have no { and no }");
+    return text.parse(written, directory);
+  },
+};
+
 /** A path. A relative one starts at the directory. */
 export const path: Kind<string> = {
   types: ["string"],

@@ -20,6 +20,7 @@ import {
   type Kind,
   oneOf,
   path,
+  prefix,
   publicKey,
   text,
   url,
@@ -92,7 +93,7 @@ export const table = {
     hasSecret: (value) => hasPassword(String(value)),
   }),
   redis: {
-    prefix: setting(text, {
+    prefix: setting(prefix, {
       default: "memstore",
       help: "What the keys in Redis begin with. Hosts with the same prefix share their data.",
       flag: "--redis-prefix <text>",

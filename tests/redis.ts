@@ -249,17 +249,19 @@ export class RedisCluster implements AsyncDisposable {
     await this.ready();
   }
 
-  /** How many fields of hashes and members of sets each master has. */
-  async entries(): Promise<number[]> {
+  /** How many fields of hashes and members of sets each master has, in the keys that match a pattern. */
+  async entries(pattern = "*"): Promise<number[]> {
     const script = `local sum = 0
-      for _, key in ipairs(redis.call("KEYS", "*")) do
+      for _, key in ipairs(redis.call("KEYS", ARGV[1])) do
         local type = redis.call("TYPE", key).ok
         if type == "hash" then sum = sum + redis.call("HLEN", key) end
         if type == "set" then sum = sum + redis.call("SCARD", key) end
       end
       return sum`;
     const masters = await this.masters();
-    return await Promise.all(masters.map(async (node) => Number(await node.cli("EVAL", script, "0"))));
+    return await Promise.all(
+      masters.map(async (node) => Number(await node.cli("EVAL", script, "0", pattern))),
+    );
   }
 
   /** Deletes everything. */

@@ -202,10 +202,10 @@ const FAULTS: [name: string, text: string, expected: string[]][] = [
     "m.json:1: Cannot set s3.secretAccessKey: a string is needed: received number",
     "m.json:1: Cannot set s3.sessionToken: it must not be empty",
   ]],
-  ["an engine that is none", '{"engine": "mongodb://x",\n"redis": {"partitions": 0, "prefix": ""}}', [
+  ["an engine that is none", '{"engine": "mongodb://x",\n"redis": {"partitions": 0, "prefix": "a{b"}}', [
     'm.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed: received "mongodb://x"',
     "m.json:2: Cannot set redis.partitions: it must be from 1 to 16384: received 0",
-    'm.json:2: Cannot set redis.prefix: it must not be empty: received ""',
+    'm.json:2: Cannot set redis.prefix: it must have no { and no }: received "a{b"',
   ]],
   ["an engine that is none, with a password", '{"engine": "redis://me:hush@x:y"}', [
     "m.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed",

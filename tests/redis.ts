@@ -308,7 +308,7 @@ async function redisCli(args: string[], password: string | undefined): Promise<s
 }
 
 /** Ports of the loopback interface that nothing listens on. */
-function freePorts(count: number): number[] {
+export function freePorts(count: number): number[] {
   const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: "127.0.0.1", port: 0 }));
   const ports = listeners.map(({ addr }) => (addr as Deno.NetAddr).port);
   for (const listener of listeners) listener.close();

@@ -37,12 +37,12 @@ export const text: Kind<string> = {
   },
 };
 
-/** What keys in Redis begin with. (Braces would mark what decides on the node of a key.) */
+/** What keys in Redis begin with. (Braces would decide on the node of a key.) */
 export const prefix: Kind<string> = {
   types: ["string"],
-  parse(written, directory) {
-    if (/[{}]/.test(String(written))) throw new TypeError("it must have no { and no }");
-    return text.parse(written, directory);
+  parse(written) {
+    if (/^[^{}\s]{1,64}$/.test(String(written))) return String(written);
+    throw new TypeError("it must have 1 to 64 characters, without spaces and braces");
   },
 };
 

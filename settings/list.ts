@@ -99,9 +99,10 @@ export const table = {
       flag: "--redis-prefix <text>",
       env: "MEMSTORE_REDIS_PREFIX",
     }),
-    partitions: setting(within(count, [1, 16384]), {
-      default: 256,
-      help: "Over how many partitions each table and set is divided. The first host writes it into Redis.",
+    partitions: optional(within(count, [1, 4096]), {
+      example: 256,
+      help:
+        "Over how many partitions new tables and sets are divided. Default: 256, or what the data in Redis has.",
       flag: "--redis-partitions <number>",
       env: "MEMSTORE_REDIS_PARTITIONS",
     }),

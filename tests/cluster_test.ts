@@ -15,7 +15,7 @@ const sharedCluster = () => shared ??= RedisCluster.start();
 Deno.test.afterAll(async () => await (await shared)?.[Symbol.asyncDispose]());
 
 let prefixes = 0;
-const freshPrefix = () => `cluster test ${prefixes++}`;
+const freshPrefix = () => `cluster-test-${prefixes++}`;
 
 /** A front in a process of its own. */
 function front(url: string, ...flags: string[]): Promise<Host> {

@@ -59,7 +59,7 @@ let prefixes = 0;
 async function open(name: EngineName): Promise<Engine> {
   if (name === "memory") return { name, options: {}, host: () => Host.start() };
   const { url } = await shared[name]();
-  const prefix = `test ${prefixes++}`;
+  const prefix = `test-${prefixes++}`;
   return {
     name,
     options: { engine: url, redis: { prefix } } as object,

@@ -204,8 +204,8 @@ const FAULTS: [name: string, text: string, expected: string[]][] = [
   ]],
   ["an engine that is none", '{"engine": "mongodb://x",\n"redis": {"partitions": 0, "prefix": "a{b"}}', [
     'm.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed: received "mongodb://x"',
-    "m.json:2: Cannot set redis.partitions: it must be from 1 to 16384: received 0",
-    'm.json:2: Cannot set redis.prefix: it must have no { and no }: received "a{b"',
+    "m.json:2: Cannot set redis.partitions: it must be from 1 to 4096: received 0",
+    'm.json:2: Cannot set redis.prefix: it must have 1 to 64 characters, without spaces and braces: received "a{b"',
   ]],
   ["an engine that is none, with a password", '{"engine": "redis://me:hush@x:y"}', [
     "m.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed",

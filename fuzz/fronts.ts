@@ -71,7 +71,8 @@ export async function fronts(): Promise<Target> {
     async run(random) {
       // (How the clients' commands interleave is not in the seed's hands: what each sends is.)
       const seeds = owners.map(() => random.below(2 ** 31));
-      await Promise.all(owners.map((owner, i) => run(owner, new Random(seeds[i]))));
+      const ends = await Promise.allSettled(owners.map((owner, i) => run(owner, new Random(seeds[i]))));
+      for (const end of ends) if (end.status === "rejected") throw end.reason;
     },
     [Symbol.asyncDispose]: () => all[Symbol.asyncDispose](),
   };

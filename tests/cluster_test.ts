@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { type CommandMethods, MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
 import { Host, TempDir } from "./host.ts";
 import { Ledger } from "./ledger.ts";
-import { RedisCluster, RedisServer, testWithRedis as test, until } from "./redis.ts";
+import { freePorts, RedisCluster, RedisServer, testWithRedis as test, until } from "./redis.ts";
 
 /** The cluster that tests share that do it no harm. */
 let shared: Promise<RedisCluster> | undefined;
@@ -280,6 +280,78 @@ test("a front that Redis does not let in, or does not find, does not start: it s
     assert.doesNotMatch(error, /hush-hush|right/);
     assert.ok(performance.now() - start < 20_000);
   }
+});
+
+test("the user that docs/cluster.md makes is enough for every command, and for nothing else", async () => {
+  const docs = await Deno.readTextFile(new URL("../docs/cluster.md", import.meta.url));
+  const [, rules] = /^ACL SETUSER (memstore .*?)^```/ms.exec(docs)!;
+  await using cluster = await RedisCluster.start();
+  for (const node of cluster.nodes) {
+    await node.cli("ACL", "SETUSER", ...rules.replace(">password", ">hush").trim().split(/\s+/));
+    await node.cli("ACL", "SETUSER", "default", "off");
+  }
+  await using directory = new TempDir();
+  const url = cluster.url.replace("redis://", "redis://memstore:hush@");
+  await using store = new MemStore(`${directory.path}/front.sock`, {
+    dataDirectory: directory.path,
+    engine: url,
+  });
+  await store.start();
+  await using client = new MemStoreClient(store.endpoints[0], { timeout: 30_000 });
+  await client.set("t", "k", 1, { seconds: 100 });
+  await client.setMany("t", { a: 1, b: 2 });
+  await client.batch([["incr", "t", "k"], ["persist", "t", "k"], ["cas", "t", "k", 2, 3], ["pop", "t", "k"]]);
+  await client.pushMany("s", [1, 2, 3]);
+  await client.push("u", 3);
+  assert.deepEqual((await client.union(["s", "u"])).sort(), [1, 2, 3]);
+  assert.deepEqual([await client.inter(["s", "u"]), (await client.diff(["s", "u"])).sort()], [[3], [1, 2]]);
+  assert.deepEqual([await client.size("t"), (await client.scan("t", 0))[1].size >= 0], [2, true]);
+  await client.store("state");
+  await client.drop("t");
+  await client.dropSet("u");
+  await client.restore("state");
+  assert.deepEqual([await client.all("t"), await client.setSize("s")], [new Map([["a", 1], ["b", 2]]), 3]);
+  assert.equal((await client.stats()).entries, 2);
+});
+
+test("rediss:// is over TLS, and a certificate that nobody vouches for is refused", async () => {
+  await using directory = new TempDir();
+  const at = (name: string) => `${directory.path}/${name}`;
+  const openssl = async (...args: string[]) => {
+    const { success, stderr } = await new Deno.Command("openssl", { args, cwd: directory.path }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
+  };
+  const subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
+  const key = (name: string) => ["-newkey", "rsa:2048", "-nodes", "-keyout", at(`${name}.key`)];
+  await openssl("req", "-x509", ...key("ca"), "-out", at("ca.crt"), "-subj", "/CN=the authority of a test");
+  await openssl("req", ...key("redis"), "-out", at("redis.csr"), ...subject);
+  const signed = ["-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial", "-copy_extensions", "copy"];
+  await openssl("x509", "-req", "-in", at("redis.csr"), ...signed, "-out", at("redis.crt"));
+  const [port] = freePorts(1);
+  const files = [
+    "--tls-cert-file",
+    at("redis.crt"),
+    "--tls-key-file",
+    at("redis.key"),
+    "--tls-ca-cert-file",
+    at("ca.crt"),
+  ];
+  const flags = ["--tls-port", `${port}`, "--tls-auth-clients", "no", ...files];
+  await using _server = await RedisServer.start({ flags, password: "hush" });
+  const url = `rediss://:hush@127.0.0.1:${port}`;
+  {
+    await using host = await Host.startWith({
+      flags: ["--engine", url],
+      task: "compile",
+      env: { DENO_CERT: at("ca.crt") },
+    });
+    await using client = new MemStoreClient(host.endpoint);
+    assert.equal(await client.incr("t", "n"), 1);
+  }
+  const { code, error } = await serve("--engine", url);
+  assert.equal(code, 1);
+  assert.match(error, /certificate/i);
+  assert.doesNotMatch(error, /hush/);
 });
 
 test("a Redis whose memory is full refuses writes with OUT_OF_MEMORY, serves reads and deletes, and then has room", async () => {

@@ -116,6 +116,7 @@ export class BlockingCalls {
     const session = this.#session;
     let start = 0;
     const elapsed = () => performance.now() - (start ||= performance.now());
+    session.refresh();
     session.look();
     while (!session.ready || session.broken) {
       start ||= performance.now();

@@ -167,6 +167,7 @@ export class Multiplexer {
     await undefined;
     const session = this.#session;
     try {
+      session.refresh();
       session.retry();
       while (this.#pending > 0) {
         // Replies that arrived before the connection was lost are used.

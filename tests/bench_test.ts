@@ -122,9 +122,9 @@ Deno.test("a ratio above 1 says that ours is better, but for a part; a value has
 Deno.test("memstore bench measures a host and leaves no table there; without a host it fails", async () => {
   await using host = await Host.start();
   await using client = new MemStoreClient(host.endpoint);
-  const bench = async (endpoint: string) => {
+  const bench = async (endpoint: string, ...flags: string[]) => {
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--allow-all", `${ROOT}cli.ts`, "bench", "-e", endpoint, "-t", "2"],
+      args: ["run", "--quiet", "--allow-all", `${ROOT}cli.ts`, "bench", "-e", endpoint, "-t", "2", ...flags],
       signal: AbortSignal.timeout(60_000),
     }).output();
     return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
@@ -132,6 +132,8 @@ Deno.test("memstore bench measures a host and leaves no table there; without a h
   const { code, stdout, stderr } = await bench(host.endpoint);
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   assert.equal(stdout.match(/^[gs]et, .* [\d,]+ .* ms$/gm)?.length, 5, stdout);
+  assert.match(stdout, Deno.build.os === "linux" ? /^over shared memory / : /^over the socket /);
+  assert.match((await bench(host.endpoint, "--no-lane")).stdout, /^over the socket /);
   assert.deepEqual(await client.tables(), []);
   const none = await bench(`${host.directory}/none`);
   assert.deepEqual({ code: none.code, stdout: none.stdout }, { code: 1, stdout: "" });

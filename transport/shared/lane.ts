@@ -6,7 +6,7 @@
  *      0  header   64 KiB                  32 bits each, little-endian:
  *  64 KiB requests 128 KiB                    0 magic 4c4d534d "MSML"   4 version 1   8 bytes of a ring
  * 192 KiB replies  128 KiB                   16 token, 16 bytes: names the lane
- *                                            64 attached: 1 once the client has mapped it   68 withdrawn: 1 once nobody may
+ *                                            64 state: 0 offered, 1 the client uses it, 2 the host has withdrawn it
  *                                           128 requests: tail (client)   192 head (host)   256 host sleeps
  *                                           320 replies:  tail (host)     384 head (client) 448 client sleeps
  * ```
@@ -22,7 +22,8 @@
  * **Outside.** The ZeroMQ connection stays open beside the lane, and carries what finds no room in it. `outside` is how
  * many messages the writer has sent that way before the record: the reader takes a record only when it has taken that
  * many from the connection, and a message from the connection only when it has taken every record that was there
- * when the message arrived. So messages are taken in the order in which they were sent.
+ * when the message arrived. So messages are taken in the order in which they were sent. Both begin to count when
+ * the client attaches: it sends nothing between its request for a lane and the reply.
  *
  * **Sleep.** An end that is about to wait sets its `sleeps` to 1 and looks at its ring once more. An end that
  * has moved a tail and finds 1 there changes it to 0 and sends an empty message through the connection: the doorbell.
@@ -65,9 +66,11 @@ const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
 const REPLIES: Part = { at: HEADER_BYTES + RING_BYTES, bytes: RING_BYTES };
 const PARTS = [HEADER, REQUESTS, REQUESTS, REPLIES, REPLIES];
 
-/** Words of the header, by their index. */
-const ATTACHED = 64 / 4;
-const WITHDRAWN = 68 / 4;
+/** The word of the header that says who has decided on the lane, by its index; and what it may be. */
+const STATE = 64 / 4;
+const OFFERED = 0;
+const ATTACHED = 1;
+const WITHDRAWN = 2;
 const TOKEN = 16;
 const TOKEN_BYTES = 16;
 /** The words of a ring, and where the ring is mapped. */
@@ -111,6 +114,8 @@ export class Lane implements Disposable {
   #knownHead = 0;
   #outsideSent = 0;
   #outsideTaken = 0;
+  #attached = false;
+  #ended = false;
   #broken = false;
 
   private constructor(memory: SharedMemory, incoming: RingPlace, outgoing: RingPlace) {
@@ -148,8 +153,8 @@ export class Lane implements Disposable {
       lane[Symbol.dispose]();
       throw new Error(`Cannot open a lane: descriptor ${fd} of process ${pid} is another`);
     }
-    Atomics.store(words, ATTACHED, 1);
-    if (Atomics.load(words, WITHDRAWN) === 0) return lane;
+    // (Client and host must agree whether it is used: whoever changes the state first decides.)
+    if (Atomics.compareExchange(words, STATE, OFFERED, ATTACHED) === OFFERED) return lane;
     lane[Symbol.dispose]();
     throw new Error("Cannot open a lane: the host has given it up");
   }
@@ -163,9 +168,9 @@ export class Lane implements Disposable {
     };
   }
 
-  /** Whether the client has opened it. */
+  /** Whether the client has opened it, and uses it. */
   get attached(): boolean {
-    return Atomics.load(this.#words, ATTACHED) !== 0;
+    return this.#attached ||= Atomics.load(this.#words, STATE) === ATTACHED;
   }
 
   /** The descriptor by which the client opens it; -1 once it is closed. */
@@ -175,8 +180,8 @@ export class Lane implements Disposable {
 
   /** Lets nobody attach any more. Whether nobody has. */
   withdraw(): boolean {
-    Atomics.store(this.#words, WITHDRAWN, 1);
-    return !this.attached;
+    return !this.#attached &&
+      Atomics.compareExchange(this.#words, STATE, OFFERED, WITHDRAWN) !== ATTACHED;
   }
 
   /** Lets nobody open it any more. */
@@ -199,8 +204,15 @@ export class Lane implements Disposable {
     return this.readable && !this.#broken && this.#isAhead(this.#recordAt());
   }
 
+  /** Takes nothing that the other end writes from now on: it is gone. */
+  endInput(): void {
+    if (!this.#ended) this.#look();
+    this.#ended = true;
+  }
+
   /** Looks how far the other end has written. Whether there is something to read. */
   #look(): boolean {
+    if (this.#ended) return false;
     const tail = Atomics.load(this.#words, this.#in.tail);
     const unread = (tail - this.#head) >>> 0;
     if (unread > RING_BYTES || (unread & 15) !== 0) this.#broken = true;
@@ -282,11 +294,6 @@ export class Lane implements Disposable {
     return true;
   }
 
-  /** Notes that a message is sent outside that the lane could have carried. */
-  sentOutside(): void {
-    this.#outsideSent = (this.#outsideSent + 1) | 0;
-  }
-
   /** Notes that a message from outside was taken. */
   tookOutside(): void {
     this.#outsideTaken = (this.#outsideTaken + 1) | 0;
@@ -306,6 +313,11 @@ export class Lane implements Disposable {
   /** Says that this end does not sleep. */
   awake(): void {
     Atomics.store(this.#words, this.#in.sleeps, 0);
+  }
+
+  /** Whether it was disposed of: nothing may be asked of it any more. */
+  get closed(): boolean {
+    return this.#words.length === 0;
   }
 
   [Symbol.dispose](): void {

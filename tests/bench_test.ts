@@ -17,7 +17,7 @@ async function quick(
     args: ["task", "--quiet", "bench", "--quick", "--out", directory],
     cwd: ROOT,
     env: { PATH: path, NO_COLOR: "1" },
-    signal: AbortSignal.timeout(120_000),
+    signal: AbortSignal.timeout(300_000),
   }).output();
   const text = new TextDecoder().decode(stdout);
   assert.equal(code, 0, new TextDecoder().decode(stderr));

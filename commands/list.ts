@@ -111,7 +111,7 @@ export interface Stats {
   members: number;
   /** The number of connections. */
   clients: number;
-  /** How many of them have a lane through shared memory. */
+  /** How many of them send through a lane, in shared memory. */
   lanes: number;
   /** The number of messages that have been replied to since the start. */
   messages: number;
@@ -349,9 +349,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
   ),
   transfers: describe("read", [], "Returns the stores and restores that are running."),
   hello: describe("read", [], "Returns the host's version, your right, and its limits."),
-  lane: describe("read", [], "Makes a lane for a client of this machine; returns where it is, or nil.", {
-    batch: false,
-  }),
+  lane: describe("read", [], "Shares memory with the client: where it is, or nil.", { batch: false }),
   ping: describe("read", [], "Returns pong."),
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),
   stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),

@@ -167,6 +167,7 @@ export class Multiplexer {
     await undefined;
     const session = this.#session;
     try {
+      session.refresh();
       session.retry();
       while (this.#pending > 0) {
         // Replies that arrived before the connection was lost are used.
@@ -177,7 +178,7 @@ export class Multiplexer {
         if (!session.opened) await session.open();
         session.connect();
         session.greet();
-        this.#failUnreachable(performance.now());
+        if (!session.reached) this.#failUnreachable(performance.now());
         this.#send();
         if (this.#pending > 0) await session.wait();
       }
@@ -204,6 +205,7 @@ export class Multiplexer {
       const number = inFlight.add(request, payload.length);
       const batch = request.kind === "batch";
       session.send(header(number, batch, !batch && session.takesParts), payload);
+      request.release();
     }
   }
 

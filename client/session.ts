@@ -155,6 +155,11 @@ export class HostSession {
     this.#greeting = "hello";
   }
 
+  /** Notes that some time may have passed in which the connection was not looked at. Call it before the next look. */
+  refresh(): void {
+    this.#transport?.refresh();
+  }
+
   /** Tries to connect at once if the last attempt found no host, where the transport would wait. */
   retry(): void {
     if (this.unreachable) this.#drop();

@@ -57,7 +57,7 @@ export interface Job {
   readonly right: Right;
   /** The name of the client, for the log. */
   readonly client?: string;
-  /** Who sent it; undefined if the process itself did. */
+  /** Who sent it; undefined if the process itself did, or somebody whom only a proxy knows. */
   readonly sender?: Sender;
 }
 

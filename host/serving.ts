@@ -159,7 +159,7 @@ export class ServingLoop {
     const message = port.next();
     if (!message) return 0;
     this.#messages++;
-    const { from, publicKey, legacy, fault } = message;
+    const { from, publicKey, legacy, direct, fault } = message;
     const client = port.encrypted ? this.#host.client(publicKey ?? "") : ANYBODY;
     if (!client) {
       // (Its key was removed from the list since it connected.)
@@ -181,7 +181,7 @@ export class ServingLoop {
     };
     const { payload, batch, parts } = message;
     const { right, name } = client;
-    const job = { payload, legacy, batch, parts, right, client: name, sender: from };
+    const job = { payload, legacy, batch, parts, right, client: name, sender: direct ? from : undefined };
     const execution = this.#host.dispatcher.run(job, deliver, this.#firstSlice);
     if (!execution) return 1;
     if (execution.waiting) {
@@ -224,7 +224,9 @@ export class ServingLoop {
     const done = execution.waiting!.then(() => {
       port.end(from);
       // (When the loop has ended, there is no other slice.)
-      if (this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity)) return;
+      const isDone = this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity);
+      // (The rest of its message may be next.)
+      if (isDone) return port.wake();
       if (execution.waiting) return this.#wait(running);
       this.#pause(running);
       port.wake();

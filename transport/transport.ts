@@ -38,6 +38,8 @@ export interface Transport {
   readonly failure: "unreachable" | "refused" | undefined;
   /** While `connecting`: whether a host was found that has not answered yet, since it is busy for example. */
   readonly reached: boolean;
+  /** Notes that some time may have passed since the last call of any method: the state may have changed meanwhile. */
+  refresh(): void;
   /** Sends a message to the host, which must be connected. The bytes may be used again at once. */
   send(header: Uint8Array, payload: Uint8Array): void;
   /** The next reply that has arrived; undefined if there is none. */
@@ -83,6 +85,8 @@ export interface IncomingMessage {
   readonly publicKey: string | undefined;
   /** Whether the client expects pymemstore's replies. */
   readonly legacy: boolean;
+  /** Whether a native client sent it by its own connection: no proxy passed it on. */
+  readonly direct: boolean;
   /** Whether the commands are one transaction. */
   readonly batch: boolean;
   /** Whether the replies may come in several messages. */

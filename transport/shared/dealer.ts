@@ -15,6 +15,8 @@ import { loadSharedMemory, yieldProcessor } from "./memory.ts";
  * and one that sleeps is woken through threads of libzmq, which takes longer than that.
  */
 const SPIN_MS = 0.1;
+/** How long the state of the connection is believed, in milliseconds, where the lane tells nothing. */
+const FRESH_MS = 1;
 /** After how many looks at the lane the clock and the connection are looked at: each takes longer. */
 const LOOKS = 16;
 
@@ -65,7 +67,13 @@ class LaneTransport implements Transport {
   readonly #lane: Lane;
   /** Whether the connection must be looked at before anything else is believed of it. */
   #stale = true;
+  /** Whether a wait is under way. */
+  #waiting = false;
+  /** When the connection was last looked at. */
+  #lookedAt = 0;
   #state: "connecting" | "connected" | "lost" = "connected";
+  /** The reply that was received last lies in the lane. */
+  #taking = false;
   /** A reply that came outside, until those before it were taken from the lane. */
   #outside: Reply | undefined;
 
@@ -76,8 +84,12 @@ class LaneTransport implements Transport {
 
   /** (To ask the connection takes longer than to send a message: so it is asked when there is nothing else to do.) */
   get state(): "connecting" | "connected" | "lost" {
-    if (this.#stale) this.#state = this.#lane.broken ? "lost" : this.#connection.state;
-    return this.#state;
+    if (this.#stale) this.#state = this.#connection.state;
+    return this.#lane.broken ? "lost" : this.#state;
+  }
+
+  refresh(): void {
+    if (performance.now() - this.#lookedAt > FRESH_MS) this.#stale = true;
   }
 
   readonly failure = undefined;
@@ -91,12 +103,20 @@ class LaneTransport implements Transport {
 
   receive(): Reply | undefined {
     const lane = this.#lane;
+    if (this.#taking) {
+      this.#taking = false;
+      lane.take();
+    }
     for (;;) {
-      const message = lane.read();
-      if (message) {
-        const request = requestNumber(message.header);
-        if (request === undefined) continue;
-        return { request, payload: message.payload };
+      if (lane.next()) {
+        const { bytes, header, payload, end } = lane;
+        const request = requestNumber(bytes, header, payload - header);
+        if (request === undefined) {
+          lane.take();
+          continue;
+        }
+        this.#taking = true;
+        return { request, payload: bytes.subarray(payload, end) };
       }
       if (this.#outside) {
         const reply = this.#outside;
@@ -107,7 +127,9 @@ class LaneTransport implements Transport {
       if (!this.#stale && !lane.waitsForOutside) return undefined;
       this.#outside = this.#connection.receive();
       if (!this.#outside) {
-        this.#stale = false;
+        // (While it waits, something may come at any moment.)
+        this.#stale = this.#waiting;
+        this.#lookedAt = performance.now();
         return undefined;
       }
     }
@@ -116,34 +138,39 @@ class LaneTransport implements Transport {
   async wait(): Promise<void> {
     if (this.#spin(SPIN_MS)) return;
     // (Whoever receives meanwhile must not miss what comes outside.)
-    this.#stale = true;
+    this.#stale = this.#waiting = true;
     this.#lane.sleep();
-    if (!this.#lane.readable) await this.#connection.wait(false);
-    this.#lane.awake();
-    this.#stale = true;
+    if (!this.#mayReceive) await this.#connection.wait(false);
+    this.#waiting = false;
+    // (It may have been closed meanwhile.)
+    if (!this.#lane.closed) this.#lane.awake();
   }
 
   waitSync(timeout: number): void {
     if (this.#spin(Math.min(timeout, SPIN_MS))) return;
     this.#lane.sleep();
-    if (!this.#lane.readable) this.#connection.waitSync(timeout, false);
+    if (!this.#mayReceive) this.#connection.waitSync(timeout, false);
     this.#lane.awake();
     this.#stale = true;
   }
 
+  /** Whether a reply is in the lane whose turn it is, or the host broke the format. */
+  get #mayReceive(): boolean {
+    return this.#lane.readable && !this.#lane.waitsForOutside;
+  }
+
   /** Looks for a while. Whether there may be something to receive, or the state may have changed. */
   #spin(ms: number): boolean {
-    const lane = this.#lane;
-    if (lane.readable && !lane.waitsForOutside) return true;
-    const end = performance.now() + ms;
-    do {
+    for (let end = 0;;) {
       for (let i = 0; i < LOOKS; i++) {
-        if (lane.readable && !lane.waitsForOutside) return true;
+        if (this.#mayReceive) return true;
         yieldProcessor();
       }
       if (this.#connection.changed) return this.#stale = true;
-    } while (performance.now() < end);
-    return false;
+      const now = performance.now();
+      end ||= now + ms;
+      if (now >= end) return false;
+    }
   }
 
   wake(): void {

@@ -6,7 +6,7 @@
  *      0  header   64 KiB                  32 bits each, little-endian:
  *  64 KiB requests 128 KiB                    0 magic 4c4d534d "MSML"   4 version 1   8 bytes of a ring
  * 192 KiB replies  128 KiB                   16 token, 16 bytes: names the lane
- *                                            64 attached: 1 once the client has mapped it   68 withdrawn: 1 once nobody may
+ *                                            64 state: 0 offered, 1 the client uses it, 2 the host has withdrawn it
  *                                           128 requests: tail (client)   192 head (host)   256 host sleeps
  *                                           320 replies:  tail (host)     384 head (client) 448 client sleeps
  * ```
@@ -22,7 +22,8 @@
  * **Outside.** The ZeroMQ connection stays open beside the lane, and carries what finds no room in it. `outside` is how
  * many messages the writer has sent that way before the record: the reader takes a record only when it has taken that
  * many from the connection, and a message from the connection only when it has taken every record that was there
- * when the message arrived. So messages are taken in the order in which they were sent.
+ * when the message arrived. So messages are taken in the order in which they were sent. Both begin to count when
+ * the client attaches: it sends nothing between its request for a lane and the reply.
  *
  * **Sleep.** An end that is about to wait sets its `sleeps` to 1 and looks at its ring once more. An end that
  * has moved a tail and finds 1 there changes it to 0 and sends an empty message through the connection: the doorbell.
@@ -33,8 +34,8 @@
  * sleeps, load tail). V8 compiles them to `xchg` on x86-64, where all this was tested, and to `stlr` and `ldar` on arm64,
  * which have the same order among each other by ARM's definition (load-acquire, store-release: RCsc); not tested there.
  *
- * **Trust.** Each end believes nothing that the other writes: counts and lengths are checked against the ring, and a
- * message is copied before it is looked at. An end that breaks the format loses the lane, and its connection.
+ * **Trust.** Neither end believes what the other writes: counts and lengths are read once, and checked against the ring.
+ * The host copies a message before it looks at it. An end that breaks the format loses the lane, and its connection.
  *
  * @module
  */
@@ -65,9 +66,11 @@ const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
 const REPLIES: Part = { at: HEADER_BYTES + RING_BYTES, bytes: RING_BYTES };
 const PARTS = [HEADER, REQUESTS, REQUESTS, REPLIES, REPLIES];
 
-/** Words of the header, by their index. */
-const ATTACHED = 64 / 4;
-const WITHDRAWN = 68 / 4;
+/** The word of the header that says who has decided on the lane, by its index; and what it may be. */
+const STATE = 64 / 4;
+const OFFERED = 0;
+const ATTACHED = 1;
+const WITHDRAWN = 2;
 const TOKEN = 16;
 const TOKEN_BYTES = 16;
 /** The words of a ring, and where the ring is mapped. */
@@ -89,21 +92,18 @@ const REPLY_RING: RingPlace = {
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
 /** Longer ones are copied by a call. */
-const LOOP_BYTES = 48;
-/** The longest header of a message. */
-const MAX_HEADER = 255;
-
-/** A message of a lane, a copy that is the reader's own. */
-export interface LaneMessage {
-  readonly header: Uint8Array;
-  readonly payload: Uint8Array;
-}
-
+const LOOP_BYTES = 64;
 /** One end of a lane. */
 export class Lane implements Disposable {
   readonly #memory: SharedMemory;
   readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
+  /** The memory. */
+  readonly bytes: Uint8Array;
+  /** Where the header of the record begins that was found last, its payload, and where that ends. */
+  header = 0;
+  payload = 0;
+  end = 0;
+  #next = 0;
   readonly #in: RingPlace;
   readonly #out: RingPlace;
   /** How far this end has read, and written. */
@@ -114,12 +114,14 @@ export class Lane implements Disposable {
   #knownHead = 0;
   #outsideSent = 0;
   #outsideTaken = 0;
+  #attached = false;
+  #ended = false;
   #broken = false;
 
   private constructor(memory: SharedMemory, incoming: RingPlace, outgoing: RingPlace) {
     this.#memory = memory;
     this.#words = new Int32Array(memory.buffer);
-    this.#bytes = new Uint8Array(memory.buffer);
+    this.bytes = new Uint8Array(memory.buffer);
     this.#in = incoming;
     this.#out = outgoing;
   }
@@ -133,7 +135,7 @@ export class Lane implements Disposable {
     const memory = SharedMemory.create("memstore lane", LANE_BYTES, PARTS);
     const lane = new Lane(memory, REQUEST_RING, REPLY_RING);
     lane.#words.set([MAGIC, VERSION, RING_BYTES]);
-    crypto.getRandomValues(lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES));
+    crypto.getRandomValues(lane.bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES));
     return lane;
   }
 
@@ -145,14 +147,14 @@ export class Lane implements Disposable {
   static open({ pid, fd, token }: LaneOffer): Lane {
     const memory = SharedMemory.open(pid, fd, LANE_BYTES, PARTS);
     const lane = new Lane(memory, REPLY_RING, REQUEST_RING);
-    const words = lane.#words, own = lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
+    const words = lane.#words, own = lane.bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
     const known = words[0] === MAGIC && words[1] === VERSION && words[2] === RING_BYTES;
     if (!known || token.length !== TOKEN_BYTES || own.some((byte, i) => byte !== token[i])) {
       lane[Symbol.dispose]();
       throw new Error(`Cannot open a lane: descriptor ${fd} of process ${pid} is another`);
     }
-    Atomics.store(words, ATTACHED, 1);
-    if (Atomics.load(words, WITHDRAWN) === 0) return lane;
+    // (Client and host must agree whether it is used: whoever changes the state first decides.)
+    if (Atomics.compareExchange(words, STATE, OFFERED, ATTACHED) === OFFERED) return lane;
     lane[Symbol.dispose]();
     throw new Error("Cannot open a lane: the host has given it up");
   }
@@ -162,13 +164,13 @@ export class Lane implements Disposable {
     return {
       pid: Deno.pid,
       fd: this.#memory.fd,
-      token: this.#bytes.slice(TOKEN, TOKEN + TOKEN_BYTES),
+      token: this.bytes.slice(TOKEN, TOKEN + TOKEN_BYTES),
     };
   }
 
-  /** Whether the client has opened it. */
+  /** Whether the client has opened it, and uses it. */
   get attached(): boolean {
-    return Atomics.load(this.#words, ATTACHED) !== 0;
+    return this.#attached ||= Atomics.load(this.#words, STATE) === ATTACHED;
   }
 
   /** The descriptor by which the client opens it; -1 once it is closed. */
@@ -178,8 +180,8 @@ export class Lane implements Disposable {
 
   /** Lets nobody attach any more. Whether nobody has. */
   withdraw(): boolean {
-    Atomics.store(this.#words, WITHDRAWN, 1);
-    return !this.attached;
+    return !this.#attached &&
+      Atomics.compareExchange(this.#words, STATE, OFFERED, WITHDRAWN) !== ATTACHED;
   }
 
   /** Lets nobody open it any more. */
@@ -202,8 +204,15 @@ export class Lane implements Disposable {
     return this.readable && !this.#broken && this.#isAhead(this.#recordAt());
   }
 
+  /** Takes nothing that the other end writes from now on: it is gone. */
+  endInput(): void {
+    if (!this.#ended) this.#look();
+    this.#ended = true;
+  }
+
   /** Looks how far the other end has written. Whether there is something to read. */
   #look(): boolean {
+    if (this.#ended) return false;
     const tail = Atomics.load(this.#words, this.#in.tail);
     const unread = (tail - this.#head) >>> 0;
     if (unread > RING_BYTES || (unread & 15) !== 0) this.#broken = true;
@@ -220,26 +229,45 @@ export class Lane implements Disposable {
     return ((this.#words[record + 2] - this.#outsideTaken) | 0) > 0;
   }
 
-  /** The next message that may be taken; undefined if there is none. */
-  read(): LaneMessage | undefined {
-    if (!this.readable || this.#broken) return undefined;
+  /**
+   * Finds the next record that may be taken: {@linkcode Lane.header} and {@linkcode Lane.payload} tell where it is, until
+   * {@linkcode Lane.take}.
+   *
+   * @returns Whether there is one.
+   */
+  next(): boolean {
+    if (!this.readable || this.#broken) return false;
     const words = this.#words, record = this.#recordAt();
-    if (this.#isAhead(record)) return undefined;
-    const length = words[record] >>> 0, headerLength = words[record + 1] >>> 0;
-    const taken = (length + RECORD_HEAD + 15) & ~15;
+    if (this.#isAhead(record)) return false;
+    const length = words[record] >>> 0, headerBytes = words[record + 1] >>> 0;
+    const bytes = (length + RECORD_HEAD + 15) & ~15;
     if (
-      length > RING_BYTES || taken > ((this.#knownTail - this.#head) >>> 0) ||
-      headerLength > Math.min(length, MAX_HEADER)
+      length > RING_BYTES || headerBytes > length ||
+      bytes > ((this.#knownTail - this.#head) >>> 0)
     ) {
       this.#broken = true;
-      return undefined;
+      return false;
     }
-    const from = (record << 2) + RECORD_HEAD, bytes = this.#bytes;
-    const header = bytes.slice(from, from + headerLength);
-    const payload = bytes.slice(from + headerLength, from + length);
-    this.#head = (this.#head + taken) | 0;
-    Atomics.store(words, this.#in.head, this.#head);
-    return { header, payload };
+    this.header = (record << 2) + RECORD_HEAD;
+    this.payload = this.header + headerBytes;
+    this.end = this.header + length;
+    this.#next = (this.#head + bytes) | 0;
+    return true;
+  }
+
+  /** Gives the room of the record back to the writer. Its bytes must not be used any more. */
+  take(): void {
+    this.#head = this.#next;
+    Atomics.store(this.#words, this.#in.head, this.#head);
+  }
+
+  /** A copy of some bytes of the record. */
+  copy(from: number, to: number): Uint8Array {
+    const length = to - from, all = this.bytes;
+    if (length > LOOP_BYTES) return all.slice(from, to);
+    const bytes = new Uint8Array(length);
+    for (let i = 0; i < length; i++) bytes[i] = all[from + i];
+    return bytes;
   }
 
   /**
@@ -266,11 +294,6 @@ export class Lane implements Disposable {
     return true;
   }
 
-  /** Notes that a message is sent outside that the lane could have carried. */
-  sentOutside(): void {
-    this.#outsideSent = (this.#outsideSent + 1) | 0;
-  }
-
   /** Notes that a message from outside was taken. */
   tookOutside(): void {
     this.#outsideTaken = (this.#outsideTaken + 1) | 0;
@@ -292,6 +315,11 @@ export class Lane implements Disposable {
     Atomics.store(this.#words, this.#in.sleeps, 0);
   }
 
+  /** Whether it was disposed of: nothing may be asked of it any more. */
+  get closed(): boolean {
+    return this.#words.length === 0;
+  }
+
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
   }
@@ -308,7 +336,7 @@ export class Lane implements Disposable {
   }
 
   #copy(from: Uint8Array, at: number): void {
-    const bytes = this.#bytes, { length } = from;
+    const bytes = this.bytes, { length } = from;
     if (length > LOOP_BYTES) bytes.set(from, at);
     else for (let i = 0; i < length; i++) bytes[at + i] = from[i];
   }

@@ -152,6 +152,7 @@ export class SharedMemory implements Disposable {
     }
     if (!mapped) {
       system!.close(fd);
+      if (Deno.UnsafePointer.value(address) !== MAP_FAILED) system!.munmap(address, size(bytes));
       throw new Error(`Cannot share memory: the system does not map ${bytes} bytes`);
     }
     const buffer = Deno.UnsafePointerView.getArrayBuffer(address!, bytes);

@@ -12,7 +12,7 @@ import type { Limits } from "../limits.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, LANE_BYTES, type LaneMessage, type LaneOffer } from "./lane.ts";
+import { Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
 import { yieldProcessor } from "./memory.ts";
 
 /** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
@@ -31,8 +31,6 @@ class ClientLane {
   readonly lane: Lane;
   readonly client: Connection;
   readonly offeredAt = performance.now();
-  /** Whether the client has used it: then replies go through it too. */
-  used = false;
   /** The rest of a message of which a part was answered. */
   rest: ReceivedMessage | undefined;
   /** Messages that came outside, until those before them were taken from the lane; and their bytes. */
@@ -42,6 +40,12 @@ class ClientLane {
   constructor(lane: Lane, client: Connection) {
     this.lane = lane;
     this.client = client;
+  }
+
+  /** Whether there is a message whose turn it is, or the client broke the format. */
+  get hasNext(): boolean {
+    const { lane, rest, outside } = this;
+    return lane.readable && !lane.waitsForOutside || rest !== undefined || outside.length > 0;
   }
 }
 
@@ -72,7 +76,7 @@ export class LanePort implements Port {
   }
 
   get lanes(): number {
-    return this.#turns.filter(({ used }) => used).length;
+    return this.#turns.filter(({ lane }) => lane.attached).length;
   }
 
   openLane(from: Sender): LaneOffer | undefined {
@@ -87,6 +91,8 @@ export class LanePort implements Port {
       // (The system has no more memory or descriptors: messages go on as they are.)
       return undefined;
     }
+    // (This port may be waiting already, while the loop of another one took the message.)
+    lane.sleep();
     const added = new ClientLane(lane, client);
     client.hasLane = true;
     this.#lanes.set(from, added);
@@ -109,17 +115,17 @@ export class LanePort implements Port {
   }
 
   reply(to: ReceivedMessage, payload: Uint8Array): void {
-    const { from, envelope, legacy } = to;
+    const { from } = to;
     const own = from.hasLane ? this.#lanes.get(from) : undefined;
-    if (!own?.used || legacy || envelope.length < 3) return this.#zeromq.reply(to, payload);
+    if (!own?.lane.attached || !to.direct) return this.#zeromq.reply(to, payload);
     if (from.disconnected) return;
-    if (!own.lane.write(envelope.at(-1)!, payload)) this.#zeromq.reply(to, payload);
+    if (!own.lane.write(to.envelope[2], payload)) this.#zeromq.reply(to, payload);
     else if (own.lane.takeDoorbell()) this.#zeromq.ring(from);
   }
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {
     const own = this.#lanes.get(message.from);
-    if (!own) return this.#zeromq.putBack(message, rest);
+    if (!own?.lane.attached) return this.#zeromq.putBack(message, rest);
     own.rest = new ReceivedMessage(own.client, message.publicKey, { ...message, payload: rest });
   }
 
@@ -156,9 +162,11 @@ export class LanePort implements Port {
     for (const each of this.#turns) {
       const { lane, client } = each;
       if (lane.fd >= 0 && lane.attached) lane.closeDescriptor();
+      // (Its memory may be written by a process that has no connection any more.)
+      if (client.gone) lane.endInput();
       const late = lane.fd >= 0 && performance.now() - each.offeredAt > OPEN_MS;
       // (What a client sent before it went away counts.)
-      const gone = client.gone && client.paused === 0 && !this.#mayRead(each);
+      const gone = client.gone && client.paused === 0 && !each.hasNext;
       if (client.disconnected || gone || late && lane.withdraw()) this.#close(each);
     }
   }
@@ -184,8 +192,7 @@ export class LanePort implements Port {
 
   /** Looks for a while. Whether there may be a message. */
   #spin(): boolean {
-    const end = performance.now() + SPIN_MS;
-    do {
+    for (let end = 0;;) {
       for (let i = 0; i < LOOKS; i++) {
         for (const each of this.#turns) if (this.#mayRead(each)) return true;
         yieldProcessor();
@@ -194,14 +201,15 @@ export class LanePort implements Port {
         this.#share = 0;
         return true;
       }
-    } while (performance.now() < end);
-    return false;
+      const now = performance.now();
+      end ||= now + SPIN_MS;
+      if (now >= end) return false;
+    }
   }
 
   /** Whether a client's next message may be taken from its lane. */
-  #mayRead({ lane, client, rest, outside }: ClientLane): boolean {
-    return (lane.readable && !lane.waitsForOutside || rest !== undefined || outside.length > 0) &&
-      this.#zeromq.mayRead(client);
+  #mayRead(own: ClientLane): boolean {
+    return own.hasNext && this.#zeromq.mayRead(own.client);
   }
 
   #nextOfLanes(): ReceivedMessage | undefined {
@@ -216,10 +224,10 @@ export class LanePort implements Port {
   /** The next message that came over ZeroMQ, or one that its client sent before it. */
   #nextOfConnections(): ReceivedMessage | undefined {
     const message = this.#zeromq.next();
-    const own = message && this.#lanes.get(message.from);
-    if (!own) return message;
+    const own = message?.from.hasLane ? this.#lanes.get(message.from) : undefined;
+    if (!message || !own?.lane.attached) return message;
     own.outside.push(message);
-    own.outsideBytes += message.bytes;
+    own.outsideBytes += message.payload.length;
     const { requests, message: maxBytes } = this.#limits;
     if (own.outside.length > requests || own.outsideBytes > maxBytes) {
       this.#zeromq.reject(own.client, "it has too many requests under way");
@@ -235,10 +243,11 @@ export class LanePort implements Port {
       own.rest = undefined;
       return rest;
     }
-    const message = lane.read();
-    if (message) {
-      own.used = true;
-      return received(client, message, this.#limits);
+    if (lane.next()) {
+      this.#zeromq.noteMessage(client);
+      const header = lane.copy(lane.header, lane.payload), payload = lane.copy(lane.payload, lane.end);
+      lane.take();
+      return received(client, header, payload, this.#limits);
     }
     if (lane.broken) {
       this.#zeromq.reject(client, "it wrote what is no message into its lane");
@@ -246,7 +255,7 @@ export class LanePort implements Port {
     }
     const next = outside.shift();
     if (!next) return undefined;
-    own.outsideBytes -= next.bytes;
+    own.outsideBytes -= next.payload.length;
     lane.tookOutside();
     return next;
   }
@@ -271,7 +280,12 @@ export class LanePort implements Port {
 }
 
 /** A message of a lane, as if it had come by its connection. */
-function received(from: Connection, { header, payload }: LaneMessage, { message }: Limits): ReceivedMessage {
+function received(
+  from: Connection,
+  header: Uint8Array,
+  payload: Uint8Array,
+  { message }: Limits,
+): ReceivedMessage {
   const known = isHeader(header);
   const fault = !known
     ? "a header is needed"

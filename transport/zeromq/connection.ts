@@ -9,7 +9,7 @@
  */
 
 import type { IncomingMessage, Sender } from "../transport.ts";
-import { type Frames, type ParsedFrames, sizeOf } from "./frames.ts";
+import type { Frames, ParsedFrames } from "./frames.ts";
 
 /** A message that came by a connection. */
 export class ReceivedMessage implements IncomingMessage {
@@ -34,9 +34,8 @@ export class ReceivedMessage implements IncomingMessage {
     this.fault = parsed.fault;
   }
 
-  /** How much memory it holds. */
-  get bytes(): number {
-    return sizeOf(this.envelope) + this.payload.length;
+  get direct(): boolean {
+    return !this.legacy && this.envelope.length === 3;
   }
 }
 
@@ -63,7 +62,7 @@ export class Connection implements Sender {
   closedAt = 0;
   /** Messages that wait until it has read more of its replies, … */
   readonly deferred: ReceivedMessage[] = [];
-  /** … their bytes, … */
+  /** … the bytes of their payloads, … */
   deferredBytes = 0;
   /** … and since when it has read nothing. */
   blockedSince = 0;

@@ -85,6 +85,9 @@ export class ZeroMqTransport implements Transport {
     return peer === "none" ? "connecting" : peer;
   }
 
+  /** (It asks for the state whenever it is asked.) */
+  refresh(): void {}
+
   get failure(): "unreachable" | "refused" | undefined {
     if (this.#socket.refused) return "refused";
     return this.#socket.unreachable ? "unreachable" : undefined;

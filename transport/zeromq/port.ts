@@ -151,11 +151,16 @@ export class ZeroMqPort implements Port {
         doorbells++;
         continue;
       }
-      from.lastMessage = ++this.#messages;
+      this.noteMessage(from);
       const message = new ReceivedMessage(from, publicKey, parseRequest(frames));
       if (from.deferred.length === 0 && from.paused === 0 && !this.#isFull(from)) return message;
       this.#defer(message);
     }
+  }
+
+  /** Notes that a message of a client was taken: one that is busy is not closed to make room. */
+  noteMessage(from: Connection): void {
+    from.lastMessage = ++this.#messages;
   }
 
   /** Sends a reply. */
@@ -187,7 +192,7 @@ export class ZeroMqPort implements Port {
     const remaining = new ReceivedMessage(from, publicKey, { ...message, payload: rest });
     if (from.deferred.length === 0) from.blockedSince = performance.now();
     from.deferred.unshift(remaining);
-    from.deferredBytes += remaining.bytes;
+    from.deferredBytes += rest.length;
     this.#blocked.add(from);
   }
 
@@ -233,7 +238,7 @@ export class ZeroMqPort implements Port {
 
   /** Whether something has arrived, or clients came or went, since the port was last looked at. */
   get changed(): boolean {
-    return this.#blocked.size > 0 || this.socket.changed;
+    return this.socket.changed;
   }
 
   /** Whether the next message of a client may be taken. If too many of its replies are pending, they are watched. */
@@ -361,7 +366,7 @@ export class ZeroMqPort implements Port {
       this.#blocked.add(from);
     }
     from.deferred.push(message);
-    from.deferredBytes += message.bytes;
+    from.deferredBytes += message.payload.length;
     const { requests, message: maxBytes } = this.#limits;
     if (from.deferred.length + from.inFlight > requests || from.deferredBytes > maxBytes) {
       this.reject(from, "it does not read its replies");
@@ -379,7 +384,7 @@ export class ZeroMqPort implements Port {
         const message = connection.deferred.shift();
         // (What it sent may be in its lane.)
         if (!message) continue;
-        connection.deferredBytes -= message.bytes;
+        connection.deferredBytes -= message.payload.length;
         // (The other clients take their turns before its next message.)
         if (connection.deferred.length > 0) this.#blocked.add(connection);
         return message;

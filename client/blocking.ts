@@ -8,7 +8,7 @@
 import { replyShape } from "../commands/list.ts";
 import { Reader } from "../msgpack/codec.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
-import { header, MemStoreError, readReply } from "../transport/message.ts";
+import { header, HEADER_BYTES, MemStoreError, readReply } from "../transport/message.ts";
 import { CallErrors } from "./errors.ts";
 import type { MultiplexerOptions } from "./multiplexer.ts";
 import { batchError, commandError } from "./queue.ts";
@@ -27,6 +27,7 @@ export class BlockingCalls {
   readonly #session: HostSession;
   /** Encodes one call after another. */
   readonly #request = new Request("alone");
+  readonly #header = new Uint8Array(HEADER_BYTES);
   #number = 0;
   #closed = false;
 
@@ -130,7 +131,7 @@ export class BlockingCalls {
     if (error) throw error;
     // (0 is the number of the greeting.)
     this.#number = (this.#number + 1) >>> 0 || 1;
-    session.send(header(this.#number, batch), bytes.written);
+    session.send(header(this.#number, batch, false, this.#header), bytes.written);
     for (let waited = false;; waited = true) {
       session.look();
       const { broken } = session;

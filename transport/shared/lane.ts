@@ -61,6 +61,8 @@ export const RING_BYTES: number = 1 << 17;
 export const LANE_BYTES: number = HEADER_BYTES + 2 * RING_BYTES;
 const MASK = RING_BYTES - 1;
 
+const NO_BYTES = new Uint8Array(0);
+
 const HEADER: Part = { at: 0, bytes: HEADER_BYTES };
 const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
 const REPLIES: Part = { at: HEADER_BYTES + RING_BYTES, bytes: RING_BYTES };
@@ -91,6 +93,10 @@ const REPLY_RING: RingPlace = {
 
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
+/** Copies of records up to this length share an array … */
+const POOLED_BYTES = 1 << 12;
+/** … of this one. */
+const POOL_BYTES = 1 << 15;
 /** Longer ones are copied by a call. */
 const LOOP_BYTES = 64;
 /** One end of a lane. */
@@ -104,6 +110,8 @@ export class Lane implements Disposable {
   payload = 0;
   end = 0;
   #next = 0;
+  #pool = NO_BYTES;
+  #pooled = POOL_BYTES;
   readonly #in: RingPlace;
   readonly #out: RingPlace;
   /** How far this end has read, and written. */
@@ -261,13 +269,20 @@ export class Lane implements Disposable {
     Atomics.store(this.#words, this.#in.head, this.#head);
   }
 
-  /** A copy of some bytes of the record. */
-  copy(from: number, to: number): Uint8Array {
-    const length = to - from, all = this.bytes;
-    if (length > LOOP_BYTES) return all.slice(from, to);
-    const bytes = new Uint8Array(length);
-    for (let i = 0; i < length; i++) bytes[i] = all[from + i];
-    return bytes;
+  /** A copy of the record, header and payload in one. */
+  copy(): Uint8Array {
+    const { bytes: all, header: from, end } = this, length = end - from;
+    if (length > POOLED_BYTES) return all.slice(from, end);
+    // (To make a small array takes longer than to copy the bytes: many copies share a large one.)
+    if (this.#pooled + length > POOL_BYTES) {
+      this.#pool = new Uint8Array(POOL_BYTES);
+      this.#pooled = 0;
+    }
+    const pool = this.#pool, at = this.#pooled;
+    if (length > LOOP_BYTES) pool.set(all.subarray(from, end), at);
+    else for (let i = 0; i < length; i++) pool[at + i] = all[from + i];
+    this.#pooled = at + length;
+    return pool.subarray(at, at + length);
   }
 
   /**

@@ -245,9 +245,9 @@ export class LanePort implements Port {
     }
     if (lane.next()) {
       this.#zeromq.noteMessage(client);
-      const header = lane.copy(lane.header, lane.payload), payload = lane.copy(lane.payload, lane.end);
+      const bytes = lane.copy(), headerBytes = lane.payload - lane.header;
       lane.take();
-      return received(client, header, payload, this.#limits);
+      return received(client, bytes.subarray(0, headerBytes), bytes.subarray(headerBytes), this.#limits);
     }
     if (lane.broken) {
       this.#zeromq.reject(client, "it wrote what is no message into its lane");

@@ -9,7 +9,7 @@ import type { AuthorizedClient } from "../auth/clients.ts";
 import { ZapHandler } from "../auth/zap.ts";
 import { address } from "../transport/endpoint.ts";
 import type { Limits } from "../transport/limits.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import { LANE_BYTES, type LaneOffer } from "../transport/shared/lane.ts";
 import { loadSharedMemory } from "../transport/shared/memory.ts";
 import { LanePort } from "../transport/shared/port.ts";
 import type { Port, Sender } from "../transport/transport.ts";
@@ -30,6 +30,8 @@ const LINGER_MS = 2000;
  * disconnected.)
  */
 const CLIENT_FILES = 1 / 4;
+/** The part of them that may be lanes: each is one until its client has opened it. */
+const LANE_FILES = 1 / 16;
 /** Files that a host has open without clients, and those of each endpoint, beside the files that come and go. */
 const HOST_FILES = 32;
 const PORT_FILES = 8;
@@ -40,6 +42,7 @@ export class Ports {
   readonly all: readonly Port[];
   readonly #listening: readonly Listening[];
   readonly #access: Access | undefined;
+  readonly #limits: Limits;
   /** What is closed at the end, the last first. */
   readonly #resources: AsyncDisposableStack;
 
@@ -47,11 +50,13 @@ export class Ports {
     all: readonly Port[],
     listening: readonly Listening[],
     access: Access | undefined,
+    limits: Limits,
     resources: AsyncDisposableStack,
   ) {
     this.all = all;
     this.#listening = listening;
     this.#access = access;
+    this.#limits = limits;
     this.#resources = resources;
   }
 
@@ -97,7 +102,7 @@ export class Ports {
         ports.push(hasLanes && wanted.startsWith("ipc://") ? new LanePort(port, limits) : port);
         listening.push(served);
       }
-      return new Ports(ports, listening, access, resources);
+      return new Ports(ports, listening, access, limits, resources);
     } catch (error) {
       // (If something cannot be closed either, the caller is told why the start failed.)
       await resources.disposeAsync().catch(() => {});
@@ -127,6 +132,8 @@ export class Ports {
 
   /** Makes a lane for a client; undefined if it cannot have one. */
   openLane(from: Sender): LaneOffer | undefined {
+    const { lanes, laneBytes } = this.#limits;
+    if (this.lanes >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     for (const port of this.all) {
       const offer = port.openLane(from);
       if (offer) return offer;
@@ -173,7 +180,8 @@ async function fitLimits(limits: Limits, ports: number, warn: Warn): Promise<Lim
   const zmq = await libzmq();
   const files = maxOpenFiles(zmq);
   const clients = Math.min(limits.clients, Math.max(1, Math.floor(files * CLIENT_FILES / ports)));
-  const needed = HOST_FILES + ports * (PORT_FILES + clients);
+  const lanes = Math.min(limits.lanes, Math.floor(files * LANE_FILES));
+  const needed = HOST_FILES + ports * (PORT_FILES + clients) + lanes;
   if (!canOpenFiles(zmq, needed)) {
     const why = `it needs ${needed} open files more than the process has, and the system allows ${files}`;
     throw new Error(`Cannot start the host: ${why}: raise the limit (ulimit -n)`);
@@ -181,5 +189,5 @@ async function fitLimits(limits: Limits, ports: number, warn: Warn): Promise<Lim
   if (clients < limits.clients) {
     warn("limits", { clients, why: `the system allows ${files} open files (ulimit -n)` });
   }
-  return { ...limits, clients };
+  return { ...limits, clients, lanes };
 }

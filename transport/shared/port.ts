@@ -12,7 +12,7 @@ import type { Limits } from "../limits.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, LANE_BYTES, type LaneMessage, type LaneOffer } from "./lane.ts";
+import { Lane, type LaneMessage, type LaneOffer } from "./lane.ts";
 import { yieldProcessor } from "./memory.ts";
 
 /** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
@@ -81,9 +81,7 @@ export class LanePort implements Port {
 
   openLane(from: Sender): LaneOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
-    const { lanes, laneBytes } = this.#limits;
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
-    if (this.#lanes.size >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     let lane;
     try {
       lane = Lane.create();

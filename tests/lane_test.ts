@@ -1,0 +1,290 @@
+/**
+ * The lane, end to end: who gets one, the order of messages that take two ways, wake-ups, and what clients that are
+ * killed or hostile do to others. `SOAK_SECONDS=60 deno task test tests/lane_test.ts` goes on for longer.
+ */
+
+import assert from "node:assert/strict";
+import { attach, MemStore, MemStoreClient } from "../mod.ts";
+import { encoded, Reader } from "../msgpack/codec.ts";
+import { address } from "../transport/endpoint.ts";
+import { Lane, LANE_BYTES, RING_BYTES } from "../transport/shared/lane.ts";
+import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { Host, LocalHost, Peer, TempDir } from "./host.ts";
+import { LanePeer, PARTS, REPLIES_AT, WORDS } from "./lane_peer.ts";
+
+const SECONDS = Number(Deno.env.get("SOAK_SECONDS") ?? 5);
+const NATIVE = new Uint8Array([0x4d, 1, 9, 9, 9, 9]);
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const below = (n: number) => Math.floor(Math.random() * n);
+const linux = Deno.build.os === "linux";
+
+/** A test of what only Linux has. */
+function test(name: string, fn: (context: Deno.TestContext) => Promise<void>): void {
+  Deno.test({ name, ignore: !linux, fn });
+}
+
+/** Clients that are closed at the end of the block. */
+function clientsOf(endpoint: string, count: number, options = {}): MemStoreClient[] & AsyncDisposable {
+  const clients = Array.from({ length: count }, () => new MemStoreClient(endpoint, options));
+  return Object.assign(clients, {
+    async [Symbol.asyncDispose]() {
+      await Promise.all(clients.map((client) => client.close()));
+    },
+  });
+}
+
+/** The native reply to a command that a peer sends: its value, or its code. */
+async function ask(peer: Peer, ...command: unknown[]): Promise<unknown> {
+  const reader = new Reader((await peer.request([[], NATIVE, encoded(command)]))[2]);
+  const status = reader.value(), value = reader.value();
+  return status === 0 ? value : (value as string[])[0];
+}
+
+/** Waits until something holds; fails after some seconds. */
+async function until(what: string, holds: () => boolean | Promise<boolean>, seconds = 10): Promise<void> {
+  for (const end = performance.now() + seconds * 1000; !await holds(); await sleep(50)) {
+    assert.ok(performance.now() < end, `not within ${seconds} s: ${what}`);
+  }
+}
+
+/** What a shell prints. */
+async function shell(script: string): Promise<string> {
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", script] }).output();
+  return new TextDecoder().decode(stdout).trim();
+}
+
+/** How many descriptors a process has open, how many of them are lanes, and how often it has mapped lanes. */
+async function resources(pid: number): Promise<{ open: number; lanes: number; maps: number }> {
+  const script = `ls -l /proc/${pid}/fd | tail -n +2 | wc -l; ` +
+    `ls -l /proc/${pid}/fd | grep -c memstore.lane; grep -c memstore.lane /proc/${pid}/maps`;
+  const [open, lanes, maps] = (await shell(script)).split("\n").map(Number);
+  return { open, lanes, maps };
+}
+
+/** The processor time that a process has used, in milliseconds. */
+async function processorTime(pid: number): Promise<number> {
+  const [, fields] = (await shell(`cat /proc/${pid}/stat`)).split(") ");
+  const [utime, stime] = fields.split(" ").slice(11, 13).map(Number);
+  return (utime + stime) * 10;
+}
+
+/** Runs a program of the tests, which is killed at the end of the block. */
+function runs(file: string, ...args: string[]): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-lock", "--allow-all", new URL(file, import.meta.url).pathname, ...args],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+async function kill(process: Deno.ChildProcess): Promise<Deno.CommandStatus> {
+  try {
+    process.kill("SIGKILL");
+  } catch {
+    // It has ended.
+  }
+  await process.stdout.cancel().catch(() => {});
+  await process.stderr.cancel().catch(() => {});
+  return await process.status;
+}
+
+/** Does something again and again for some seconds; returns how long each took, sorted. */
+async function timed(seconds: number, run: (i: number) => Promise<void>): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0, end = performance.now() + seconds * 1000; performance.now() < end; i++) {
+    const start = performance.now();
+    await run(i);
+    times.push(performance.now() - start);
+    if (i % 50 === 0) await sleep(1);
+  }
+  return times.sort((a, b) => a - b);
+}
+
+const figures = (times: number[]) =>
+  `${times.length} calls, median ${times[times.length >> 1].toFixed(3)} ms, ` +
+  `99.9 % ${times[Math.floor(times.length * 0.999)].toFixed(1)} ms, slowest ${times.at(-1)!.toFixed(1)} ms`;
+
+test("a client of this machine has a lane by itself, and none where it or the host wants none", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  assert.equal((await client.stats()).lanes, 1);
+  await using without = new MemStoreClient(host.endpoint, { lane: false });
+  await without.ping();
+  assert.equal((await without.stats()).lanes, 1);
+  {
+    await using other = new MemStoreClient(host.endpoint);
+    assert.equal((await other.stats()).lanes, 2);
+    using attached = await attach(host.endpoint);
+    assert.equal(attached.stats().lanes, 3);
+  }
+  await until("lanes are closed with their clients", async () => (await client.stats()).lanes === 1);
+  // (Once it is attached, nobody can open the lane any more.)
+  await until("the host's descriptor is closed", async () => (await resources(host.pid)).lanes === 0);
+  assert.ok((await resources(host.pid)).maps > 0);
+});
+
+test("a host gives as many lanes as it may, and other clients go on over the socket", async () => {
+  const cases = [
+    { options: { lane: false }, lanes: 0 },
+    { options: { limits: { lanes: 0 } }, lanes: 0 },
+    { options: { limits: { laneBytes: LANE_BYTES - 1 } }, lanes: 0 },
+    { options: { limits: { laneBytes: 2 * LANE_BYTES } }, lanes: 2 },
+    { options: { limits: { lanes: 3 } }, lanes: 3 },
+  ];
+  for (const { options, lanes } of cases) {
+    await using host = new LocalHost(options);
+    await host.store.start();
+    await using clients = clientsOf(host.endpoint, 5);
+    for (const [i, client] of clients.entries()) assert.equal(await client.set("t", i, i), 1);
+    for (const [i, client] of clients.entries()) assert.equal(await client.get("t", i), i);
+    assert.equal((await clients[0].stats()).lanes, lanes, JSON.stringify(options));
+  }
+});
+
+test("the bound on lanes holds for all endpoints of a host together", async () => {
+  await using directory = new TempDir();
+  const paths = [`${directory.path}/a.sock`, `${directory.path}/b.sock`];
+  await using store = new MemStore(paths, { limits: { lanes: 2 } });
+  await store.start();
+  await using one = clientsOf(paths[0], 2);
+  await using other = clientsOf(paths[1], 2);
+  for (const client of [...one, ...other]) assert.equal(await client.ping(), "pong");
+  assert.equal((await one[0].stats()).lanes, 2);
+});
+
+test("a client over TCP has no lane", async () => {
+  await using host = await Host.startWith({ endpoints: ["tcp://127.0.0.1:*"] });
+  await using client = new MemStoreClient(host.addresses[1]);
+  assert.equal(await client.ping(), "pong");
+  assert.equal((await client.stats()).lanes, 0);
+  await using peer = await Peer.connect(host.addresses[1]);
+  assert.equal(await ask(peer, "lane"), null);
+});
+
+test("a connection has one lane, and none a legacy client or one behind a proxy", async () => {
+  await using own = await LocalHost.start({});
+  await using peer = await Peer.connect(own.endpoint);
+  assert.equal(typeof (await ask(peer, "lane") as { pid: number }).pid, "number");
+  assert.equal(await ask(peer, "lane"), null);
+  await using legacy = await Peer.connect(own.endpoint);
+  assert.deepEqual((await legacy.request([[], encoded(["lane"])])).at(-1), new Uint8Array([0xc0]));
+  await using proxied = await Peer.connect(own.endpoint);
+  const [, , , reply] = await proxied.request([[1, 2, 3], [], NATIVE, encoded(["lane"])]);
+  assert.deepEqual(reply, new Uint8Array([0, 0xc0]));
+  assert.equal(own.store.local.stats().lanes, 1);
+  await using batch = await Peer.connect(own.endpoint);
+  const header = new Uint8Array([0x4d, 0x81, 9]);
+  const reader = new Reader((await batch.request([[], header, encoded(["lane"])]))[2]);
+  assert.deepEqual([reader.value(), (reader.value() as string[])[0]], [1, "NOT_IN_BATCH"]);
+});
+
+test("a lane whose client does not open it is withdrawn", async () => {
+  await using own = await LocalHost.start({});
+  await using client = new MemStoreClient(own.endpoint);
+  await using peer = await Peer.connect(own.endpoint);
+  const offer = await ask(peer, "lane") as { pid: number; fd: number; token: Uint8Array };
+  assert.equal((await client.stats()).lanes, 2);
+  const before = await resources(Deno.pid);
+  await until("the lane is withdrawn", () => own.store.local.stats().lanes === 1);
+  assert.ok((await resources(Deno.pid)).lanes < before.lanes);
+  assert.throws(() => Lane.open(offer), /Cannot (open a lane|share memory)/);
+  assert.equal(await ask(peer, "ping"), "pong");
+});
+
+/** A host of the test's own, which offers a lane that it makes up, and answers "pong" to whatever it is asked. */
+async function fakeHost(
+  endpoint: string,
+  offer: unknown,
+  asked: (payload: Uint8Array) => void,
+): Promise<AsyncDisposable> {
+  const context = await Context.open();
+  const socket = context.socket(ZMQ.ROUTER, { linger: 0 });
+  socket.bind(address(endpoint));
+  let open = true;
+  const serving = (async () => {
+    while (open) {
+      for (let frames; (frames = socket.receive());) {
+        const payload = frames.at(-1)!;
+        asked(payload);
+        const [name] = new Reader(payload).value() as string[];
+        const value = name === "hello" ? { lane: true } : name === "lane" ? offer : "pong";
+        const reply = encoded(value);
+        socket.send([...frames.slice(0, -1), new Uint8Array([0, ...reply])]);
+      }
+      await socket.wait();
+    }
+  })();
+  return {
+    async [Symbol.asyncDispose]() {
+      open = false;
+      socket.wake();
+      await serving;
+      socket.close();
+      await context.close();
+    },
+  };
+}
+
+test("a client that cannot open the lane that it is offered goes on over the socket", async () => {
+  await loadSharedMemory();
+  await using directory = new TempDir();
+  using file = await Deno.open(`${directory.path}/file`, { create: true, write: true });
+  await file.truncate(LANE_BYTES);
+  using lane = Lane.create();
+  const token = new Uint8Array(16);
+  const files = (await shell(`ls -l /proc/${Deno.pid}/fd | grep ${directory.path}/file`)).match(/(\d+) ->/);
+  const offers = [
+    null,
+    {},
+    { pid: "1", fd: 2, token },
+    { pid: 2 ** 30, fd: 3, token },
+    { pid: Deno.pid, fd: 9999, token },
+    { pid: Deno.pid, fd: -1, token },
+    { pid: Deno.pid, fd: Number(files![1]), token },
+    { pid: Deno.pid, fd: lane.fd, token },
+    { pid: Deno.pid, fd: lane.fd, token: lane.offer.token.subarray(1) },
+    { pid: Deno.pid, fd: lane.fd, token: new Uint8Array() },
+  ];
+  for (const [i, offer] of offers.entries()) {
+    const endpoint = `${directory.path}/${i}.sock`;
+    let messages = 0;
+    await using _host = await fakeHost(endpoint, offer, () => messages++);
+    await using client = new MemStoreClient(endpoint, { timeout: 5000 });
+    assert.equal(await client.ping(), "pong", JSON.stringify(offer));
+    assert.equal(messages, 3, JSON.stringify(offer));
+    assert.equal(lane.attached, false);
+  }
+});
+
+test("a host that writes rubbish into a lane is left, and the client's process goes on", async () => {
+  await loadSharedMemory();
+  await using directory = new TempDir();
+  const cases = [
+    { tail: 17 },
+    { tail: 2 ** 30 },
+    { tail: -16 },
+    { tail: 32, record: [1000, 6, 0, 0] },
+    { tail: 32, record: [16, 17, 0, 0] },
+    { tail: 32, record: [-1, -1, 0, 0] },
+    // It waits for a message that never comes. (Timers run meanwhile.)
+    { tail: 32, record: [16, 6, 1, 0] },
+  ];
+  for (const [i, { tail, record }] of cases.entries()) {
+    const endpoint = `${directory.path}/${i}.sock`;
+    using memory = SharedMemory.create("memstore lane", LANE_BYTES, PARTS);
+    const words = new Int32Array(memory.buffer), token = crypto.getRandomValues(new Uint8Array(16));
+    words.set([0x4c4d534d, 1, RING_BYTES]);
+    new Uint8Array(memory.buffer).set(token, 16);
+    words[WORDS.replyTail] = tail;
+    words.set(record ?? [], REPLIES_AT >> 2);
+    await using _host = await fakeHost(endpoint, { pid: Deno.pid, fd: memory.fd, token }, () => {});
+    await using client = new MemStoreClient(endpoint, { timeout: 500 });
+    if (record?.[2]) await assert.rejects(client.ping(), { code: "TIMEOUT" });
+    // (It connects again, and the same lane is not offered twice.)
+    else assert.equal(await client.ping(), "pong", JSON.stringify(cases[i]));
+    assert.equal(Atomics.load(words, WORDS.state), 1);
+  }
+});

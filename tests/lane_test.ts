@@ -288,3 +288,192 @@ test("a host that writes rubbish into a lane is left, and the client's process g
     assert.equal(Atomics.load(words, WORDS.state), 1);
   }
 });
+
+/** A value of a length between 1 byte and 300 KB, most of them short: some find no room in a ring. */
+const anyLength = () => [1, 10, 100, 1000, 10_000, 300_000][below(6) - (below(3) ? 1 : 0)] ?? 1;
+
+test("messages of all sizes run in the order in which they were made, whichever way they go", async () => {
+  await using host = await Host.start();
+  await using clients = clientsOf(host.endpoint, 2, { timeout: 60_000 });
+  await Promise.all(clients.map(async (client, c) => {
+    const values = new Map<number, string>(), calls: Promise<void>[] = [];
+    for (let i = 1; i <= 1500; i++) {
+      const key = below(20), value = `${c} ${i} `.padEnd(anyLength(), "x");
+      const before = values.get(key);
+      // (A batch is one message: others would share one.)
+      const call = client.batch([["get", `t${c}`, key], ["set", `t${c}`, key, value], [
+        "incr",
+        `n${c}`,
+        "n",
+      ]]);
+      calls.push(call.then(([got, , n]) => {
+        assert.equal(n, i);
+        assert.ok((got ?? undefined) === before, `message ${i} read ${String(got).slice(0, 20)}`);
+      }));
+      values.set(key, value);
+      if (below(100) === 0) await Promise.all(calls.splice(0));
+    }
+    await Promise.all(calls);
+  }));
+});
+
+test("replies in parts keep their order, from the first message on, and later messages wait for them", async () => {
+  await using own = await LocalHost.start({ message: 200_000 });
+  for (let round = 0; round < 10; round++) {
+    await using client = new MemStoreClient(own.endpoint, { timeout: 30_000 });
+    // (Its own first message and reply find no room in the lane.)
+    const first = [client.batch([["set", "t", 0, "x".repeat(190_000)]]), client.batch([["get", "t", 0]])];
+    await Promise.all(first);
+    const values = Array.from({ length: 60 }, (_, i) => `${round} ${i} `.padEnd(i % 7 * 12_000 + 10, "x"));
+    await Promise.all(values.map((value, i) => client.set("t", i, value)));
+    for (let again = 0; again < 3; again++) {
+      const gets = values.map((_, i) => client.get("t", i));
+      const later = client.batch([
+        ["drop", "t"],
+        ...values.slice(0, 20).map((_, i) => ["set", "t", i, 1] as const),
+      ]);
+      const got = await Promise.all(gets);
+      assert.ok(got.every((value, i) => value === values[i]), "another value, or another order");
+      await later;
+      await Promise.all(values.map((value, i) => client.set("t", i, value)));
+    }
+  }
+});
+
+test("a message, and a reply, may be as long as the limit, beside a lane", async () => {
+  await using own = await LocalHost.start({ message: 2 ** 18 });
+  await using client = new MemStoreClient(own.endpoint);
+  const room = 2 ** 18 - encoded(["set", "t", "k", ""]).length - 4;
+  for (const length of [room, room - 1, room - 8, room - 20]) {
+    const sent = [client.batch([["incr", "t", "n"]]), client.batch([["set", "t", "k", "x".repeat(length)]])];
+    await Promise.all(sent);
+    assert.equal((await client.get<string>("t", "k"))!.length, length);
+  }
+  assert.deepEqual(own.lines, []);
+});
+
+test("a client that blocks its thread finds all replies afterwards, and so does one with a full ring", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 30_000 });
+  const sizes = Array.from({ length: 250 }, (_, i) => [3000, 90_000, 200_000][i % 3]);
+  await Promise.all(sizes.map((size, i) => client.batch([["set", "t", i, "x".repeat(size)]])));
+  for (let round = 0; round < 3; round++) {
+    const calls = sizes.map((_, i) => client.batch([["get", "t", i], ["incr", "n", "n"]]));
+    await Promise.resolve();
+    await (round === 0 ? undefined : sleep(round));
+    for (const end = performance.now() + 400; performance.now() < end;);
+    for (const [i, call] of calls.entries()) {
+      const [value, n] = await call;
+      assert.equal((value as string).length, sizes[i]);
+      assert.equal(n, round * sizes.length + i + 1);
+    }
+  }
+});
+
+test("a reply that arrived beside the lane is used, however late the client's process reads it", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint);
+  await client.set("t", "k", "x".repeat(200_000));
+  for (let i = 0; i < 5; i++) {
+    const call = client.get<string>("t", "k", { timeout: 200 });
+    // (Timers look for replies while the client waits.)
+    const other = client.get("t", "k", { timeout: 1 }).catch(() => {});
+    await sleep(i);
+    for (const end = performance.now() + 400; performance.now() < end;);
+    assert.equal((await call)?.length, 200_000);
+    await other;
+  }
+});
+
+test("messages behind one that takes long wait for it, also while both rings are full", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 60_000 });
+  for (let i = 0; i < 10; i++) {
+    await client.setMany("large", new Map(Array.from({ length: 10_000 }, (_, j) => [i * 10_000 + j, 1])));
+  }
+  for (let round = 0; round < 3; round++) {
+    const keys = client.keys("large");
+    const later = Array.from({ length: 200 }, (_, i) => {
+      return client.batch([["set", "large", `new ${i}`, "x".repeat(i % 10 === 9 ? 150_000 : 2000)], [
+        "ping",
+      ]]);
+    });
+    const gone = client.batch(Array.from({ length: 200 }, (_, i) => ["del", "large", `new ${i}`] as const));
+    assert.equal((await keys).length, 100_000);
+    for (const [set, pong] of await Promise.all(later)) assert.deepEqual([set, pong], [1, "pong"]);
+    assert.ok((await gone).every((deleted) => deleted === 1));
+    assert.equal(await client.size("large"), 100_000);
+  }
+});
+
+test("no wake-up is lost, whoever sleeps", async () => {
+  await using host = await Host.start();
+  await using clients = clientsOf(host.endpoint, 4, { timeout: 2000 });
+  await clients[0].setMany("large", new Map(Array.from({ length: 20_000 }, (_, i) => [i, i])));
+  // One client alone: both sleep between its calls.
+  for (let i = 0; i < 300; i++) {
+    assert.equal(await clients[0].incr("alone", "n"), i + 1);
+    await sleep(Math.random() * 5);
+  }
+  // Several. A reply that takes long finds its client asleep.
+  await Promise.all(clients.map(async (client, c) => {
+    for (let i = 0; i < 150; i++) {
+      if (i % 10 === c) assert.equal((await client.keys("large")).length, 20_000);
+      assert.equal(await client.incr("n", c), i + 1);
+      if (below(2)) await sleep(Math.random() * 5);
+    }
+  }));
+  // One after another whose host sleeps in between, of clients that block their thread.
+  using attached = await attach(host.endpoint, { timeout: 2000 });
+  for (let i = 0; i < 200; i++) {
+    assert.equal(attached.incr("attached", "n"), i + 1);
+    if (i % 20 === 0) assert.equal(attached.keys("large").length, 20_000);
+    await sleep(Math.random() * 5);
+  }
+});
+
+test("no wake-up is lost where a host serves two endpoints", async () => {
+  await using directory = new TempDir();
+  const paths = [`${directory.path}/a.sock`, `${directory.path}/b.sock`];
+  await using host = await Host.start(...paths);
+  for (let i = 0; i < 50; i++) {
+    await using clients = clientsOf(paths[0], 2, { timeout: 2000 });
+    await using others = clientsOf(paths[1], 2, { timeout: 2000 });
+    for (let j = 0; j < 3; j++) {
+      await Promise.all([...clients, ...others].map((client) => client.incr("t", "n")));
+      await sleep(Math.random() * 2);
+    }
+  }
+  assert.ok(host.pid > 0);
+});
+
+test("an idle host and an idle client use no processor time", async () => {
+  await using host = await Host.start();
+  const process = runs("lane_victim.ts", host.endpoint, "idle");
+  try {
+    await process.stdout.getReader().read();
+    assert.equal((await resources(host.pid)).maps > 0, true);
+    await sleep(500);
+    const before = [await processorTime(host.pid), await processorTime(process.pid)];
+    await sleep(2000);
+    const after = [await processorTime(host.pid), await processorTime(process.pid)];
+    for (const i of [0, 1]) assert.ok(after[i] - before[i] < 50, `${after[i] - before[i]} ms of 2000`);
+  } finally {
+    process.kill("SIGKILL");
+    await process.status;
+    await process.stdout.cancel().catch(() => {});
+    await process.stderr.cancel();
+  }
+});
+
+test("a host does not spin while a client leaves its replies unread", async () => {
+  await using host = await Host.startWith({ flags: ["--max-output-buffer", "100000"] });
+  await using peer = await LanePeer.connect(host.endpoint);
+  peer!.ask("set", "t", "k", "x".repeat(60_000));
+  for (let i = 0; i < 30; i++) peer!.ask("get", "t", "k");
+  await sleep(500);
+  const before = await processorTime(host.pid);
+  await sleep(2000);
+  const used = await processorTime(host.pid) - before;
+  assert.ok(used < 700, `${used} ms of 2000`);
+});

@@ -57,6 +57,8 @@ export class LanePort implements Port {
   /** The same, in turn. */
   #turns: ClientLane[] = [];
   #turn = 0;
+  /** Whether a wait is under way. */
+  #waiting = false;
   /** How many messages lanes may give until the ZeroMQ port has its turn. */
   #share = 0;
   /** Closes lanes that nobody opened. */
@@ -101,6 +103,14 @@ export class LanePort implements Port {
 
   next(): IncomingMessage | undefined {
     if (this.#turns.length === 0) return this.#zeromq.next();
+    const message = this.#next();
+    if (message || !this.#waiting) return message;
+    // (The loop of another port looks, and may have taken the doorbell for which the loop of this one waits.)
+    for (const { lane } of this.#turns) lane.sleep();
+    return this.#nextOfLanes();
+  }
+
+  #next(): IncomingMessage | undefined {
     if (this.#share > 0) {
       const message = this.#nextOfLanes();
       if (message) {
@@ -172,8 +182,10 @@ export class LanePort implements Port {
   async wait(spin: boolean): Promise<void> {
     this.look();
     if (spin && this.#spin()) return;
+    this.#waiting = true;
     for (const { lane } of this.#turns) lane.sleep();
     if (!this.#turns.some((each) => this.#mayRead(each))) await this.#zeromq.wait(false);
+    this.#waiting = false;
     for (const { lane } of this.#turns) lane.awake();
     this.#share = 0;
   }

@@ -7,10 +7,11 @@ import assert from "node:assert/strict";
 import { attach, MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { address } from "../transport/endpoint.ts";
-import { Lane, LANE_BYTES, RING_BYTES } from "../transport/shared/lane.ts";
+import { Lane, LANE_BYTES, type LaneOffer, RING_BYTES } from "../transport/shared/lane.ts";
 import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
 import { Context } from "../transport/zeromq/context.ts";
-import { ZMQ } from "../transport/zeromq/libzmq.ts";
+import { libzmq, size, terminate, ZMQ } from "../transport/zeromq/libzmq.ts";
+import { Socket } from "../transport/zeromq/socket.ts";
 import { Host, LocalHost, Peer, TempDir } from "./host.ts";
 import { LanePeer, PARTS, REPLIES_AT, WORDS } from "./lane_peer.ts";
 
@@ -476,4 +477,221 @@ test("a host does not spin while a client leaves its replies unread", async () =
   await sleep(2000);
   const used = await processorTime(host.pid) - before;
   assert.ok(used < 700, `${used} ms of 2000`);
+});
+
+test("the calls of a client whose host is killed fail at once, and it goes on with the next host, with a lane", async () => {
+  await using directory = new TempDir();
+  const path = `${directory.path}/host.sock`;
+  await using client = new MemStoreClient(path, { timeout: 20_000, connectTimeout: 10_000 });
+  for (const idle of [false, true]) {
+    await using host = await Host.start(path);
+    assert.equal((await client.stats()).lanes, 1);
+    await client.setMany("large", new Map(Array.from({ length: 50_000 }, (_, i) => [i, i])));
+    const calls = idle
+      ? []
+      : Array.from({ length: 50 }, () => client.keys("large").then(() => "", ({ code }) => code));
+    const codes = Promise.all(calls);
+    await sleep(5);
+    const start = performance.now();
+    await host.end("SIGKILL");
+    if (!idle) assert.ok((await codes).includes("DISCONNECTED"), (await codes).join());
+    assert.ok(performance.now() - start < 5000);
+    // (Nothing tells a client that does nothing.)
+    await using _next = await Host.start(path);
+    assert.equal(await client.set("t", "k", idle), 1);
+    assert.equal((await client.stats()).lanes, 1);
+  }
+});
+
+test("a host that stops sends the replies that are pending, beside the lane and in it", async () => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 20_000 });
+  const value = "x".repeat(200_000);
+  await client.set("t", "k", value);
+  const calls = Array.from({ length: 200 }, (_, i) => {
+    return client.batch([["incr", "n", "n"], i % 10 ? ["ping"] : ["get", "t", "k"]]);
+  });
+  const stopped = client.done();
+  for (const [i, [n, reply]] of (await Promise.all(calls)).entries()) {
+    assert.equal(n, i + 1);
+    assert.ok(reply === (i % 10 ? "pong" : value));
+  }
+  await stopped;
+  assert.equal((await host.status).code, 0);
+});
+
+test("a client that is busy through its lane is not the idle one that makes room", async () => {
+  await using own = await LocalHost.start({ clients: 8 });
+  await using busy = new MemStoreClient(own.endpoint);
+  await busy.set("t", "k", 1);
+  await using idle = clientsOf(own.endpoint, 7);
+  for (const client of idle) await client.ping();
+  for (let i = 0; i < 10; i++) await busy.ping();
+  await using _newcomer = await Peer.connect(own.endpoint);
+  await own.cutOff(/8 connections/);
+  const before = own.store.local.stats().lanes;
+  // (A client that was disconnected connects again.)
+  assert.equal(await busy.get("t", "k"), 1);
+  assert.ok(own.store.local.stats().lanes <= before, "the busy one has its lane still");
+});
+
+test("who takes over a routing id gets its own replies, and the lane of the other is closed", async () => {
+  await using own = await LocalHost.start({});
+  const zmq = await libzmq(), context = zmq.zmq_ctx_new();
+  const ROUTING_ID = 5, id = new TextEncoder().encode("chosen");
+  const connect = () => {
+    const pointer = zmq.zmq_socket(context, ZMQ.DEALER);
+    zmq.zmq_setsockopt(pointer, ROUTING_ID, id, size(id.length));
+    const socket = new Socket(zmq, pointer, { linger: 0, reconnectInterval: -1 });
+    socket.connect(own.endpoint);
+    return socket;
+  };
+  const ask = async (socket: Socket, name: string) => {
+    socket.send([new Uint8Array(), NATIVE, encoded([name])]);
+    let payload: Uint8Array | undefined;
+    await until("a reply", () => (payload = socket.receive()?.[2]) !== undefined);
+    const reader = new Reader(payload!);
+    return [reader.value(), reader.value()];
+  };
+  const before = connect();
+  const [, offer] = await ask(before, "lane");
+  using lane = Lane.open(offer as LaneOffer);
+  lane.write(NATIVE, encoded(["set", "t", "k", 1]));
+  before.send([new Uint8Array()]);
+  await until("it has run", () => own.store.local.exists("t", "k"));
+  const after = connect();
+  assert.deepEqual(await ask(after, "ping"), [0, "pong"]);
+  lane.write(NATIVE, encoded(["set", "t", "k", 2]));
+  before.send([new Uint8Array()]);
+  await until("the lane is closed", () => own.store.local.stats().lanes === 0);
+  assert.equal((await ask(after, "lane"))[0], 0);
+  assert.deepEqual(await ask(after, "ping"), [0, "pong"]);
+  assert.equal(own.store.local.get("t", "k"), 1);
+  for (const socket of [before, after]) socket.close();
+  await terminate(zmq, context);
+});
+
+/** Checks that a host has what it had before, once its clients are gone. */
+async function assertAsBefore(
+  host: Host,
+  client: MemStoreClient,
+  before: Awaited<ReturnType<typeof resources>>,
+): Promise<void> {
+  let last: unknown;
+  await until("lanes, descriptors and memory are back", async () => {
+    const { lanes } = await client.stats(), now = last = await resources(host.pid);
+    return now.open <= before.open && now.lanes === before.lanes && now.maps === before.maps && lanes === 1;
+  }).catch((error) => {
+    throw new Error(`${error.message}: ${JSON.stringify(last)} instead of ${JSON.stringify(before)}`);
+  });
+}
+
+/** Has a client write and read for some seconds. Returns how long its calls took. */
+function useAll(client: MemStoreClient, seconds: number): Promise<number[]> {
+  let value = "";
+  return timed(seconds, async (i) => {
+    if (i % 3 === 0) {
+      await client.set("honest", "k", value = `honest ${i} `.padEnd(i % 300 ? 20 : 150_000, "x"));
+    } else assert.ok(await client.get("honest", "k") === value, "another value");
+  });
+}
+
+test(`clients that are killed at any moment for ${SECONDS} s leave others, and the host, as they were`, async (context) => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 10_000 });
+  await client.ping();
+  await sleep(200);
+  const before = await resources(host.pid);
+  let over = false, killed = 0;
+  const killing = Array.from({ length: 2 }, async () => {
+    while (!over) {
+      const victim = runs("lane_victim.ts", host.endpoint);
+      const ended = victim.status.then(({ code }) => code);
+      const out = victim.stdout.getReader();
+      await out.read();
+      out.releaseLock();
+      await sleep(Math.random() * 400);
+      const status = await kill(victim);
+      assert.equal(await ended, status.code);
+      assert.equal(status.signal, "SIGKILL", "it read what another wrote");
+      killed++;
+    }
+  });
+  const times = await useAll(client, SECONDS).finally(() => over = true);
+  await Promise.all(killing);
+  await context.step(`${figures(times)}, ${killed} processes killed`, () => {
+    assert.ok(killed > SECONDS / 3);
+    assert.ok(times.at(-1)! < 2000);
+    assert.ok(times[Math.floor(times.length * 0.99)] < 50);
+  });
+  await assertAsBefore(host, client, before);
+  assert.doesNotMatch(await host.end("SIGTERM").then(() => host.error()), /error/i);
+});
+
+test(`hostile clients with lanes harm nobody else for ${SECONDS} s`, async (context) => {
+  await using host = await Host.start();
+  await using client = new MemStoreClient(host.endpoint, { timeout: 10_000 });
+  await client.ping();
+  await sleep(200);
+  const before = await resources(host.pid);
+  const { memory } = await client.stats();
+  const process = runs("lane_peer.ts", host.endpoint);
+  let times: number[];
+  try {
+    times = await useAll(client, SECONDS);
+  } finally {
+    await kill(process);
+  }
+  const grown = ((await client.stats()).memory - memory) / 2 ** 20;
+  await context.step(`${figures(times)}, the host has grown by ${grown.toFixed(0)} MB`, () => {
+    assert.ok(times.at(-1)! < 2000);
+    assert.ok(times[Math.floor(times.length * 0.99)] < 50);
+    assert.ok(grown < 300);
+  });
+  await assertAsBefore(host, client, before);
+  assert.equal((await host.end("SIGTERM")).code, 0);
+});
+
+test("a lane keeps to the limits", async () => {
+  await using own = await LocalHost.start({
+    message: 10_000,
+    commands: 10,
+    requests: 10,
+    outputBuffer: 100_000,
+  });
+  await using client = new MemStoreClient(own.endpoint);
+  await client.ping();
+  const connect = async () => (await LanePeer.connect(own.endpoint))!;
+  {
+    await using peer = await connect();
+    peer.ask("set", "t", "long", "x".repeat(10_001));
+    peer.ask("set", "t", "short", 1);
+    await until("the short one has run", () => own.store.local.exists("t", "short"));
+    assert.equal(own.store.local.exists("t", "long"), false);
+  }
+  {
+    await using peer = await connect();
+    for (let i = 0; i < 60; i++) peer.write(new Uint8Array(6), new Uint8Array([1]));
+    peer.ring();
+    await own.cutOff(/it sends what is no message/);
+  }
+  {
+    await using peer = await connect();
+    peer.ask("set", "t", "k", "x".repeat(9000));
+    for (let i = 0; i < 1000; i++) {
+      peer.ask("get", "t", "k");
+      if (i % 20 === 0) await sleep(1);
+    }
+    // (It reads nothing: its requests wait, and are not run.)
+    await until("replies are pending", () => own.store.local.stats().messages > 20);
+  }
+  {
+    // Of two messages whose order nobody can tell, neither is run; too many of them are refused.
+    await using peer = await connect();
+    peer.write(new Uint8Array([0x4d, 1]), encoded(["ping"]), { length: 2 ** 30 });
+    peer.ring();
+    await own.cutOff(/no message into its lane/);
+  }
+  await until("the lanes are closed", () => own.store.local.stats().lanes === 1);
+  assert.equal(await client.ping(), "pong");
 });

@@ -12,7 +12,8 @@ import { Peer } from "./host.ts";
 
 const HEADER_BYTES = LANE_BYTES - 2 * RING_BYTES;
 const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
-/** Where the replies are, … */
+/** Where the requests are, and the replies, … */
+export const RING_AT: number = HEADER_BYTES;
 export const REPLIES_AT: number = HEADER_BYTES + 2 * RING_BYTES;
 /** … when the header, the requests twice, and the replies are mapped. */
 export const PARTS: readonly Part[] = [{ at: 0, bytes: HEADER_BYTES }, REQUESTS, REQUESTS, {

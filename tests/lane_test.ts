@@ -4,15 +4,24 @@
  */
 
 import assert from "node:assert/strict";
+import { HostSession } from "../client/session.ts";
+import { replyShape } from "../commands/list.ts";
+import { Random } from "../fuzz/random.ts";
+import { compareWithModel, type RunCommands } from "../fuzz/targets.ts";
 import { attach, MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { address } from "../transport/endpoint.ts";
+import { LIMITS } from "../transport/limits.ts";
+import { header, readReply } from "../transport/message.ts";
+import { LaneConnector } from "../transport/shared/dealer.ts";
 import { Lane, LANE_BYTES, type LaneOffer, RING_BYTES } from "../transport/shared/lane.ts";
 import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
 import { Context } from "../transport/zeromq/context.ts";
+import { ZeroMqConnector } from "../transport/zeromq/dealer.ts";
 import { libzmq, size, terminate, ZMQ } from "../transport/zeromq/libzmq.ts";
 import { Socket } from "../transport/zeromq/socket.ts";
 import { Host, LocalHost, Peer, TempDir } from "./host.ts";
+import { concat } from "./hostiles.ts";
 import { LanePeer, PARTS, REPLIES_AT, WORDS } from "./lane_peer.ts";
 
 const SECONDS = Number(Deno.env.get("SOAK_SECONDS") ?? 5);
@@ -695,3 +704,55 @@ test("a lane keeps to the limits", async () => {
   await until("the lanes are closed", () => own.store.local.stats().lanes === 1);
   assert.equal(await client.ping(), "pong");
 });
+
+/** Runs commands over a session. Returns their replies. */
+function runner(session: HostSession): RunCommands {
+  let number = 0;
+  return async (commands, batch) => {
+    session.send(header(++number, batch), concat(...commands.map(encoded)));
+    for (;;) {
+      session.look();
+      const reply = session.receive();
+      if (!reply) {
+        await session.wait();
+        continue;
+      }
+      assert.equal(reply.request, number);
+      const reader = new Reader(reply.payload);
+      return commands.map(([name]) => readReply(replyShape(name as string), reader));
+    }
+  };
+}
+
+for (const lane of [true, false]) {
+  test(`a host does what the model does, ${lane ? "through a lane" : "over the socket"}`, async () => {
+    await using host = await Host.start();
+    await using client = new MemStoreClient(host.endpoint, { lane: false });
+    const zeromq = new ZeroMqConnector(address(host.endpoint), undefined);
+    const session = new HostSession(lane ? new LaneConnector(zeromq) : zeromq, LIMITS.message);
+    try {
+      await session.open();
+      session.connect();
+      for (;;) {
+        session.look();
+        session.receive();
+        session.greet();
+        if (session.ready) break;
+        await session.wait();
+      }
+      assert.equal((await client.stats()).lanes, lane ? 1 : 0);
+      const seed = below(2 ** 31), run = runner(session);
+      for (let i = 0, end = performance.now() + 1500; performance.now() < end; i++) {
+        for (const table of await client.tables()) await client.drop(table);
+        for (const set of await client.sets()) await client.dropSet(set);
+        try {
+          await compareWithModel(new Random(seed + i), run);
+        } catch (error) {
+          throw new Error(`seed ${seed + i}`, { cause: error });
+        }
+      }
+    } finally {
+      await session.close();
+    }
+  });
+}

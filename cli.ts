@@ -50,7 +50,14 @@ file, and the file overrides the environment.
 Exit codes: 0 the host was stopped; 1 it failed; 2 the command line has an error.`;
 
 const CONFIG_HELP = `The settings file. (default: $${CONFIG_ENV})`;
+/** A switch of the commands that send more than one command; all others do without a lane. */
+const NO_LANE = ["--no-lane", "Shares no memory with the host: sends everything over the socket."] as const;
 const ENDPOINT_DEFAULT = `default: $MEMSTORE_ENDPOINT, or ${DEFAULT_ENDPOINT}`;
+
+/** What {@linkcode NO_LANE} sets: false if it is given. */
+interface Switches {
+  lane: boolean;
+}
 
 /** An error in the command line. */
 class UsageError extends Error {
@@ -211,14 +218,16 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
     .argument("[file]", "A new file.")
     .action(async (file?: string) => (await import("./terminal/config.ts")).init(file));
   add("repl", "Opens a prompt. Reads commands from stdin, one a line, if that is not a terminal.")
-    .action(async () => {
+    .option(...NO_LANE)
+    .action(async ({ lane }: Switches) => {
       const { repl } = await import("./terminal/repl.ts");
-      fails(await repl(await remoteOptions(program)));
+      fails(await repl(await remoteOptions(program, lane)));
     });
   add("bench", "Measures how fast a host answers, in about five seconds.")
-    .action(async () => {
+    .option(...NO_LANE)
+    .action(async ({ lane }: Switches) => {
       const { bench } = await import("./terminal/bench.ts");
-      await bench(await remoteOptions(program));
+      await bench(await remoteOptions(program, lane));
     });
   add("keygen", "Makes a key pair: the secret key in a new file, the public key in <file>.pub.")
     .argument("<file>")
@@ -288,11 +297,15 @@ function parseRawCommand(text: string, command: Command): RawCommand {
   throw new UsageError(`Cannot send: a JSON array ["name", …] is needed: received ${text}`, command);
 }
 
-/** The options of the command line, completed with the settings. */
-async function remoteOptions(program: Command): Promise<RemoteOptions> {
-  const given = program.opts<RemoteOptions>();
-  const { endpoint, key, serverKey } = await readClientSettings(given.config);
-  const options = { endpoint, ...given };
+/**
+ * The options of the command line, completed with the settings.
+ *
+ * @param lane Whether the settings may ask for a lane. (For one command it does not pay.)
+ */
+async function remoteOptions(program: Command, lane = false): Promise<RemoteOptions> {
+  const given = program.opts<Omit<RemoteOptions, "lane">>();
+  const { endpoint, key, serverKey, lane: wanted = true } = await readClientSettings(given.config);
+  const options = { endpoint, lane: lane && wanted, ...given };
   // (Sockets of this machine are served without keys.)
   return options.endpoint?.startsWith("tcp://") ? { key, serverKey, ...options } : options;
 }

@@ -15,6 +15,8 @@
 
 import "./system/deno.ts";
 import { loadPosix } from "./state/directory.ts";
+import { loadSharedMemory } from "./transport/shared/memory.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
+loadSharedMemory();
 await Promise.all([libzmq(), loadPosix()]);

@@ -1,112 +1,172 @@
 /**
- * A client process of the benchmark under Deno: asks memstore or Redis, one call after another or many at
- * once, and prints what it measured.
+ * A client process of the benchmark under Deno: calls memstore or a peer ({@link ./maps.ts}), and prints what it
+ * measured.
  *
  * ```text
- * client.ts memstore|node-redis|ioredis ADDRESS one SECONDS      microseconds a get
- * client.ts memstore|node-redis|ioredis ADDRESS median SECONDS   the median get, in microseconds
- * client.ts memstore|node-redis|ioredis ADDRESS many SECONDS N   gets a second, N at once
- * client.ts memstore|node-redis ADDRESS slowest SECONDS          the slowest get, in milliseconds
- * client.ts memstore ADDRESS large SECONDS                       sets of 1 MiB a second
+ * client.ts MAP ADDRESS get|set SECONDS     microseconds a call, one after another
+ * client.ts MAP ADDRESS median SECONDS      the median get, in microseconds
+ * client.ts MAP ADDRESS idle SECONDS        the same, when nothing has happened for 50 ms before each
+ * client.ts MAP ADDRESS slowest SECONDS     the slowest get, in milliseconds
+ * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
+ * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
+ * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
+ * client.ts MAP ADDRESS check 0             nothing: whether the map works
  * ```
  *
- * The address of a host with keys is followed by a comma, the file of the client's key, a comma, the host's.
- *
- * After the figure it prints the seconds of processor time that it used.
+ * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
+ * measures when a line comes on stdin. After the figure it prints the seconds of processor time that it used.
  *
  * @module
  */
 
+import assert from "node:assert/strict";
 import process from "node:process";
+import { awaited, type AwaitedMap, synchronous, type SynchronousMap } from "./maps.ts";
 
-/** A client of memstore or of a peer: it sets the one entry, and gets it. */
-interface BenchClient {
-  set(value?: string): Promise<unknown>;
-  get(): Promise<unknown>;
-  close(): unknown;
+/** Keys of 12 bytes, and their values of 32 bytes. */
+const KEYS = Array.from({ length: 10_000 }, (_, i) => `${i}`.padStart(12, "0"));
+const VALUES = KEYS.map((key) => key.padEnd(32, "v"));
+/** How many calls are made at once. */
+const MANY = 256;
+/** How many synchronous calls are made before the clock is read again: reading it takes 0.05 µs. */
+const SYNCHRONOUS_CALLS = 100;
+/** How long nothing happens before a call to an idle host, in milliseconds. */
+const IDLE_MS = 50;
+
+/** The order in which the keys are used: random, and the same in every process. */
+const ORDER = Uint16Array.from(KEYS, randomly(KEYS.length));
+
+/** Random numbers below a bound, from a fixed seed (xorshift). */
+function randomly(bound: number): () => number {
+  let state = 88172645;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % bound;
+  };
 }
 
-const VALUE = "v".repeat(32);
+/** Sets all entries, unless another process did; and checks that what is read is what was set. */
+async function prepare(map: AwaitedMap | SynchronousMap): Promise<void> {
+  const last = KEYS.length - 1;
+  if (await map.get(KEYS[last]) !== VALUES[last]) {
+    for (let i = 0; i < KEYS.length; i += MANY) {
+      await Promise.all(KEYS.slice(i, i + MANY).map((key, j) => map.set(key, VALUES[i + j])));
+    }
+  }
+  // A key of its own: another process may check the same map.
+  const key = `check ${Deno.pid}`;
+  for (const value of [VALUES[0], VALUES[1]]) {
+    await map.set(key, value);
+    assert.equal(await map.get(key), value, "The value read is not the value set");
+  }
+  for (const i of [0, ORDER[0], last]) assert.equal(await map.get(KEYS[i]), VALUES[i]);
+}
 
-const clients: Record<string, (address: string) => Promise<BenchClient>> = {
-  async memstore(address) {
-    const { MemStoreClient } = await import("@memstore/memstore");
-    const [endpoint, key, serverKey] = address.split(",");
-    const client = new MemStoreClient(endpoint, { timeout: 60_000, key, serverKey });
-    return {
-      set: (value = VALUE) => client.set("t", "key of bench", value),
-      get: () => client.get("t", "key of bench"),
-      close: () => client.close(),
-    };
-  },
-  async "node-redis"(path) {
-    const { createClient } = await import("redis");
-    const client = createClient({ socket: { path, tls: false } });
-    await client.connect();
-    return {
-      set: () => client.hSet("t", "key of bench", VALUE),
-      get: () => client.hGet("t", "key of bench"),
-      close: () => client.destroy(),
-    };
-  },
-  async ioredis(path) {
-    const { Redis } = await import("ioredis");
-    const client = new Redis(path);
-    return {
-      set: () => client.hset("t", "key of bench", VALUE),
-      get: () => client.hget("t", "key of bench"),
-      close: () => client.disconnect(),
-    };
-  },
-};
+/** How often something was done, and how long it took in milliseconds. */
+interface Repeated {
+  count: number;
+  took: number;
+}
 
-const [name, address, what, seconds, many] = Deno.args;
-const client = await clients[name](address);
-await client.set();
-
-/** Repeats a call for a number of seconds: how often, and how long it took in milliseconds. */
-async function repeat(seconds: number, it: () => Promise<unknown>): Promise<{ count: number; took: number }> {
+/** Repeats an awaited call for a number of seconds. */
+async function repeat(seconds: number, call: (i: number) => Promise<unknown>): Promise<Repeated> {
   const start = performance.now(), end = start + seconds * 1000;
   let count = 0;
-  for (; performance.now() < end; count++) await it();
+  for (; performance.now() < end; count++) await call(ORDER[count % ORDER.length]);
   return { count, took: performance.now() - start };
 }
 
-async function measure(): Promise<number> {
-  const duration = Number(seconds);
-  if (what === "one") {
-    await repeat(duration / 4, client.get);
-    const { count, took } = await repeat(duration, client.get);
-    return took / count * 1000;
+/** Repeats a synchronous call for a number of seconds. */
+function repeatSynchronously(seconds: number, call: (i: number) => unknown): Repeated {
+  const start = performance.now(), end = start + seconds * 1000;
+  let count = 0;
+  while (performance.now() < end) {
+    for (let i = 0; i < SYNCHRONOUS_CALLS; i++) call(ORDER[count++ % ORDER.length]);
   }
-  if (what === "many") {
-    const n = Number(many);
-    const all = () => Promise.all(Array.from({ length: n }, () => client.get()));
-    await repeat(duration / 4, all);
-    const { count, took } = await repeat(duration, all);
-    return count * n / took * 1000;
-  }
-  if (what === "large") {
-    const value = "v".repeat(2 ** 20);
-    const { count, took } = await repeat(duration, () => client.set(value));
-    return count / took * 1000;
-  }
-  const times: number[] = [];
-  await repeat(duration, async () => {
-    const start = performance.now();
-    await client.get();
-    times.push(performance.now() - start);
-  });
-  times.sort((a, b) => a - b);
-  return what === "slowest" ? times.at(-1)! : times[times.length >> 1] * 1000;
+  return { count, took: performance.now() - start };
 }
 
-// (The first calls measure V8's compiler, not the server.)
-if (what === "slowest" || what === "median") await repeat(1, client.get);
+/** The times of gets, in milliseconds, from the shortest to the longest. */
+async function times(seconds: number, map: AwaitedMap, pause = 0): Promise<number[]> {
+  const times: number[] = [];
+  await repeat(seconds, async (i) => {
+    if (pause > 0) await new Promise((done) => setTimeout(done, pause));
+    const start = performance.now();
+    await map.get(KEYS[i]);
+    times.push(performance.now() - start);
+  });
+  return times.sort((a, b) => a - b);
+}
+
+/** What can be measured: of each, how it is warmed up and measured. */
+const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<number>> = {
+  async get(map, seconds) {
+    const { count, took } = await repeat(seconds, (i) => map.get(KEYS[i]));
+    return took / count * 1000;
+  },
+  async set(map, seconds) {
+    const { count, took } = await repeat(seconds, (i) => map.set(KEYS[i], VALUES[i]));
+    return took / count * 1000;
+  },
+  async many(map, seconds) {
+    const { count, took } = await repeat(seconds, (first) =>
+      Promise.all(
+        Array.from({ length: MANY }, (_, i) => map.get(KEYS[ORDER[(first + i) % ORDER.length]])),
+      ));
+    return count * MANY / took * 1000;
+  },
+  async together(map, seconds) {
+    return 1e6 / await measures.get(map, seconds);
+  },
+  async large(map, seconds) {
+    const value = "v".repeat(2 ** 20);
+    const { count, took } = await repeat(seconds, () => map.set("large", value));
+    return count / took * 1000;
+  },
+  async median(map, seconds) {
+    const all = await times(seconds, map);
+    return all[all.length >> 1] * 1000;
+  },
+  async idle(map, seconds) {
+    const all = await times(seconds, map, IDLE_MS);
+    return all[all.length >> 1] * 1000;
+  },
+  async slowest(map, seconds) {
+    return (await times(seconds, map)).at(-1)!;
+  },
+  check: () => Promise.resolve(0),
+};
+
+/** Measures a synchronous map: microseconds a call. */
+function measureSynchronous(map: SynchronousMap, what: string, seconds: number): number {
+  const call = what === "get" ? (i: number) => map.get(KEYS[i]) : (i: number) => map.set(KEYS[i], VALUES[i]);
+  const { count, took } = repeatSynchronously(seconds, call);
+  return took / count * 1000;
+}
+
+const [name, address, what, seconds] = Deno.args;
+const duration = Number(seconds);
+/** How long each is warmed up, in seconds: the first calls measure V8's compiler. */
+const warmUp = Math.min(0.5, duration / 2);
+
+let measure: (seconds: number) => number | Promise<number>;
+let map: AwaitedMap | SynchronousMap;
+if (name in awaited) {
+  const opened = map = await awaited[name](address);
+  measure = (seconds) => measures[what](opened, seconds);
+} else {
+  const opened = map = await synchronous[name](address);
+  measure = (seconds) => what === "check" ? 0 : measureSynchronous(opened, what, seconds);
+}
+await prepare(map);
+await measure(warmUp);
 console.log("ready");
+await Deno.stdin.read(new Uint8Array(1));
 const before = process.cpuUsage();
-const result = await measure();
+const result = await measure(duration);
 const { user, system } = process.cpuUsage(before);
 console.log(result, (user + system) / 1e6);
-await client.close();
+await map.close();
 Deno.exit();

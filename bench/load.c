@@ -1,18 +1,24 @@
-/* The native load of the benchmark: commands to a host (or to whatever answers like one) over libzmq.
+/* The native load of the benchmark: commands to a host (or to whatever answers like one).
  *
- *   load batch ENDPOINT get|set KEYS COMMANDS MESSAGES WINDOW [fill]
- *       A DEALER that speaks memstore's native protocol (wire/message.ts): MESSAGES messages of COMMANDS
- *       commands each, WINDOW of them under way, on random keys of 12 bytes among KEYS (with `fill`: on all,
- *       one after another), with values of 32 bytes.
+ *   load zeromq|lane ENDPOINT get|set KEYS COMMANDS MESSAGES WINDOW [fill]
+ *       A client that speaks memstore's native protocol (transport/message.ts) through a DEALER, or through a lane
+ *       (transport/shared/lane.ts; Linux only): MESSAGES messages of COMMANDS commands each, WINDOW of them in
+ *       flight, on random keys of 12 bytes among KEYS (with `fill`: on all, one after another), with values of 32
+ *       bytes. It sets one entry and checks that it gets its value before the clock starts.
  *   load req ENDPOINT SOCKETS REQUESTS
- *       SOCKETS legacy clients (REQ), each with one `get` under way.
+ *       SOCKETS legacy clients (REQ), each with one `get` in flight.
  *
  * Prints: commands a second, seconds of processor time used, wrong replies.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,38 +71,201 @@ static char *command(char *p, int set, long key) {
   return p;
 }
 
-static int batch(char **arg, int fill) {
-  const int set = strcmp(arg[1], "set") == 0, commands = atoi(arg[3]), window = atoi(arg[5]), none = 0;
-  const long keys = atol(arg[2]), messages = atol(arg[4]);
-  /* A reply: 0 and 1 for set; 0 and 34 bytes of a value for get. */
+static void fail(const char *what) {
+  fprintf(stderr, "Cannot load the host: %s\n", what);
+  exit(1);
+}
+
+/* A way for messages: sends one, and waits for the reply to one. The reply's payload is valid until the next call. */
+struct transport {
+  void (*send)(const char *payload, size_t size);
+  const char *(*receive)(size_t *size);
+};
+
+static const char header[2] = {0x4d, 1};
+
+static void *dealer;
+
+static void dealer_open(const char *endpoint) {
+  const int none = 0;
+  dealer = zmq_socket(zmq_ctx_new(), ZMQ_DEALER);
+  zmq_setsockopt(dealer, ZMQ_SNDHWM, &none, sizeof none);
+  zmq_setsockopt(dealer, ZMQ_RCVHWM, &none, sizeof none);
+  if (zmq_connect(dealer, endpoint) != 0) fail("it has no such endpoint");
+}
+
+static void dealer_send(const char *payload, size_t size) {
+  zmq_send(dealer, "", 0, ZMQ_SNDMORE);
+  zmq_send(dealer, header, sizeof header, ZMQ_SNDMORE);
+  zmq_send(dealer, payload, size, 0);
+}
+
+static const char *dealer_receive(size_t *size) {
+  static zmq_msg_t frame;
+  static int used;
+  for (int more = 1; more;) {
+    if (used) zmq_msg_close(&frame);
+    zmq_msg_init(&frame);
+    used = 1;
+    if (zmq_msg_recv(&frame, dealer, 0) < 0) fail("its socket is closed");
+    more = zmq_msg_more(&frame);
+  }
+  *size = zmq_msg_size(&frame);
+  return zmq_msg_data(&frame);
+}
+
+#ifdef __linux__
+
+enum { LANE_HEADER = 1 << 16, RING = 1 << 17, RECORD = 16, SPIN_US = 100 };
+/* The words of a lane's header, by their index. */
+enum { ATTACHED = 16, REQUEST_TAIL = 32, REQUEST_HEAD = 48, HOST_SLEEPS = 64 };
+enum { REPLY_TAIL = 80, REPLY_HEAD = 96, CLIENT_SLEEPS = 112 };
+
+static _Atomic uint32_t *lane;
+/* Each ring is mapped twice, one behind the other: every record is in one piece. */
+static char *requests, *replies;
+
+/* Reads a MessagePack integer that is not negative. */
+static long integer(const unsigned char **p) {
+  const unsigned char type = *(*p)++;
+  const int bytes = type == 0xcc ? 1 : type == 0xcd ? 2 : type == 0xce ? 4 : type == 0xcf ? 8 : 0;
+  long value = bytes == 0 ? type : 0;
+  for (int i = 0; i < bytes; i++) value = value << 8 | *(*p)++;
+  return value;
+}
+
+/* Asks for a lane, over the DEALER: the reply is {"pid": …, "fd": …, "token": 16 bytes}. */
+static void lane_open(void) {
+  size_t size;
+  long pid = 0, number = 0;
+  char path[64], *at;
+  unsigned char token[16] = {0};
+  dealer_send("\x91\xa4lane", 6);
+  const unsigned char *p = (const unsigned char *)dealer_receive(&size), *end = p + size;
+  if (size < 2 || *p++ != 0 || *p++ != 0x83) fail("it offers no lane");
+  while (p < end) {
+    const char *key = (const char *)p;
+    p += 1 + (*p & 0x1f);
+    if (memcmp(key, "\xa3pid", 4) == 0) pid = integer(&p);
+    else if (memcmp(key, "\xa2" "fd", 3) == 0) number = integer(&p);
+    else {
+      memcpy(token, p + 2, sizeof token);
+      p += 2 + sizeof token;
+    }
+  }
+  snprintf(path, sizeof path, "/proc/%ld/fd/%ld", pid, number);
+  const int fd = open(path, O_RDWR | O_CLOEXEC);
+  at = mmap(NULL, LANE_HEADER + 4 * RING, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const struct { long to, bytes, from; } parts[] = {
+      {0, LANE_HEADER, 0},
+      {LANE_HEADER, RING, LANE_HEADER},
+      {LANE_HEADER + RING, RING, LANE_HEADER},
+      {LANE_HEADER + 2 * RING, RING, LANE_HEADER + RING},
+      {LANE_HEADER + 3 * RING, RING, LANE_HEADER + RING},
+  };
+  for (int i = 0; i < 5; i++) {
+    void *mapped = mmap(at + parts[i].to, parts[i].bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+                        parts[i].from);
+    if (mapped == MAP_FAILED) fail("its lane cannot be mapped");
+  }
+  if (memcmp(at, "MSML\1\0\0\0", 8) != 0 || memcmp(at + 16, token, sizeof token) != 0) fail("its lane is another");
+  lane = (_Atomic uint32_t *)at;
+  requests = at + LANE_HEADER;
+  replies = requests + 2 * RING;
+  lane[ATTACHED] = 1;
+}
+
+static size_t record_bytes(size_t message) {
+  return (message + RECORD + 15) & ~(size_t)15;
+}
+
+static void lane_send(const char *payload, size_t size) {
+  static uint32_t tail;
+  const uint32_t length = sizeof header + size, bytes = record_bytes(length);
+  /* (The window is smaller than the ring.) */
+  if (bytes > RING - (tail - lane[REQUEST_HEAD])) fail("there is no room in its lane");
+  char *record = requests + tail % RING;
+  const uint32_t head[4] = {length, sizeof header, 0, 0};
+  memcpy(record, head, RECORD);
+  memcpy(record + RECORD, header, sizeof header);
+  memcpy(record + RECORD + sizeof header, payload, size);
+  lane[REQUEST_TAIL] = tail += bytes;
+  if (lane[HOST_SLEEPS] == 1 && atomic_exchange(&lane[HOST_SLEEPS], 0) == 1) zmq_send(dealer, "", 0, 0);
+}
+
+/* Waits until the reply ring's tail moves: spins first, then sleeps until the doorbell, an empty message. */
+static void lane_wait(uint32_t tail) {
+  const double end = now() + SPIN_US / 1e6;
+  while (now() < end) {
+    for (int i = 0; i < 16; i++) {
+      if (lane[REPLY_TAIL] != tail) return;
+      sched_yield();
+    }
+  }
+  lane[CLIENT_SLEEPS] = 1;
+  if (lane[REPLY_TAIL] == tail) {
+    size_t size;
+    dealer_receive(&size);
+    if (size > 0) fail("it answered outside its lane");
+  }
+  lane[CLIENT_SLEEPS] = 0;
+}
+
+static const char *lane_receive(size_t *size) {
+  static uint32_t head, taken;
+  /* The reader has used the last reply, and the host may write there. */
+  lane[REPLY_HEAD] = head += taken;
+  while (lane[REPLY_TAIL] == head) lane_wait(head);
+  const char *record = replies + head % RING;
+  uint32_t words[4];
+  memcpy(words, record, RECORD);
+  if (words[2] != 0) fail("it answered outside its lane");
+  taken = record_bytes(words[0]);
+  *size = words[0] - words[1];
+  return record + RECORD + words[1];
+}
+
+#else
+
+static void lane_open(void) {
+  fail("lanes need Linux");
+}
+#define lane_send dealer_send
+#define lane_receive dealer_receive
+
+#endif
+
+static const struct transport ZEROMQ = {dealer_send, dealer_receive}, LANE = {lane_send, lane_receive};
+
+/* Sets an entry and gets it: is it what was set? */
+static void check(struct transport through) {
+  char payload[128], *p = command(payload, 1, 0);
+  const char *value = p - 32, *reply;
+  size_t size;
+  p = command(p, 0, 0);
+  through.send(payload, p - payload);
+  reply = through.receive(&size);
+  /* 0 and 1 for set; 0 and 34 bytes of a value for get. */
+  if (size != 37 || memcmp(reply + 5, value, 32) != 0) fail("the value read is not the value set");
+}
+
+static int batch(char **arg, struct transport through, int fill) {
+  const int set = strcmp(arg[0], "set") == 0, commands = atoi(arg[2]), window = atoi(arg[4]);
+  const long keys = atol(arg[1]), messages = atol(arg[3]);
   const size_t expected = (size_t)commands * (set ? 2 : 35);
-  const char header[2] = {0x4d, 1};
   char *payload = malloc((size_t)commands * 64);
-  void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_DEALER);
   long sent = 0, received = 0, next = 0, wrong = 0;
-  double start;
   state ^= (uint64_t)(now() * 1e9);
-  zmq_setsockopt(socket, ZMQ_SNDHWM, &none, sizeof none);
-  zmq_setsockopt(socket, ZMQ_RCVHWM, &none, sizeof none);
-  if (zmq_connect(socket, arg[0]) != 0) return 1;
-  start = now();
+  check(through);
+  const double start = now();
   while (received < messages) {
     for (; sent < messages && sent - received < window; sent++) {
       char *p = payload;
       for (int i = 0; i < commands; i++) p = command(p, set, fill ? next++ % keys : (long)(xorshift() % keys));
-      zmq_send(socket, "", 0, ZMQ_SNDMORE);
-      zmq_send(socket, header, 2, ZMQ_SNDMORE);
-      zmq_send(socket, payload, p - payload, 0);
+      through.send(payload, p - payload);
     }
-    size_t size = 0;
-    for (int more = 1; more;) {
-      zmq_msg_t frame;
-      zmq_msg_init(&frame);
-      if (zmq_msg_recv(&frame, socket, 0) < 0) return 1;
-      size = zmq_msg_size(&frame);
-      more = zmq_msg_more(&frame);
-      zmq_msg_close(&frame);
-    }
+    size_t size;
+    through.receive(&size);
     if (size != expected) wrong++;
     received++;
   }
@@ -135,8 +304,13 @@ static int req(char **arg) {
 
 int main(int count, char **arg) {
   int failed = 2;
-  if (count >= 8 && strcmp(arg[1], "batch") == 0) failed = batch(arg + 2, count > 8);
+  if (count >= 8 && (strcmp(arg[1], "zeromq") == 0 || strcmp(arg[1], "lane") == 0)) {
+    const int through_lane = arg[1][0] == 'l';
+    dealer_open(arg[2]);
+    if (through_lane) lane_open();
+    failed = batch(arg + 3, through_lane ? LANE : ZEROMQ, count > 8);
+  }
   if (count == 5 && strcmp(arg[1], "req") == 0) failed = req(arg + 2);
-  /* (Requests may still be under way: nobody waits for their replies.) */
+  /* (Requests may still be in flight: nobody waits for their replies.) */
   _exit(failed);
 }

@@ -6,7 +6,7 @@
 
 import type { Stats } from "../mod.ts";
 import type { Contestant, Sample } from "./measure.ts";
-import { deno, processorTime, run, type Running } from "./processes.ts";
+import { deno, processorTime, run, Running } from "./processes.ts";
 
 /** Runs a file of ours to its end. Returns what it printed. */
 export function ask(file: string, ...args: string[]): Promise<string> {
@@ -18,18 +18,33 @@ export async function statsOf(host: Running): Promise<Stats> {
   return JSON.parse(await ask("cli.ts", "--raw", "-e", host.address, "stats"));
 }
 
+/** Commands a message of the native load, and how many messages it has in flight. */
+const COMMANDS = 64, WINDOW = 16;
+
+/**
+ * Has the native load ({@link ./load.c}) send commands on random keys.
+ *
+ * @returns Commands a second, and the seconds of processor time that the load used.
+ */
+export async function nativeLoad(
+  load: string,
+  transport: "zeromq" | "lane",
+  host: Running,
+  what: "get" | "set",
+  keys: number,
+  messages: number,
+  ...fill: "fill"[]
+): Promise<[value: number, processorTime: number]> {
+  const sizes = [keys, COMMANDS, messages, WINDOW].map(String);
+  const printed = await run(load, [transport, `ipc://${host.address}`, what, ...sizes, ...fill]);
+  const [value, used, wrong] = numbers(printed);
+  if (wrong > 0) throw new Error(`${wrong} replies of ${messages} were wrong`);
+  return [value, used];
+}
+
 /** Fills a host with entries of 12-byte keys and 32-byte values. */
 export async function fill(load: string, host: Running, entries: number): Promise<void> {
-  await run(load, [
-    "batch",
-    `ipc://${host.address}`,
-    "set",
-    `${entries}`,
-    "64",
-    `${Math.ceil(entries / 64)}`,
-    "16",
-    "fill",
-  ]);
+  await nativeLoad(load, "zeromq", host, "set", entries, Math.ceil(entries / COMMANDS), "fill");
 }
 
 /** Runs a load against a process, and measures how many processors each of the two used. */
@@ -67,18 +82,42 @@ export function numbers(text: string): number[] {
 /**
  * A client process of Deno as a contestant: see {@link ./client.ts}.
  *
- * @param name memstore, or a peer.
- * @param what What it does, and for how many at once.
+ * @param name The name of the map there.
+ * @param server What it calls, or the path of the file that it reads and writes itself.
+ * @param what What it measures.
  */
-export function clientOf(name: string, server: Running, ...what: string[]): Contestant {
+export function clientOf(name: string, server: Running | string, what: string): Contestant {
   return {
     name,
-    once: (seconds) =>
-      loaded(server, async () => {
-        const [kind, ...rest] = what;
-        const args = deno("bench/client.ts", name.split(" ")[0], server.address, kind, `${seconds}`, ...rest);
-        const [value, used] = numbers(await run(Deno.execPath(), args));
-        return [value, used];
-      }),
+    async once(seconds) {
+      if (typeof server === "string") return { value: await measureClient(name, server, what, seconds) };
+      await using client = await startClient(name, server.address, what, seconds);
+      return await loaded(server, () => result(client));
+    },
   };
+}
+
+/** Starts a client process, which is ready when it has warmed up: see {@linkcode result}. */
+export function startClient(name: string, address: string, what: string, seconds: number): Promise<Running> {
+  const args = deno("bench/client.ts", name, address, what, `${seconds}`);
+  return Running.start(Deno.execPath(), args, address, ".", "piped");
+}
+
+/** Has a client process measure. */
+export async function result(client: Running): Promise<[value: number, processorTime: number]> {
+  await client.go();
+  const [value, used] = numbers(await client.output);
+  if (!Number.isFinite(value)) throw new Error(`it ended before it had measured: ${client.errors}`);
+  return [value, used];
+}
+
+/** Starts a client process, and has it measure. */
+export async function measureClient(
+  name: string,
+  address: string,
+  what: string,
+  seconds: number,
+): Promise<number> {
+  await using client = await startClient(name, address, what, seconds);
+  return (await result(client))[0];
 }

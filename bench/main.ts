@@ -3,7 +3,7 @@
  * read what it prints.
  *
  * ```text
- * deno task bench [--quick] [--rounds N] [--only TEXT] [--out DIRECTORY]
+ * deno task bench [--quick] [--seconds N] [--rounds N] [--only TEXT] [--out DIRECTORY]
  * ```
  *
  * @module
@@ -12,7 +12,7 @@
 import { parseArgs } from "node:util";
 import os from "node:os";
 import manifest from "../deno.json" with { type: "json" };
-import type { Measure, Sample, Size } from "./measure.ts";
+import { measureInTurns, type Size } from "./measure.ts";
 import { measures } from "./measures.ts";
 import { findTools, type Tools } from "./processes.ts";
 import { chart, type Report, resultOf, table } from "./report.ts";
@@ -23,6 +23,7 @@ const QUICK: Size = { seconds: 0.1, entries: 20_000, many: 50_000 };
 const { values: options } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
+    seconds: { type: "string" },
     rounds: { type: "string" },
     only: { type: "string", default: "" },
     out: { type: "string" },
@@ -34,19 +35,10 @@ function show(text: string): void {
   if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${text}`));
 }
 
-/** Measures ours and its peers in turn. */
-async function measureAll(measure: Measure, rounds: number, seconds: number): Promise<Sample[][]> {
-  const samples: Sample[][] = measure.contestants.map(() => []);
-  const times = Math.min(rounds, measure.rounds ?? rounds);
-  let done = 0;
-  for (let round = 0; round < times; round++) {
-    for (const [i, { once }] of measure.contestants.entries()) {
-      show(`${done++}/${times * samples.length} ${measure.name}`);
-      samples[i].push(await once(seconds));
-    }
-  }
-  show("");
-  return samples;
+/** The directory whose files are in memory; undefined where there is none. */
+async function memoryDirectory(): Promise<string | undefined> {
+  const path = "/dev/shm";
+  return await Deno.stat(path).then(({ isDirectory }) => isDirectory ? path : undefined, () => undefined);
 }
 
 function machineOf({ redis, python }: Tools): Record<string, string> {
@@ -62,21 +54,28 @@ function machineOf({ redis, python }: Tools): Record<string, string> {
 }
 
 async function main(): Promise<void> {
-  const size = options.quick ? QUICK : FULL;
+  const size = { ...(options.quick ? QUICK : FULL) };
+  if (options.seconds !== undefined) size.seconds = Number(options.seconds);
+  if (!(size.seconds > 0)) {
+    throw new Error(`Cannot measure: --seconds must be more than 0: received ${options.seconds}`);
+  }
   const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
   if (!(rounds >= 1)) {
     throw new Error(`Cannot measure: --rounds must be 1 or more: received ${options.rounds}`);
   }
   const directory = await Deno.makeTempDir({ prefix: "ms-bench-" });
+  const files = await Deno.makeTempDir({ prefix: "ms-bench-", dir: await memoryDirectory() });
   try {
-    const tools = await findTools(directory);
-    const report: Report = { machine: machineOf(tools), missing: tools.missing, results: [] };
+    const tools = await findTools(directory, files);
+    const report: Report = { machine: machineOf(tools), missing: tools.missing, failed: [], results: [] };
     for await (const measure of measures(directory, tools, size)) {
-      // (Memory is measured in any case: what follows needs the entries.)
-      const wanted = measure.name.includes(options.only) || measure.name.startsWith("memory");
-      if (!wanted || measure.contestants.length === 0) continue;
-      report.results.push(resultOf(measure, await measureAll(measure, rounds, size.seconds)));
+      if (!measure.name.includes(options.only)) continue;
+      const { samples, failed } = await measureInTurns(measure, rounds, size.seconds, show);
+      show("");
+      report.failed.push(...failed);
+      if (samples.some(({ length }) => length > 0)) report.results.push(resultOf(measure, samples));
     }
+    if (report.failed.length > 0) Deno.exitCode = 1;
     console.log(table(report, Deno.stdout.isTerminal() && !Deno.noColor));
     // Part of a run does not take the place of a whole one.
     const whole = !options.quick && options.only === "";
@@ -86,7 +85,7 @@ async function main(): Promise<void> {
     await Deno.writeTextFile(`${out}/results.json`, JSON.stringify(report, null, 2) + "\n");
     await Deno.writeTextFile(`${out}/chart.svg`, chart(report));
   } finally {
-    await Deno.remove(directory, { recursive: true });
+    for (const each of [directory, files]) await Deno.remove(each, { recursive: true });
   }
 }
 

@@ -10,10 +10,13 @@ import { batches } from "./measures/batches.ts";
 import { encrypted } from "./measures/encrypted.ts";
 import { growth } from "./measures/growth.ts";
 import { besideHostiles } from "./measures/hostiles.ts";
+import { idle } from "./measures/idle.ts";
 import { legacy } from "./measures/legacy.ts";
-import { memory } from "./measures/memory.ts";
+import { entriesOf, memory } from "./measures/memory.ts";
 import { oneAfterAnother } from "./measures/one_after_another.ts";
 import { slowest } from "./measures/slowest.ts";
+import { synchronous } from "./measures/synchronous.ts";
+import { together } from "./measures/together.ts";
 import { type Running, startHost, startLoop, startRedis, type Tools } from "./processes.ts";
 
 /** Starts what is needed, and yields one measure after another; each is done before the next is asked for. */
@@ -23,13 +26,17 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
   const host = await start(startHost(directory, "host"));
   const redis = tools.redis === undefined ? undefined : await start(startRedis(directory, "redis"));
   if (tools.load) {
-    yield* memory(host, redis, tools.load, size);
-    for (const what of ["get", "set"] as const) yield batches(what, host, redis, tools.load, size);
+    const filled = entriesOf(host, redis, tools.load, size);
+    yield* memory(filled, redis !== undefined, size);
+    for (const what of ["get", "set"] as const) yield batches(what, host, redis, filled, tools, size);
   }
+  yield* oneAfterAnother(host, redis, directory, tools, stack);
+  yield* synchronous(host, tools);
   yield atOnce(host, redis);
+  yield* together(host, redis);
+  yield idle(host);
   yield* encrypted(directory, stack);
   yield* besideHostiles(directory);
-  yield* oneAfterAnother(host, redis, directory, tools, stack);
   if (tools.load && tools.python) yield legacy(host, await start(startLoop(directory)), tools.load);
   if (!tools.load) return;
   yield slowest(directory, tools.load, redis !== undefined, size);

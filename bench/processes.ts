@@ -8,6 +8,8 @@
 const ROOT = new URL("..", import.meta.url).pathname;
 const HERE = new URL(".", import.meta.url).pathname;
 const PYTHON = "/usr/bin/python3";
+/** How many characters of what a process writes to its stderr are kept. */
+const ERRORS = 1000;
 
 /** A process that is killed at the end of the block. */
 export class Running implements AsyncDisposable {
@@ -17,6 +19,8 @@ export class Running implements AsyncDisposable {
   readonly address: string;
   /** All that it printed, once it has ended. */
   readonly output: Promise<string>;
+  /** What it has written to its stderr. */
+  errors = "";
 
   private constructor(process: Deno.ChildProcess, address: string, output: Promise<string>) {
     this.#process = process;
@@ -25,23 +29,46 @@ export class Running implements AsyncDisposable {
     this.output = output;
   }
 
-  /** Starts a program, and waits until it has printed a line that holds `ready`. */
-  static async start(command: string, args: string[], address: string, cwd: string): Promise<Running> {
-    const process = new Deno.Command(command, { args, cwd, stdin: "null", stdout: "piped", stderr: "null" })
-      .spawn();
+  /**
+   * Starts a program, and waits until it has printed a line that holds `ready`.
+   *
+   * @param stdin Piped for a program that waits for {@linkcode Running.go}.
+   */
+  static async start(
+    command: string,
+    args: string[],
+    address: string,
+    cwd: string,
+    stdin: "null" | "piped" = "null",
+  ): Promise<Running> {
+    const process = new Deno.Command(command, { args, cwd, stdin, stdout: "piped", stderr: "piped" }).spawn();
     const ready = Promise.withResolvers<void>();
-    const read = async () => {
+    const readOutput = async () => {
       let text = "";
       for await (const more of process.stdout.pipeThrough(new TextDecoderStream())) {
         text += more;
         if (/ready/i.test(text)) ready.resolve();
       }
-      ready.reject(new Error(`Cannot start ${command}: it ended before it was ready: ${text}`));
-      return text;
+      await errors;
+      ready.reject(new Error(`Cannot start ${command}: it ended before it was ready: ${running.errors}`));
+      return text.trim();
     };
-    const running = new Running(process, address, read());
+    const readErrors = async () => {
+      for await (const more of process.stderr.pipeThrough(new TextDecoderStream())) {
+        running.errors = (running.errors + more).slice(-ERRORS);
+      }
+    };
+    const running: Running = new Running(process, address, Promise.resolve().then(readOutput));
+    const errors = readErrors();
     await ready.promise;
     return running;
+  }
+
+  /** Has a program begin that waits for a line on its stdin. */
+  async go(): Promise<void> {
+    const writer = this.#process.stdin.getWriter();
+    await writer.write(new TextEncoder().encode("go\n"));
+    await writer.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -69,6 +96,7 @@ export function deno(file: string, ...args: string[]): string[] {
     "run",
     "--quiet",
     "--allow-all",
+    "--unstable-kv",
     `--config=${ROOT}deno.json`,
     `--lock=${ROOT}tests/deno.lock`,
     `${ROOT}${file}`,
@@ -103,13 +131,23 @@ export interface Tools {
   python?: string;
   /** Where zeromq.js can be run by Node. */
   zeromq?: string;
+  /** Whether lmdb loads. */
+  lmdb?: boolean;
+  /** Whether the native load can go through a lane. */
+  lane?: boolean;
+  /** Where peers that keep files keep them: in memory, where the system has a directory for that. */
+  files: string;
   /** What is missing, and what it needs. */
   missing: string[];
 }
 
-/** Finds the tools; compiles and installs what they need in a directory. */
-export async function findTools(directory: string): Promise<Tools> {
-  const tools: Tools = { missing: [] };
+/**
+ * Finds the tools; compiles and installs what they need in a directory.
+ *
+ * @param files An empty directory for the files of peers.
+ */
+export async function findTools(directory: string, files: string): Promise<Tools> {
+  const tools: Tools = { missing: [], files };
   const find = async (what: string, it: () => Promise<void>) => {
     try {
       await it();
@@ -144,6 +182,12 @@ export async function findTools(directory: string): Promise<Tools> {
     await run("node", ["-e", "import('zeromq')"], at);
     tools.zeromq = at;
   });
+  await find("lmdb (needs a binary of npm:lmdb for this platform)", async () => {
+    await run(Deno.execPath(), deno("bench/client.ts", "lmdb", `${files}/lmdb`, "check", "0"));
+    tools.lmdb = true;
+  });
+  tools.lane = Deno.build.os === "linux";
+  if (!tools.lane) tools.missing.push("the lane from the native load (needs Linux)");
   return tools;
 }
 

@@ -48,7 +48,7 @@ export interface EntryOptions extends CallOptions {
 }
 
 /** Commands whose optional arguments are options of their methods. */
-type WithOptions = "store" | "get" | "set" | "set_new" | "incr";
+type WithOptions = "store" | "get_many" | "set" | "set_new" | "incr";
 
 /** The methods that the list of commands requires. */
 type Methods = {

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { header } from "../transport/message.ts";
+import { header, HEADER_BYTES } from "../transport/message.ts";
 import { Writer } from "../msgpack/msgpack.ts";
 import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
 import { CallErrors } from "./errors.ts";
@@ -54,6 +54,7 @@ export class Multiplexer {
   /** The time at which the tick began, or 0. */
   #tick = 0;
   readonly #scratch = new Writer(1 << 14);
+  readonly #header = new Uint8Array(HEADER_BYTES);
   readonly #onSettled = (): void => {
     this.#pending--;
   };
@@ -178,7 +179,7 @@ export class Multiplexer {
         if (!session.opened) await session.open();
         session.connect();
         session.greet();
-        this.#failUnreachable(performance.now());
+        if (!session.reached) this.#failUnreachable(performance.now());
         this.#send();
         if (this.#pending > 0) await session.wait();
       }
@@ -204,7 +205,8 @@ export class Multiplexer {
       const payload = request.payload(this.#scratch);
       const number = inFlight.add(request, payload.length);
       const batch = request.kind === "batch";
-      session.send(header(number, batch, !batch && session.takesParts), payload);
+      session.send(header(number, batch, !batch && session.takesParts, this.#header), payload);
+      request.release();
     }
   }
 

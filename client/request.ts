@@ -62,12 +62,17 @@ export class PendingCall {
  */
 export type RequestKind = "gathered" | "alone" | "batch";
 
+/** How many writers are kept for other requests. */
+const SPARE_WRITERS = 16;
+const writers: Writer[] = [];
+const NO_BYTES = new Writer(0);
+
 /** Calls that are sent in one message. */
 export class Request {
   readonly kind: RequestKind;
   calls: PendingCall[];
-  /** Their commands, one after another. */
-  readonly bytes: Writer;
+  /** Their commands, one after another; empty once the request has been sent. */
+  bytes: Writer;
   /** Whether the bytes hold the commands of these calls and no others. */
   whole = true;
   /** The first error that a reply has. For a batch, it is why the batch failed. */
@@ -77,7 +82,11 @@ export class Request {
   /** Whether a command is being encoded. */
   #encoding = false;
 
-  constructor(kind: RequestKind, calls: PendingCall[] = [], bytes: Writer = new Writer(1024)) {
+  constructor(
+    kind: RequestKind,
+    calls: PendingCall[] = [],
+    bytes: Writer = writers.pop() ?? new Writer(1024),
+  ) {
     this.kind = kind;
     this.calls = calls;
     this.bytes = bytes;
@@ -126,6 +135,15 @@ export class Request {
     scratch.reset();
     for (const { from, to } of this.calls) scratch.copy(this.bytes.bytes, from, to);
     return scratch.written;
+  }
+
+  /** Notes that the request was sent: its bytes are not needed any more. */
+  release(): void {
+    if (this.whole && writers.length < SPARE_WRITERS) {
+      this.bytes.reset();
+      writers.push(this.bytes);
+    }
+    this.bytes = NO_BYTES;
   }
 
   /** Moves the calls after the first `count` to another request. */

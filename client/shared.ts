@@ -29,13 +29,6 @@ export interface SyncStoreOptions extends SyncCallOptions {
   compress?: boolean;
 }
 
-/** The methods that the list of commands requires of this class, beside those that it inherits. */
-type SlowMethods = {
-  [Name in Exclude<SlowCommand, "store"> as CamelCase<Name>]: (
-    ...args: [...Parameters<Commands[Name]>, options?: SyncCallOptions]
-  ) => ReturnType<Commands[Name]>;
-};
-
 /**
  * The data of a host, as if it were in this process: made by {@linkcode attach}. Each call blocks the thread until the
  * host has replied, which takes some microseconds on the same machine.
@@ -65,8 +58,7 @@ type SlowMethods = {
  * worker.terminate();
  * ```
  */
-export class SharedStore extends SyncCommands<SyncCallOptions>
-  implements SlowMethods, Disposable, AsyncDisposable {
+export class SharedStore extends SyncCommands<SyncCallOptions> implements Disposable, AsyncDisposable {
   /** The ZeroMQ address of the host. */
   readonly endpoint: string;
   readonly #calls: BlockingCalls;
@@ -182,3 +174,14 @@ export function checkTimeout(timeout: number): number {
   if (timeout > 0) return timeout;
   throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
 }
+
+/** The methods that the list of commands requires of this class, beside those that it inherits. */
+type SlowMethods = {
+  [Name in Exclude<SlowCommand, "store"> as CamelCase<Name>]: (
+    ...args: [...Parameters<Commands[Name]>, options?: SyncCallOptions]
+  ) => ReturnType<Commands[Name]>;
+};
+
+/** Does not compile unless each of them has its method, with its arguments and its reply. */
+type Complete<Class extends SlowMethods> = Class;
+type _Checked = Complete<SharedStore>;

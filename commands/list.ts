@@ -111,7 +111,7 @@ export interface Stats {
   members: number;
   /** The number of connections. */
   clients: number;
-  /** How many of them have a lane through shared memory. */
+  /** How many of them send through a lane, in shared memory. */
   lanes: number;
   /** The number of messages that have been replied to since the start. */
   messages: number;
@@ -131,8 +131,8 @@ export interface Stats {
 
 /** The arguments and the reply of every command, as JavaScript values. */
 export interface Commands {
-  /** Returns the value of a key, or of one that does not exist `missing` or nil. */
-  get(table: unknown, key: unknown, missing?: unknown): unknown;
+  /** Returns the value of a key, or nil. */
+  get(table: unknown, key: unknown): unknown;
   /** Sets the value of a key. With `seconds`, it expires after them. */
   set(table: unknown, key: unknown, value: unknown, seconds?: number): 1;
   /** Deletes a key: 1, or 0 if it was not there. */
@@ -149,8 +149,8 @@ export interface Commands {
   incr(table: unknown, key: unknown, by?: number | bigint, seconds?: number): number | bigint;
   /** Deletes a key and returns its value, or nil. */
   pop(table: unknown, key: unknown): unknown;
-  /** Returns the values of several keys. */
-  get_many(table: unknown, keys: readonly unknown[]): unknown[];
+  /** Returns the values of several keys; for one that does not exist `missing`, or nil. */
+  get_many(table: unknown, keys: readonly unknown[], missing?: unknown): unknown[];
   /** Sets the values of several keys. Returns how many keys are new. */
   set_many(
     table: unknown,
@@ -236,12 +236,7 @@ const inTable = { finds: "tables" } as const;
 const asMember = { finds: "sets" } as const;
 
 const descriptions: { [name in keyof Commands]: Description } = {
-  get: describe(
-    "read",
-    [...at, optional({ ...any("missing"), native: true })],
-    "Returns the value of a key; of a missing one nil, or missing.",
-    inTable,
-  ),
+  get: describe("read", at, "Returns the value of a key, or nil.", inTable),
   set: describe(
     "write",
     [...at, any("value"), optional({ ...seconds("seconds"), native: true })],
@@ -277,8 +272,8 @@ const descriptions: { [name in keyof Commands]: Description } = {
   exists: describe("read", at, "Returns whether a table has a key.", inTable),
   get_many: describe(
     "read",
-    [key("table"), keys("keys")],
-    "Returns the values of several keys, nil for missing ones.",
+    [key("table"), keys("keys"), optional(any("missing"))],
+    "Returns the values of several keys, nil or missing for others.",
   ),
   set_many: describe(
     "write",
@@ -354,9 +349,7 @@ const descriptions: { [name in keyof Commands]: Description } = {
   ),
   transfers: describe("read", [], "Returns the stores and restores that are running."),
   hello: describe("read", [], "Returns the host's version, your right, and its limits."),
-  lane: describe("read", [], "Makes a lane for a client of this machine; returns where it is, or nil.", {
-    batch: false,
-  }),
+  lane: describe("read", [], "Shares memory with the client: where it is, or nil.", { batch: false }),
   ping: describe("read", [], "Returns pong."),
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),
   stats: describe("read", [], "Returns figures of the host: uptime, tables, memory."),

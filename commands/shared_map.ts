@@ -59,16 +59,14 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Returns the value of a key, or `undefined` if it does not exist. */
   get(key: Key): Value | undefined {
-    const stored = toStored(key);
-    let found = this.#commands["call"]("get", [this.name, stored]);
-    // (nil is the reply for a `null` and for a key that does not exist. It is rare: nearly all calls are one command.)
-    if (found === null && (found = this.#find(stored)) === MISSING) return undefined;
-    return fromStored(found);
+    const found = this.#find(toStored(key));
+    return found === MISSING ? undefined : fromStored(found);
   }
 
   /** Returns the values of several keys, in the order of the keys; `undefined` for a key that does not exist. */
   getMany(keys: readonly Key[]): (Value | undefined)[] {
-    return this.#commands.getMany(this.name, keys.map(toStored)).map(fromStored<Value | undefined>);
+    const found = this.#commands["call"]<unknown[]>("get_many", [this.name, keys.map(toStored), MISSING]);
+    return found.map((stored) => stored === MISSING ? undefined : fromStored(stored));
   }
 
   /** Sets the value of a key. With `seconds`, it expires after them. */
@@ -163,7 +161,7 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** Drops the table. */
   clear(): void {
-    this.drop();
+    this.#commands.drop(this.name);
   }
 
   /** Drops the table. Returns whether it existed. */
@@ -234,6 +232,11 @@ export class SharedMap<Key = unknown, Value = unknown> implements Map<Key, Value
 
   /** What is stored for a key, or {@linkcode MISSING}. */
   #find(key: unknown): unknown {
-    return this.#commands["call"]("get", [this.name, key, MISSING]);
+    const commands = this.#commands;
+    const found = commands["call"]("get", [this.name, key]);
+    if (found !== null) return found;
+    // It is a stored nil, or there is none. The last of these commands tells for sure, but it takes longer.
+    if (!commands.exists(this.name, key)) return MISSING;
+    return commands["call"]<unknown[]>("get_many", [this.name, [key], MISSING])[0];
   }
 }

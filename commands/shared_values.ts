@@ -12,7 +12,7 @@ import { Extension } from "../msgpack/codec.ts";
 const UNDEFINED = new Extension(0, new Uint8Array([0]));
 
 /**
- * What `get` is asked to reply for a key that does not exist, where that must be told from a stored `null`: a string
+ * What `get_many` is asked to reply for a key that does not exist, where that must be told from a stored `null`: a string
  * that nobody stores, because that is quick to encode and to compare.
  */
 export const MISSING = `\0${crypto.randomUUID().slice(0, 8)}`;

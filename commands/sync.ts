@@ -38,7 +38,7 @@ export type SyncEntryOptions<Options extends object = NoOptions> = Options & {
 /** Commands that take long. What their methods return differs: a promise in the process that serves. */
 export type SlowCommand = "store" | "restore" | "s3store" | "s3restore" | "done";
 /** Commands whose optional arguments are options of their methods. */
-type WithOptions = "get" | "set" | "set_new" | "incr";
+type WithOptions = "get_many" | "set" | "set_new" | "incr";
 
 /** The methods that the list of commands requires. */
 type Methods<Options> = {

@@ -61,7 +61,7 @@ export class Model {
         return value + Number(third);
       }
       case "get_many":
-        return (second as unknown[]).map((key) => this.#value(table?.get(text(key))));
+        return (second as unknown[]).map((key) => this.#value(table?.get(text(key)) ?? text(third ?? null)));
       case "set_many": {
         const entries = second as Map<unknown, unknown>;
         if (entries.size === 0) return 0;

@@ -86,20 +86,21 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
-      const hasLanes = options.lane && limits.lanes > 0 && await loadSharedMemory();
+      const hasLanes = options.lane && limits.lanes > 0 && loadSharedMemory();
       for (const wanted of addresses) {
-        const port = new ZeroMqPort(context, wanted, {
+        const zeromq = new ZeroMqPort(context, wanted, {
           linger: LINGER_MS,
           curve: wanted.startsWith("tcp://") ? access?.keys : undefined,
           limits,
           onEvent: warn,
         });
+        const port = hasLanes && wanted.startsWith("ipc://") ? new LanePort(zeromq, limits) : zeromq;
         resources.defer(() => port.close());
         const permissions = { mode: options.allowGroup ? 0o660 : 0o600, anyUser: options.insecure };
-        const served = await listenWhenFree(context, port.socket, wanted, permissions);
+        const served = await listenWhenFree(context, zeromq.socket, wanted, permissions);
         held.defer(() => served.release());
         resources.defer(() => served.hide());
-        ports.push(hasLanes && wanted.startsWith("ipc://") ? new LanePort(port, limits) : port);
+        ports.push(port);
         listening.push(served);
       }
       return new Ports(ports, listening, access, limits, resources);
@@ -125,7 +126,7 @@ export class Ports {
     return this.all.reduce((sum, { clients }) => sum + clients, 0);
   }
 
-  /** How many of them have a lane. */
+  /** How many of them send through a lane. */
   get lanes(): number {
     return this.all.reduce((sum, { lanes }) => sum + lanes, 0);
   }

@@ -49,10 +49,13 @@ function argument(setting: Setting<unknown>, parseFlag: (text: string) => unknow
 function options(setting: Setting<unknown>, parseFlag: (text: string) => unknown): Option[] {
   const option = new Option(setting.flag!, helpOf(setting));
   if (option.required) return [option.argParser(parseFlag)];
-  // (A flag can switch off what the file switches on.)
-  return [option, new Option(`--no-${option.name()}`).hideHelp()];
+  // (A flag can switch off what the file switches on, and the other way round.)
+  const name = option.name();
+  const opposite = new Option(option.negate ? name.replace("no-", "--") : `--no-${name}`).hideHelp();
+  // (If commander reads --no-lane first, it takes it that the setting is given, and on.)
+  return option.negate ? [opposite, option] : [option, opposite];
 }
 
 function helpOf({ help, default: standard }: Setting<unknown>): string {
-  return standard === undefined || standard === false ? help : `${help} (default: ${standard})`;
+  return standard === undefined || typeof standard === "boolean" ? help : `${help} (default: ${standard})`;
 }

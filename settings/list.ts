@@ -30,7 +30,10 @@ export interface Setting<Value> {
   readonly kind: Kind<Value>;
   /** One line that says what it does. */
   readonly help: string;
-  /** The long flag, with the name of its value in angle brackets if it takes one. */
+  /**
+   * The long flag, with the name of its value in angle brackets if it takes one; `--no-…` where the setting is on unless
+   * it is switched off.
+   */
   readonly flag?: string;
   readonly env: string;
   /** The value of a setting that is not set; left out: none. */
@@ -58,7 +61,7 @@ function optional<Value>(
 
 /** A limit on what clients may do. Its range and its default are the host's. */
 function limit(name: keyof Limits, help: string): Setting<number> {
-  const inBytes = name === "message" || name === "outputBuffer";
+  const inBytes = ["message", "outputBuffer", "laneBytes"].includes(name);
   const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).split(" ");
   return setting(within(inBytes ? bytes : count, LIMIT_RANGES[name]), {
     default: inBytes ? `${LIMITS[name] / 2 ** 20}MB` : LIMITS[name],
@@ -115,6 +118,13 @@ export const table = {
     flag: "--allow-group",
     env: "MEMSTORE_ALLOW_GROUP",
   }),
+  lane: setting(flag, {
+    default: true,
+    help:
+      "Shares memory with clients of this machine (Linux), which is faster than the socket; --no-lane turns it off.",
+    flag: "--no-lane",
+    env: "MEMSTORE_LANE",
+  }),
   state: optional(text, {
     example: "state.msgpack",
     help:
@@ -154,6 +164,14 @@ export const table = {
     clients: limit(
       "clients",
       "The most connections to one endpoint. Beyond it, silent and idle connections are closed.",
+    ),
+    lanes: limit(
+      "lanes",
+      "The most clients of one endpoint that share memory with the host; 0: none. Others use the socket.",
+    ),
+    laneBytes: limit(
+      "laneBytes",
+      "The most memory that the host shares with the clients of one endpoint; each takes 320 KB.",
     ),
   },
   logLevel: setting(oneOf("debug", "info", "warning", "error"), {
@@ -221,6 +239,12 @@ export const table = {
       example: "host.key.pub",
       help: "The host's public key, or the file that holds it, unless --server-key names one.",
       env: "MEMSTORE_CLIENT_SERVER_KEY",
+    }),
+    lane: optional(flag, {
+      example: false,
+      help:
+        "Whether bench and repl share memory with a host of this machine, unless --no-lane is given. Default: true.",
+      env: "MEMSTORE_CLIENT_LANE",
     }),
   },
 } as const;

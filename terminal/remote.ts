@@ -23,6 +23,8 @@ export interface RemoteOptions {
   key?: string;
   /** The host's public key, or its file. */
   serverKey?: string;
+  /** Whether to ask the host for a lane. */
+  lane: boolean;
   /** The settings file. */
   config?: string;
   /** Print replies on one line. */
@@ -40,8 +42,14 @@ const IN_PAGES: Readonly<Record<string, string>> = { all: "scan", keys: "scan", 
 
 /** A client for the host that the options name. */
 export function connect(options: RemoteOptions): MemStoreClient {
-  const { endpoint, key, serverKey, timeout = TIMEOUT_MS, wait = 0 } = options;
-  return new MemStoreClient(endpoint, { key, serverKey, timeout: wait + timeout, connectTimeout: wait });
+  const { endpoint, key, serverKey, lane, timeout = TIMEOUT_MS, wait = 0 } = options;
+  return new MemStoreClient(endpoint, {
+    key,
+    serverKey,
+    lane,
+    timeout: wait + timeout,
+    connectTimeout: wait,
+  });
 }
 
 /** Sends a command; resolves to the text of its reply. */

@@ -41,8 +41,9 @@ const LOCAL_COMMANDS: readonly CommandInfo[] = [
 
 /** Reads and runs lines until there are no more; resolves to the exit code. */
 export async function repl(options: RemoteOptions): Promise<number> {
-  await using client = connect(options);
   const interactive = Deno.stdin.isTerminal() && Deno.stdout.isTerminal();
+  // (To people the socket is as fast.)
+  await using client = connect({ ...options, lane: options.lane && !interactive });
   const session = new Session(client, options);
   if (interactive) await session.greet();
   const lines = interactive ? openPrompt(session) : createInterface({ input: process.stdin });

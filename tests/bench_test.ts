@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
 import { Host, TempDir } from "./host.ts";
-import type { Report } from "../bench/report.ts";
+import { type Measure, measureInTurns } from "../bench/measure.ts";
+import { type Report, resultOf, table } from "../bench/report.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
@@ -27,6 +28,7 @@ async function quick(
 Deno.test("the benchmark measures what it finds: a table, JSON and a chart", async () => {
   await using directory = new TempDir();
   const { text, report, chart } = await quick(directory.path, Deno.env.get("PATH")!);
+  assert.deepEqual(report.failed, []);
   assert.ok(report.results.length > 0);
   for (const { name, contestants } of report.results) {
     assert.ok(text.includes(name));
@@ -35,8 +37,11 @@ Deno.test("the benchmark measures what it finds: a table, JSON and a chart", asy
   assert.match(chart, /^<svg [^]*<\/svg>\n$/);
   if (Deno.env.get("CI") === undefined) return;
   // There all peers are installed.
-  assert.deepEqual(report.missing, []);
-  assert.equal(report.results.length, 16);
+  assert.deepEqual(
+    report.missing,
+    Deno.build.os === "linux" ? [] : ["the lane from the native load (needs Linux)"],
+  );
+  assert.equal(report.results.length, 20);
 });
 
 Deno.test("the benchmark names the peers that are missing, and goes on", async () => {
@@ -56,12 +61,70 @@ Deno.test("the benchmark names the peers that are missing, and goes on", async (
   );
 });
 
+/** A measure of contestants that "take" these times, round after round; one that has none left fails. */
+function measureOf(better: "more" | "less", values: Record<string, number[]>): Measure {
+  return {
+    name: "a measure",
+    unit: "µs",
+    better,
+    contestants: Object.entries(values).map(([name, left]) => ({
+      name,
+      once() {
+        const value = left.shift();
+        return value === undefined ? Promise.reject(new Error(`${name} broke`)) : Promise.resolve({ value });
+      },
+    })),
+  };
+}
+
+Deno.test("a contestant that cannot be measured is named with the reason, and does not count", async () => {
+  const measure = {
+    ...measureOf("less", { ours: [2, 4, 6], quick: [1], slow: [8, 8, 20], slower: [10, 10, 10] }),
+    comparisons: [
+      { against: ["quick", "slow", "slower"], atLeast: 2.5 },
+      { against: ["slow"], atLeast: 1.9 },
+      { against: ["quick"], atLeast: 1 },
+      { ours: "quick", atLeast: 1 },
+    ],
+  };
+  const { samples, failed } = await measureInTurns(measure, 3, 1);
+  const result = resultOf(measure, samples);
+  assert.deepEqual(failed, ["quick, a measure: quick broke"]);
+  assert.deepEqual(result.contestants.map(({ name, median }) => [name, median]), [
+    ["ours", 4],
+    ["slow", 8],
+    ["slower", 10],
+  ]);
+  assert.deepEqual(result.judgements, [
+    { ours: "ours", peer: "slow", ratio: 2, goal: { atLeast: 2.5 }, reached: false },
+    { ours: "ours", peer: "slow", ratio: 2, goal: { atLeast: 1.9 }, reached: true },
+  ]);
+  const text = table({ machine: {}, missing: [], failed, results: [result] }, false);
+  assert.match(text, /^Cannot measure: quick, a measure: quick broke$/m);
+  assert.match(text, /→ ours: 2\.00 × slow, goal ≥ 2\.5 ×, not reached/);
+});
+
+Deno.test("a ratio above 1 says that ours is better, but for a part; a value has a goal of its own", async () => {
+  const judge = async (measure: Measure) => resultOf(measure, (await measureInTurns(measure, 1, 1)).samples);
+  const more = measureOf("more", { ours: [30], peer: [10], other: [20] });
+  assert.deepEqual((await judge(more)).judgements, [{ ours: "ours", peer: "other", ratio: 1.5 }]);
+  const part = { ...measureOf("less", { ours: [3], peer: [4] }), comparisons: [{ atMost: 0.7 }] };
+  assert.deepEqual((await judge(part)).judgements, [
+    { ours: "ours", peer: "peer", ratio: 0.75, goal: { atMost: 0.7 }, reached: false },
+  ]);
+  for (const better of ["more", "less"] as const) {
+    const alone = { ...measureOf(better, { ours: [3] }), value: 2 };
+    const goal = better === "more" ? { atLeast: 2 } : { atMost: 2 };
+    assert.deepEqual((await judge(alone)).judgements, [{ ours: "ours", goal, reached: better === "more" }]);
+  }
+});
+
 Deno.test("memstore bench measures a host and leaves no table there; without a host it fails", async () => {
   await using host = await Host.start();
   await using client = new MemStoreClient(host.endpoint);
-  const bench = async (endpoint: string) => {
+  const bench = async (endpoint: string, ...flags: string[]) => {
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--allow-all", `${ROOT}cli.ts`, "bench", "-e", endpoint, "-t", "2"],
+      args: ["run", "--quiet", "--allow-all", `${ROOT}cli.ts`, "bench", "-e", endpoint, "-t", "2", ...flags],
       signal: AbortSignal.timeout(60_000),
     }).output();
     return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
@@ -69,6 +132,8 @@ Deno.test("memstore bench measures a host and leaves no table there; without a h
   const { code, stdout, stderr } = await bench(host.endpoint);
   assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   assert.equal(stdout.match(/^[gs]et, .* [\d,]+ .* ms$/gm)?.length, 5, stdout);
+  assert.match(stdout, Deno.build.os === "linux" ? /^over shared memory / : /^over the socket /);
+  assert.match((await bench(host.endpoint, "--no-lane")).stdout, /^over the socket /);
   assert.deepEqual(await client.tables(), []);
   const none = await bench(`${host.directory}/none`);
   assert.deepEqual({ code: none.code, stdout: none.stdout }, { code: 1, stdout: "" });

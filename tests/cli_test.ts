@@ -210,6 +210,22 @@ Deno.test("memstore get prints the value as JSON, on one line with --raw", () =>
     assert.deepEqual(await run("send", '["all","users"]'), '{"alice": {"age": 31, "tags": ["a"]}}\n');
   }));
 
+Deno.test({
+  name: "memstore stats counts the clients that have a lane; a single command asks for none",
+  ignore: Deno.build.os !== "linux",
+  fn: () =>
+    hosted(async (run, path) => {
+      const lanes = async () => JSON.parse(await run("stats", "--raw")).lanes;
+      assert.equal(await lanes(), 0);
+      await using client = new MemStoreClient(path);
+      await client.ping();
+      assert.equal(await lanes(), 1);
+      await using other = new MemStoreClient(path, { lane: false });
+      assert.notEqual(await other.send(["lane"]), null);
+      assert.equal(await lanes(), 1, "one that was offered, and is not used");
+    }),
+});
+
 Deno.test("memstore takes the endpoint before and after the command's name", () =>
   hosted(async (_, path) => {
     assert.deepEqual(await printed("-e", path, "ping"), '"pong"\n');
@@ -326,9 +342,12 @@ Deno.test("memstore says how to get in parts what is too large for a reply", asy
 });
 
 const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
-  [/^Cannot get: missing required argument 'key'$/, "memstore get [options] <table> <key>", ["get", "t"]],
-  [/^Cannot get: too many arguments/, "memstore get [options] <table> <key>", ["get", "t", "k", "v"]],
-  [/^Cannot get: unknown option '--jso'/, "memstore get [options] <table> <key>", ["get", "t", "k", "--jso"]],
+  [/^Cannot get: missing required argument 'key'$/, "memstore get [options] <table> <key> [missing]", [
+    "get",
+    "t",
+  ]],
+  [/^Cannot size: too many arguments/, "memstore size [options] <table>", ["size", "t", "k"]],
+  [/^Cannot size: unknown option '--jso'/, "memstore size [options] <table>", ["size", "t", "--jso"]],
   [/^Cannot send: a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
   [/^Cannot send: a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
   [/^Cannot wait: it must be at least 1ms: received 0$/, "memstore [options] [command]", ["-t", "0", "ping"]],
@@ -404,7 +423,7 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   );
   assert.match(
     await printed("help", "get"),
-    /^Usage: memstore get \[options\] <table> <key>\n\nReturns the value of a key/,
+    /^Usage: memstore get \[options\] <table> <key> \[missing\]\n\nReturns the value of a key/,
   );
   assert.match(await printed("help", "store"), /relative to the host's data directory/);
 });

@@ -367,6 +367,28 @@ Deno.test("a legacy client uses the new commands, optional arguments too", async
   assert.deepEqual(await legacy("pop", "t", "n"), encoded(7));
 });
 
+Deno.test("get_many returns what it is given for keys that do not exist, and for no others", () =>
+  hosted(async (client) => {
+    await client.batch((batch) => [batch.set("t", "nil", null), batch.set("t", "k", 1)]);
+    await client.set("t", "expired", 1, { seconds: 0.001 });
+    await sleep(5);
+    for (const missing of [0, "none", null, { a: [1] }, "x".repeat(100_000)]) {
+      assert.deepEqual(await client.send(["get_many", "t", ["none", "k", "nil", "expired"], missing]), [
+        missing,
+        1,
+        null,
+        missing,
+      ]);
+      assert.deepEqual(await client.send(["get_many", "none", ["k", 2], missing]), [missing, missing]);
+    }
+    assert.deepEqual(await client.tables(), ["t"]);
+    // More than is found in one slice, and more than a reply may have.
+    const keys = Array.from({ length: 100_000 }, (_, i) => i);
+    const replies = await client.send(["get_many", "t", keys, "none"]) as unknown[];
+    assert.ok(replies.length === keys.length && replies.every((reply) => reply === "none"));
+    await assert.rejects(client.send(["get_many", "t", keys, "x".repeat(10_000)]), { code: "TOO_LARGE" });
+  }));
+
 Deno.test("a host at its limit refuses growth, serves reads and deletes, and grows again after those", () =>
   hosted(async (client) => {
     const value = "v".repeat(1000);

@@ -133,6 +133,11 @@ export class Host implements AsyncDisposable {
     return this.#error;
   }
 
+  /** Waits until it has written a text to stderr, so many times. */
+  async hasLogged(text: string, times = 1): Promise<void> {
+    while (this.#error.split(text).length <= times) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+
   /** Sends a signal. */
   kill(signal: Deno.Signal): void {
     this.#process.kill(signal);

@@ -79,6 +79,10 @@ Deno.test("a libzmq that cannot be loaded, or lacks what memstore needs, is name
   assert.equal(denied, "Cannot load libzmq: a permission is missing: run it with --allow-ffi\n");
   const { binaryPath } = await import("../transport/zeromq/libzmq.ts");
   assert.match(await load(await binaryPath()), /^Cannot ping: no host at /);
+  // (Where npm:zeromq has no binary, or is not there.)
+  const named = { MEMSTORE_LIBZMQ: await binaryPath() };
+  const alone = await failureOf(PROGRAMS.client, ["--allow-all", "--no-npm"], named);
+  assert.match(alone, /^Cannot ping: no host at /);
   const without = await failureOf(PROGRAMS.client, ["--allow-all", "--no-npm"]);
   assert.match(
     without,

@@ -142,6 +142,7 @@ Deno.test("a host on a full disk does not stop until it can store, and done says
   host.kill("SIGTERM");
   await client.set("t", "after", 1);
   for (let i = 0; i < 20; i++) await client.incr("t", "still there");
+  await host.hasLogged("the host goes on", 2);
   await client.drop("large");
   assert.equal((await cli("done", "--endpoint", host.endpoint)).code, 0);
   assert.equal((await host.status).code, 0);

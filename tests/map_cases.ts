@@ -286,7 +286,19 @@ export const mapCases: Record<string, (make: MakeMap) => void> = {
 
   "its methods refuse another receiver"(make) {
     const map = make<string, number>();
-    const receivers = [undefined, null, true, 1, "", Symbol("no map"), {}, [], new Set(), new WeakMap()];
+    const receivers: unknown[] = [
+      undefined,
+      null,
+      true,
+      1,
+      "",
+      Symbol("no map"),
+      {},
+      [],
+      new Set(),
+      new WeakMap(),
+    ];
+    receivers.push({ drop: () => true, size: 0, name: "name" });
     const sizeOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(map), "size")!.get!;
     for (const other of receivers as never[]) {
       assert.throws(() => map.get.call(other, "a"), TypeError);

@@ -146,7 +146,11 @@ Deno.test("every dependency has one exact version, and is named in the README's 
     ([, name]) => name,
   );
   assert.deepEqual(listed.sort(), Array.from(packages.keys()).sort());
-  for (const specifiers of packages.values()) assert.equal(specifiers.size, 1, Array.from(specifiers).join());
+  for (const [name, specifiers] of packages) {
+    // The benchmark measures two major versions of node-redis.
+    const versions = name === "redis" ? 2 : 1;
+    assert.equal(specifiers.size, versions, Array.from(specifiers).join());
+  }
   const [sdk] = packages.get("@aws-sdk/client-s3")!;
   assert.ok(manifest.tasks.compile.command.includes(` --include=${sdk} `), `deno task compile lacks ${sdk}`);
 });
@@ -162,7 +166,8 @@ Deno.test("the program imports nothing but its own files, Deno's, and packages b
 /** The packages of a lock file, without their versions. */
 function locked(path: string): string[] {
   const { specifiers } = JSON.parse(Deno.readTextFileSync(ROOT + path)) as { specifiers: object };
-  return Object.keys(specifiers).map((specifier) => specifier.replace(/^npm:|@[^@]*$/g, "")).sort();
+  const names = Object.keys(specifiers).map((specifier) => specifier.replace(/^npm:|@[^@]*$/g, ""));
+  return Array.from(new Set(names)).sort();
 }
 
 Deno.test("what is fetched for a start is what a host needs: neither the AWS SDK nor what tests use", () => {

@@ -44,9 +44,13 @@ class Hosted implements AsyncDisposable {
 }
 
 /** Gives lines to `memstore repl`, whose stdin is no terminal. */
-async function piped(path: string, lines: string): Promise<{ code: number; stdout: string; stderr: string }> {
+async function piped(
+  path: string,
+  lines: string,
+  ...flags: string[]
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: [...DENO_RUN, "repl", "-e", path],
+    args: [...DENO_RUN, "repl", "-e", path, ...flags],
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
@@ -92,12 +96,27 @@ Deno.test("memstore repl takes many lines in their order", async () => {
   assert.deepEqual({ code, stdout }, { code: 0, stdout: "1\n".repeat(2000) + "1999\n1\n" });
 });
 
+Deno.test({
+  name: "memstore repl sends many lines through a lane, unless a flag or the settings say no",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using hosted = await Hosted.start();
+    const lanes = async (...flags: string[]) =>
+      JSON.parse((await piped(hosted.path, "stats\n", ...flags)).stdout).lanes;
+    assert.equal(await lanes(), 1);
+    assert.equal(await lanes("--no-lane"), 0);
+    const path = `${hosted.directory.path}/m.json`;
+    await Deno.writeTextFile(path, '{"client": {"lane": false}}');
+    assert.equal(await lanes("--config", path), 0);
+  },
+});
+
 Deno.test("help at the prompt lists the commands, those of the host's own too, or tells of one", async () => {
   await using hosted = await Hosted.start();
   const { stdout } = await piped(hosted.path, "help");
   for (
     const line of [
-      /^get <table> <key> +Returns the value of a key/m,
+      /^pop <table> <key> +Deletes a key and returns/m,
       /^grow <table> <key> +Grows it\.$/m,
       /^exit +Leaves/m,
     ]

@@ -21,6 +21,8 @@ for (const name of ["first", "second"]) {
       await store.local.store("other");
       await using client = new MemStoreClient(directory + "/store.sock");
       await client.set("t", "k", 1, { signal: new AbortController().signal });
+      const hasLane = (await client.stats()).lanes === 1;
+      if (hasLane !== (Deno.build.os === "linux")) throw new Error("lanes are for Linux");
       await client.batch([["get", "t", "k"]]);
       await client.get("t", "k", { timeout: 0.001 }).catch(() => {});
       await using lock = await client.lock("mine", { ttl: 60_000 });
@@ -28,6 +30,8 @@ for (const name of ["first", "second"]) {
       for await (const _ of client.table("t"));
     }
     await Deno.remove(directory, { recursive: true });
+    const mapped = Deno.build.os === "linux" ? Deno.readTextFileSync("/proc/self/maps") : "";
+    if (mapped.includes("memstore lane")) throw new Error("a lane is still mapped");
   });
 }
 `;

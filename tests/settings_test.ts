@@ -227,7 +227,7 @@ Deno.test("a flag wins over the settings file, the file over the environment, th
     assert.deepEqual([fromFile.logLevel, fromFile.state, fromFile.maxMemory], ["warning", "file", 1024]);
     const fromEnv = await levels([]);
     assert.deepEqual([fromEnv.logLevel, fromEnv.state, fromEnv.s3.region], ["debug", "env", undefined]);
-    assert.deepEqual([fromEnv.endpoints, fromEnv.allowAnyPath], [["memstore"], false]);
+    assert.deepEqual([fromEnv.endpoints, fromEnv.allowAnyPath, fromEnv.lane], [["memstore"], false, true]);
     Deno.env.set("MEMSTORE_CONFIG", file);
     assert.equal((await levels([])).logLevel, "warning");
   } finally {
@@ -242,19 +242,22 @@ Deno.test("the settings of a client: a flag overrides the settings file, the fil
     MEMSTORE_ENDPOINT: "env",
     MEMSTORE_CLIENT_KEY: "/env.key",
     MEMSTORE_CLIENT_SERVER_KEY: "/env.pub",
+    MEMSTORE_CLIENT_LANE: "false",
   };
-  await Deno.writeTextFile(file, '{"client": {"endpoint": "file", "key": "file.key"}}');
+  await Deno.writeTextFile(file, '{"client": {"endpoint": "file", "key": "file.key", "lane": true}}');
   try {
     for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
     assert.deepEqual(await readClientSettings(file), {
       endpoint: "file",
       key: `${dir.path}/file.key`,
       serverKey: "/env.pub",
+      lane: true,
     });
     assert.deepEqual(await readClientSettings(), {
       endpoint: "env",
       key: "/env.key",
       serverKey: "/env.pub",
+      lane: false,
     });
     Deno.env.set("MEMSTORE_CONFIG", file);
     assert.equal((await readClientSettings()).endpoint, "file");
@@ -410,6 +413,40 @@ Deno.test("memstore serve takes file, environment and flags, keeps the state the
   assert.deepEqual(lines.filter(({ level }) => level === "error").map(({ where }) => where), [
     "../outside.msgpack",
   ]);
+});
+
+/** Hosts that have lanes, or have none: how each is started. */
+const LANE_CASES: readonly [lanes: boolean, flags: string[], file?: string, env?: Record<string, string>][] =
+  [
+    [true, []],
+    [false, ["--no-lane"]],
+    [true, ["--lane"], '{"lane": false}'],
+    [false, [], '{"lane": false}', { MEMSTORE_LANE: "true" }],
+    [true, [], '{"lane": true}', { MEMSTORE_LANE: "false" }],
+    [false, [], undefined, { MEMSTORE_LANE: "0" }],
+    [false, ["--max-lanes", "0"]],
+    [false, ["--max-lane-bytes", "319KB"]],
+    [true, ["--max-lane-bytes", "320KB"]],
+    [false, [], '{"limits": {"laneBytes": "64KB"}}'],
+    [false, [], undefined, { MEMSTORE_MAX_LANES: "0" }],
+  ];
+
+Deno.test({
+  name: "a host has lanes unless a flag, the settings file or the environment says no, in this order",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using dir = new TempDir();
+    for (const [lanes, flags, file, env] of LANE_CASES) {
+      const config = file === undefined ? [] : ["--config", "m.json"];
+      if (file !== undefined) await Deno.writeTextFile(`${dir.path}/m.json`, file);
+      await using host = await Serving.start(dir.path, ["./a.sock", ...flags, ...config], env);
+      await using client = new MemStoreClient(`${dir.path}/a.sock`);
+      const stats = await client.stats();
+      assert.deepEqual({ clients: stats.clients, lanes: stats.lanes }, { clients: 1, lanes: lanes ? 1 : 0 });
+      await client.close();
+      assert.equal(await host.stop(), 0, [...flags, file, env].join(" "));
+    }
+  },
 });
 
 Deno.test("--log-level says what is logged", async () => {

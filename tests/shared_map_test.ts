@@ -1,7 +1,6 @@
-/** A table as a `Map`: what the standard says of it, and what differs because it is shared. */
+/** A table as a `Map`: what the standard says of it. */
 
-import assert from "node:assert/strict";
-import { Extension, MemStore, type SharedMap } from "../mod.ts";
+import { MemStore } from "../mod.ts";
 import { TempDir } from "./host.ts";
 import { mapCases } from "./map_cases.ts";
 

@@ -1,7 +1,6 @@
-/** A named set as a `Set`: what the standard says of it, and what differs because it is shared. */
+/** A named set as a `Set`: what the standard says of it. */
 
-import assert from "node:assert/strict";
-import { MemStore, SharedSet } from "../mod.ts";
+import { MemStore } from "../mod.ts";
 import { TempDir } from "./host.ts";
 import { setCases } from "./set_cases.ts";
 

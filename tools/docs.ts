@@ -8,6 +8,7 @@
  * @module
  */
 
+import { CommandMethods } from "../client/methods.ts";
 import { type Arg, type Command, usage } from "../commands/describe.ts";
 import { commands } from "../commands/list.ts";
 import { settings } from "../settings/list.ts";
@@ -54,11 +55,13 @@ async function commandReference(): Promise<string> {
   return Array.from(topics, ([title, listed]) => {
     const rows = listed.map((command) => {
       const { name, args, help, needs } = command;
-      // (A switch and an optional expiry are options of the method.)
+      // (A switch and an optional expiry are options of the method, which returns undefined for what is missing.)
       const isOption = ({ type, optional }: Arg) => type === "bool" || type === "seconds" && optional;
-      const names = args.map((arg) => isOption(arg) ? `{ ${arg.name} }` : arg.name);
-      const method = `${camelCase(name)}(${names.join(", ")})`;
-      return [code(usage(command)), help, needs, code(method), code(replyType(name, source))];
+      const names = args.filter((arg) => arg.name !== "missing")
+        .map((arg) => isOption(arg) ? `{ ${arg.name} }` : arg.name);
+      const method = camelCase(name);
+      const call = method in CommandMethods.prototype ? code(`${method}(${names.join(", ")})`) : "";
+      return [code(usage(command)), help, needs, call, code(replyType(name, source))];
     });
     return `## ${title}\n\n${aligned(["Command", "What it does", "Right", "TypeScript", "Reply"], rows)}`;
   }).join("\n");

@@ -122,7 +122,7 @@ const BATCH = 0x80;
 /** The bit of the second byte that says that replies may come in parts. */
 const PARTS = 0x40;
 /** Bytes of our client's header: magic, version, and a request number of 32 bits. */
-const HEADER_BYTES = 6;
+export const HEADER_BYTES = 6;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 
@@ -179,18 +179,28 @@ export function writeRefusal(
  *
  * @param batch Whether the commands are one transaction.
  * @param parts Whether the replies may come in several messages.
+ * @param bytes Where it is written.
  */
-export function header(request: number, batch = false, parts = false): Uint8Array {
+export function header(
+  request: number,
+  batch = false,
+  parts = false,
+  bytes: Uint8Array = new Uint8Array(HEADER_BYTES),
+): Uint8Array {
   const flags = (batch ? BATCH : 0) | (parts ? PARTS : 0);
-  const bytes = new Uint8Array([MAGIC, VERSION | flags, 0, 0, 0, 0]);
-  new DataView(bytes.buffer).setUint32(2, request);
+  bytes[0] = MAGIC;
+  bytes[1] = VERSION | flags;
+  bytes[2] = request >>> 24;
+  bytes[3] = request >>> 16;
+  bytes[4] = request >>> 8;
+  bytes[5] = request;
   return bytes;
 }
 
 /** The number of the request whose {@linkcode header} a reply repeats; undefined for any other bytes. */
-export function requestNumber(header: Uint8Array): number | undefined {
-  if (header.length !== HEADER_BYTES || !isHeader(header)) return undefined;
-  return new DataView(header.buffer, header.byteOffset).getUint32(2);
+export function requestNumber(bytes: Uint8Array, at = 0, length = bytes.length): number | undefined {
+  if (length !== HEADER_BYTES || bytes[at] !== MAGIC) return undefined;
+  return (bytes[at + 2] << 24 | bytes[at + 3] << 16 | bytes[at + 4] << 8 | bytes[at + 5]) >>> 0;
 }
 
 /**
@@ -222,5 +232,6 @@ export function readReply(shape: ReplyShape, reply: Reader): unknown {
 export interface Reply {
   /** The number of the request. */
   request: number;
+  /** Valid until the next reply is received. */
   payload: Uint8Array;
 }

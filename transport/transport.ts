@@ -105,7 +105,7 @@ export interface Port {
   readonly encrypted: boolean;
   /** How many clients are connected. */
   readonly clients: number;
-  /** How many of them have a lane. */
+  /** How many of them send through a lane. */
   readonly lanes: number;
   /** The next message to answer; undefined if there is none. Never one of a client that is paused. */
   next(): IncomingMessage | undefined;

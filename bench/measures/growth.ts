@@ -4,28 +4,20 @@
  * @module
  */
 
-import { fill, numbers } from "../load.ts";
+import { fill, nativeLoad } from "../load.ts";
 import type { Measure, Size } from "../measure.ts";
-import { run, startHost } from "../processes.ts";
+import { startHost } from "../processes.ts";
 
 /** Measures the throughput of gets in two tables. */
 export function growth(directory: string, load: string, { seconds, many }: Size): Measure {
   const rate = async (entries: number) => {
     await using host = await startHost(directory, `growth${entries}`);
     await fill(load, host, entries);
-    const messages = `${Math.ceil(seconds * 20_000)}`;
+    const messages = Math.ceil(seconds * 20_000);
     const rates: number[] = [];
     for (let i = 0; i < 3; i++) {
-      const printed = await run(load, [
-        "batch",
-        `ipc://${host.address}`,
-        "get",
-        `${entries}`,
-        "64",
-        messages,
-        "16",
-      ]);
-      rates.push(numbers(printed)[0]);
+      const [value] = await nativeLoad(load, "zeromq", host, "get", entries, messages);
+      rates.push(value);
     }
     return rates.sort((a, b) => a - b)[1];
   };
@@ -33,7 +25,7 @@ export function growth(directory: string, load: string, { seconds, many }: Size)
     name: `cost of a get at ${many.toLocaleString("en")} entries, in that at 10,000`,
     unit: "times",
     better: "less",
-    goal: { value: 2 },
+    value: 2,
     rounds: 1,
     contestants: [{
       name: "memstore (native load)",

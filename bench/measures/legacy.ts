@@ -24,7 +24,6 @@ export function legacy(host: Running, loop: Running, load: string): Measure {
     name: "16 legacy REQ clients at once",
     unit: "gets/s",
     better: "more",
-    goal: { ratio: 4 },
     contestants: [
       clients("memstore", host, `ipc://${host.address}`),
       clients("pymemstore's loop in Python 3", loop, loop.address),

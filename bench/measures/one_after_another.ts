@@ -1,55 +1,64 @@
 /**
- * One get after another, beside other ways to reach a server or a shared dictionary.
+ * One call after another, awaited, beside other ways to reach a server or a shared dictionary.
  *
  * @module
  */
 
 import { clientOf, loaded, numbers } from "../load.ts";
-import type { Contestant, Measure } from "../measure.ts";
+import { type Comparison, list, type Measure } from "../measure.ts";
 import { run, Running, type Tools } from "../processes.ts";
 
-/** Measures the time of a call, against each kind of peer. */
+const OVER_ZEROMQ = "memstore over ZeroMQ";
+const REDIS = ["node-redis 5", "node-redis 6", "ioredis"];
+const MANAGER = "multiprocessing.Manager";
+const ZEROMQ_JS = "zeromq.js REQ/REP under Node";
+
+/** Measures the time of a get, and of a set. */
 export async function* oneAfterAnother(
   host: Running,
   redis: Running | undefined,
   directory: string,
-  { zeromq, python }: Tools,
+  { zeromq, python, files }: Tools,
   stack: AsyncDisposableStack,
 ): AsyncGenerator<Measure> {
-  const measure = (name: string, goal: Measure["goal"], ...peers: Contestant[]): Measure => ({
-    name: `one get after another, against ${name}`,
-    unit: "µs",
-    better: "less",
-    goal,
-    contestants: [clientOf("memstore", host, "one"), ...peers],
-  });
-  if (zeromq !== undefined) {
-    const address = `ipc://${directory}/node.sock`;
-    const server = stack.use(await Running.start("node", ["zeromq.mjs", "serve", address], address, zeromq));
-    yield measure("zeromq.js under Node", { ratio: 1 }, {
-      name: "zeromq.js REQ/REP under Node",
-      once: (seconds) =>
-        loaded(server, async () => {
-          const ask = ["zeromq.mjs", "ask", address, `${seconds}`];
-          return [numbers(await run("node", ask, zeromq))[0], NaN];
-        }),
-    });
-  }
-  if (redis) {
-    yield measure(
-      "Redis' clients",
-      { ratio: 1 },
-      clientOf("node-redis", redis, "one"),
-      clientOf("ioredis", redis, "one"),
-    );
-  }
-  if (python !== undefined) {
-    yield measure("a Manager", undefined, {
-      name: "multiprocessing.Manager",
-      async once(seconds) {
-        const script = new URL("../peers/manager.py", import.meta.url).pathname;
-        return { value: Number(await run("/usr/bin/python3", [script, `${seconds}`])) };
-      },
-    });
+  const address = `ipc://${directory}/node.sock`;
+  const echo = zeromq !== undefined &&
+    stack.use(await Running.start("node", ["zeromq.mjs", "serve", address], address, zeromq));
+  for (const what of ["get", "set"] as const) {
+    const comparisons: Comparison[] = [
+      { against: REDIS, atLeast: 10 },
+      { against: [MANAGER], atLeast: 6 },
+      { against: ["Deno KV"] },
+    ];
+    // The reply to a set is shorter than what zeromq.js echoes.
+    const echoes = what === "get" && echo;
+    if (echoes) comparisons.push({ ours: OVER_ZEROMQ, against: [ZEROMQ_JS], atLeast: 1 });
+    yield {
+      name: `one ${what} after another`,
+      unit: "µs",
+      better: "less",
+      comparisons,
+      contestants: list(
+        clientOf("memstore", host, what),
+        clientOf(OVER_ZEROMQ, host, what),
+        ...REDIS.map((name) => redis && clientOf(name, redis, what)),
+        clientOf("Deno KV", `${files}/kv.sqlite`, what),
+        python !== undefined && {
+          name: MANAGER,
+          async once(seconds) {
+            const script = new URL("../peers/manager.py", import.meta.url).pathname;
+            return { value: Number(await run("/usr/bin/python3", [script, what, `${seconds}`])) };
+          },
+        },
+        echoes && {
+          name: ZEROMQ_JS,
+          once: (seconds) =>
+            loaded(echoes, async () => {
+              const ask = ["zeromq.mjs", "ask", address, `${seconds}`];
+              return [numbers(await run("node", ask, zeromq))[0], NaN];
+            }),
+        },
+      ),
+    };
   }
 }

@@ -4,27 +4,24 @@
  * @module
  */
 
-import { fill, numbers } from "../load.ts";
+import { fill, result, startClient } from "../load.ts";
 import { list, type Measure, type Sample, type Size } from "../measure.ts";
-import { deno, run, Running, startHost, startRedis } from "../processes.ts";
+import { run, type Running, startHost, startRedis } from "../processes.ts";
 
 /** Measures how long inserts hold up another client. */
 export function slowest(directory: string, load: string, redis: boolean, { entries }: Size): Measure {
   let round = 0;
   const during = async (server: Running, name: string, insert: () => Promise<unknown>): Promise<Sample> => {
     // (The load is there for as long as the inserts take, and a little longer.)
-    const args = deno("bench/client.ts", name, server.address, "slowest", "3");
-    await using client = await Running.start(Deno.execPath(), args, "", directory);
-    const inserted = insert();
-    const [value] = numbers((await client.output).trim());
-    await inserted;
+    await using client = await startClient(name, server.address, "slowest", 3);
+    const [[value]] = await Promise.all([result(client), insert()]);
     return { value };
   };
   return {
     name: `slowest get while ${entries.toLocaleString("en")} entries are inserted`,
     unit: "ms",
     better: "less",
-    goal: { value: 10 },
+    value: 10,
     rounds: 5,
     contestants: list(
       {
@@ -40,7 +37,7 @@ export function slowest(directory: string, load: string, redis: boolean, { entri
           await using server = await startRedis(directory, `slowest${round++}`);
           const options = ["-s", server.address, "-P", "64", "-r", `${entries}`, "-n", `${entries}`, "--csv"];
           const command = ["hset", "inserted", "__rand_int__", "v".repeat(32)];
-          return await during(server, "node-redis", () => run("redis-benchmark", [...options, ...command]));
+          return await during(server, "node-redis 5", () => run("redis-benchmark", [...options, ...command]));
         },
       },
     ),

@@ -35,7 +35,7 @@ export class LaneConnector implements Connector {
 
   async open(): Promise<void> {
     await this.#zeromq.open();
-    this.#wantsLane = await loadSharedMemory();
+    this.#wantsLane = loadSharedMemory();
   }
 
   connect(): Transport {
@@ -72,6 +72,8 @@ class LaneTransport implements Transport {
   /** When the connection was last looked at. */
   #lookedAt = 0;
   #state: "connecting" | "connected" | "lost" = "connected";
+  /** The reply that was received last lies in the lane. */
+  #taking = false;
   /** A reply that came outside, until those before it were taken from the lane. */
   #outside: Reply | undefined;
 
@@ -101,12 +103,20 @@ class LaneTransport implements Transport {
 
   receive(): Reply | undefined {
     const lane = this.#lane;
+    if (this.#taking) {
+      this.#taking = false;
+      lane.take();
+    }
     for (;;) {
-      const message = lane.read();
-      if (message) {
-        const request = requestNumber(message.header);
-        if (request === undefined) continue;
-        return { request, payload: message.payload };
+      if (lane.next()) {
+        const { bytes, header, payload, end } = lane;
+        const request = requestNumber(bytes, header, payload - header);
+        if (request === undefined) {
+          lane.take();
+          continue;
+        }
+        this.#taking = true;
+        return { request, payload: bytes.subarray(payload, end) };
       }
       if (this.#outside) {
         const reply = this.#outside;
@@ -151,16 +161,16 @@ class LaneTransport implements Transport {
 
   /** Looks for a while. Whether there may be something to receive, or the state may have changed. */
   #spin(ms: number): boolean {
-    if (this.#mayReceive) return true;
-    const end = performance.now() + ms;
-    do {
+    for (let end = 0;;) {
       for (let i = 0; i < LOOKS; i++) {
         if (this.#mayReceive) return true;
         yieldProcessor();
       }
       if (this.#connection.changed) return this.#stale = true;
-    } while (performance.now() < end);
-    return false;
+      const now = performance.now();
+      end ||= now + ms;
+      if (now >= end) return false;
+    }
   }
 
   wake(): void {

@@ -34,8 +34,8 @@
  * sleeps, load tail). V8 compiles them to `xchg` on x86-64, where all this was tested, and to `stlr` and `ldar` on arm64,
  * which have the same order among each other by ARM's definition (load-acquire, store-release: RCsc); not tested there.
  *
- * **Trust.** Each end believes nothing that the other writes: counts and lengths are checked against the ring, and a
- * message is copied before it is looked at. An end that breaks the format loses the lane, and its connection.
+ * **Trust.** Neither end believes what the other writes: counts and lengths are read once, and checked against the ring.
+ * The host copies a message before it looks at it. An end that breaks the format loses the lane, and its connection.
  *
  * @module
  */
@@ -60,6 +60,8 @@ export const RING_BYTES: number = 1 << 17;
 /** Bytes of a lane. */
 export const LANE_BYTES: number = HEADER_BYTES + 2 * RING_BYTES;
 const MASK = RING_BYTES - 1;
+
+const NO_BYTES = new Uint8Array(0);
 
 const HEADER: Part = { at: 0, bytes: HEADER_BYTES };
 const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
@@ -91,22 +93,25 @@ const REPLY_RING: RingPlace = {
 
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
+/** Copies of records up to this length share an array … */
+const POOLED_BYTES = 1 << 12;
+/** … of this one. */
+const POOL_BYTES = 1 << 15;
 /** Longer ones are copied by a call. */
-const LOOP_BYTES = 48;
-/** The longest header of a message. */
-const MAX_HEADER = 255;
-
-/** A message of a lane, a copy that is the reader's own. */
-export interface LaneMessage {
-  readonly header: Uint8Array;
-  readonly payload: Uint8Array;
-}
-
+const LOOP_BYTES = 64;
 /** One end of a lane. */
 export class Lane implements Disposable {
   readonly #memory: SharedMemory;
   readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
+  /** The memory. */
+  readonly bytes: Uint8Array;
+  /** Where the header of the record begins that was found last, its payload, and where that ends. */
+  header = 0;
+  payload = 0;
+  end = 0;
+  #next = 0;
+  #pool = NO_BYTES;
+  #pooled = POOL_BYTES;
   readonly #in: RingPlace;
   readonly #out: RingPlace;
   /** How far this end has read, and written. */
@@ -124,7 +129,7 @@ export class Lane implements Disposable {
   private constructor(memory: SharedMemory, incoming: RingPlace, outgoing: RingPlace) {
     this.#memory = memory;
     this.#words = new Int32Array(memory.buffer);
-    this.#bytes = new Uint8Array(memory.buffer);
+    this.bytes = new Uint8Array(memory.buffer);
     this.#in = incoming;
     this.#out = outgoing;
   }
@@ -138,7 +143,7 @@ export class Lane implements Disposable {
     const memory = SharedMemory.create("memstore lane", LANE_BYTES, PARTS);
     const lane = new Lane(memory, REQUEST_RING, REPLY_RING);
     lane.#words.set([MAGIC, VERSION, RING_BYTES]);
-    crypto.getRandomValues(lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES));
+    crypto.getRandomValues(lane.bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES));
     return lane;
   }
 
@@ -150,7 +155,7 @@ export class Lane implements Disposable {
   static open({ pid, fd, token }: LaneOffer): Lane {
     const memory = SharedMemory.open(pid, fd, LANE_BYTES, PARTS);
     const lane = new Lane(memory, REPLY_RING, REQUEST_RING);
-    const words = lane.#words, own = lane.#bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
+    const words = lane.#words, own = lane.bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
     const known = words[0] === MAGIC && words[1] === VERSION && words[2] === RING_BYTES;
     if (!known || token.length !== TOKEN_BYTES || own.some((byte, i) => byte !== token[i])) {
       lane[Symbol.dispose]();
@@ -167,7 +172,7 @@ export class Lane implements Disposable {
     return {
       pid: Deno.pid,
       fd: this.#memory.fd,
-      token: this.#bytes.slice(TOKEN, TOKEN + TOKEN_BYTES),
+      token: this.bytes.slice(TOKEN, TOKEN + TOKEN_BYTES),
     };
   }
 
@@ -232,26 +237,52 @@ export class Lane implements Disposable {
     return ((this.#words[record + 2] - this.#outsideTaken) | 0) > 0;
   }
 
-  /** The next message that may be taken; undefined if there is none. */
-  read(): LaneMessage | undefined {
-    if (!this.readable || this.#broken) return undefined;
+  /**
+   * Finds the next record that may be taken: {@linkcode Lane.header} and {@linkcode Lane.payload} tell where it is, until
+   * {@linkcode Lane.take}.
+   *
+   * @returns Whether there is one.
+   */
+  next(): boolean {
+    if (!this.readable || this.#broken) return false;
     const words = this.#words, record = this.#recordAt();
-    if (this.#isAhead(record)) return undefined;
-    const length = words[record] >>> 0, headerLength = words[record + 1] >>> 0;
-    const taken = (length + RECORD_HEAD + 15) & ~15;
+    if (this.#isAhead(record)) return false;
+    const length = words[record] >>> 0, headerBytes = words[record + 1] >>> 0;
+    const bytes = (length + RECORD_HEAD + 15) & ~15;
     if (
-      length > RING_BYTES || taken > ((this.#knownTail - this.#head) >>> 0) ||
-      headerLength > Math.min(length, MAX_HEADER)
+      length > RING_BYTES || headerBytes > length ||
+      bytes > ((this.#knownTail - this.#head) >>> 0)
     ) {
       this.#broken = true;
-      return undefined;
+      return false;
     }
-    const from = (record << 2) + RECORD_HEAD, bytes = this.#bytes;
-    const header = bytes.slice(from, from + headerLength);
-    const payload = bytes.slice(from + headerLength, from + length);
-    this.#head = (this.#head + taken) | 0;
-    Atomics.store(words, this.#in.head, this.#head);
-    return { header, payload };
+    this.header = (record << 2) + RECORD_HEAD;
+    this.payload = this.header + headerBytes;
+    this.end = this.header + length;
+    this.#next = (this.#head + bytes) | 0;
+    return true;
+  }
+
+  /** Gives the room of the record back to the writer. Its bytes must not be used any more. */
+  take(): void {
+    this.#head = this.#next;
+    Atomics.store(this.#words, this.#in.head, this.#head);
+  }
+
+  /** A copy of the record, header and payload in one. */
+  copy(): Uint8Array {
+    const { bytes: all, header: from, end } = this, length = end - from;
+    if (length > POOLED_BYTES) return all.slice(from, end);
+    // (To make a small array takes longer than to copy the bytes: many copies share a large one.)
+    if (this.#pooled + length > POOL_BYTES) {
+      this.#pool = new Uint8Array(POOL_BYTES);
+      this.#pooled = 0;
+    }
+    const pool = this.#pool, at = this.#pooled;
+    if (length > LOOP_BYTES) pool.set(all.subarray(from, end), at);
+    else for (let i = 0; i < length; i++) pool[at + i] = all[from + i];
+    this.#pooled = at + length;
+    return pool.subarray(at, at + length);
   }
 
   /**
@@ -320,7 +351,7 @@ export class Lane implements Disposable {
   }
 
   #copy(from: Uint8Array, at: number): void {
-    const bytes = this.#bytes, { length } = from;
+    const bytes = this.bytes, { length } = from;
     if (length > LOOP_BYTES) bytes.set(from, at);
     else for (let i = 0; i < length; i++) bytes[at + i] = from[i];
   }

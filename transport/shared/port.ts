@@ -12,7 +12,7 @@ import type { Limits } from "../limits.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, type LaneMessage, type LaneOffer } from "./lane.ts";
+import { Lane, type LaneOffer } from "./lane.ts";
 import { yieldProcessor } from "./memory.ts";
 
 /** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
@@ -78,7 +78,7 @@ export class LanePort implements Port {
   }
 
   get lanes(): number {
-    return this.#lanes.size;
+    return this.#turns.filter(({ lane }) => lane.attached).length;
   }
 
   openLane(from: Sender): LaneOffer | undefined {
@@ -202,8 +202,7 @@ export class LanePort implements Port {
 
   /** Looks for a while. Whether there may be a message. */
   #spin(): boolean {
-    const end = performance.now() + SPIN_MS;
-    do {
+    for (let end = 0;;) {
       for (let i = 0; i < LOOKS; i++) {
         for (const each of this.#turns) if (this.#mayRead(each)) return true;
         yieldProcessor();
@@ -212,8 +211,10 @@ export class LanePort implements Port {
         this.#share = 0;
         return true;
       }
-    } while (performance.now() < end);
-    return false;
+      const now = performance.now();
+      end ||= now + SPIN_MS;
+      if (now >= end) return false;
+    }
   }
 
   /** Whether a client's next message may be taken from its lane. */
@@ -252,10 +253,11 @@ export class LanePort implements Port {
       own.rest = undefined;
       return rest;
     }
-    const message = lane.read();
-    if (message) {
+    if (lane.next()) {
       this.#zeromq.noteMessage(client);
-      return received(client, message, this.#limits);
+      const bytes = lane.copy(), headerBytes = lane.payload - lane.header;
+      lane.take();
+      return received(client, bytes.subarray(0, headerBytes), bytes.subarray(headerBytes), this.#limits);
     }
     if (lane.broken) {
       this.#zeromq.reject(client, "it wrote what is no message into its lane");
@@ -288,7 +290,12 @@ export class LanePort implements Port {
 }
 
 /** A message of a lane, as if it had come by its connection. */
-function received(from: Connection, { header, payload }: LaneMessage, { message }: Limits): ReceivedMessage {
+function received(
+  from: Connection,
+  header: Uint8Array,
+  payload: Uint8Array,
+  { message }: Limits,
+): ReceivedMessage {
   const known = isHeader(header);
   const fault = !known
     ? "a header is needed"

@@ -7,6 +7,7 @@
 import { MemStoreError } from "../../../transport/message.ts";
 import { head } from "../../../msgpack/msgpack.ts";
 import { sameValue } from "../../key.ts";
+import type { Span } from "../entry.ts";
 import type { Table } from "../table.ts";
 import type { Call, Handler, Steps } from "./call.ts";
 import {
@@ -27,11 +28,8 @@ import { type Numeric, numericAt, writeSum } from "./number.ts";
 export const tableHandlers = {
   get(call) {
     const entry = tableToRead(call)?.find(call.key(1)) ?? 0;
-    if (entry !== 0) return writeValue(entry, call);
-    if (call.count < 3) return call.reply.nil();
-    const from = call.from(2), to = call.to(2);
-    call.checkRoom(to - from);
-    call.reply.copy(call.payload, from, to);
+    if (entry === 0) call.reply.nil();
+    else writeValue(entry, call);
   },
   set(call) {
     set(call, 2, expiry(call, 3));
@@ -69,14 +67,18 @@ export const tableHandlers = {
   get_many(call) {
     const { length } = head(call.payload, call.from(1));
     const { tables } = call.store;
+    const { bytes: missing, from, to } = call.count > 2
+      ? { bytes: call.payload, from: call.from(2), to: call.to(2) }
+      : NIL;
     const steps = function* (reading: Reading): Steps {
       const [table] = reading.tables, { reply } = call;
       reply.arrayHead(length);
       let cost = 0;
       for (const key of eachKey(call, 1)) {
         const entry = table?.find(key) ?? 0;
-        if (entry === 0 || reading.hasExpired(entry)) call.checkRoom(1), reply.nil();
-        else writeValue(entry, call, reading.entry);
+        if (entry === 0 || reading.hasExpired(entry)) {
+          call.checkRoom(to - from), reply.copy(missing, from, to);
+        } else writeValue(entry, call, reading.entry);
         cost += keyCost(key.to - key.from);
         if (cost >= STEP) yield cost, cost = 0;
       }
@@ -178,6 +180,8 @@ function isExpected(address: number, call: Call): boolean {
   }
   return sameValue(bytes, keyTo, valueTo, payload, from, to);
 }
+
+const NIL: Span = { bytes: new Uint8Array([0xc0]), from: 0, to: 1 };
 
 /** A key of this many bytes takes as long as visiting so many entries. */
 const keyCost = (bytes: number) => 1 + (bytes >>> 6);

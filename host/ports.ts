@@ -9,7 +9,7 @@ import type { AuthorizedClient } from "../auth/clients.ts";
 import { ZapHandler } from "../auth/zap.ts";
 import { address } from "../transport/endpoint.ts";
 import type { Limits } from "../transport/limits.ts";
-import { LANE_BYTES, type LaneOffer } from "../transport/shared/lane.ts";
+import type { LaneOffer } from "../transport/shared/lane.ts";
 import { loadSharedMemory } from "../transport/shared/memory.ts";
 import { LanePort } from "../transport/shared/port.ts";
 import type { Port, Sender } from "../transport/transport.ts";
@@ -42,7 +42,6 @@ export class Ports {
   readonly all: readonly Port[];
   readonly #listening: readonly Listening[];
   readonly #access: Access | undefined;
-  readonly #limits: Limits;
   /** What is closed at the end, the last first. */
   readonly #resources: AsyncDisposableStack;
 
@@ -50,13 +49,11 @@ export class Ports {
     all: readonly Port[],
     listening: readonly Listening[],
     access: Access | undefined,
-    limits: Limits,
     resources: AsyncDisposableStack,
   ) {
     this.all = all;
     this.#listening = listening;
     this.#access = access;
-    this.#limits = limits;
     this.#resources = resources;
   }
 
@@ -86,6 +83,7 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
+      const lanes = { made: 0 };
       const hasLanes = options.lane && limits.lanes > 0 && loadSharedMemory();
       for (const wanted of addresses) {
         const zeromq = new ZeroMqPort(context, wanted, {
@@ -94,7 +92,7 @@ export class Ports {
           limits,
           onEvent: warn,
         });
-        const port = hasLanes && wanted.startsWith("ipc://") ? new LanePort(zeromq, limits) : zeromq;
+        const port = hasLanes && wanted.startsWith("ipc://") ? new LanePort(zeromq, limits, lanes) : zeromq;
         resources.defer(() => port.close());
         const permissions = { mode: options.allowGroup ? 0o660 : 0o600, anyUser: options.insecure };
         const served = await listenWhenFree(context, zeromq.socket, wanted, permissions);
@@ -103,7 +101,7 @@ export class Ports {
         ports.push(port);
         listening.push(served);
       }
-      return new Ports(ports, listening, access, limits, resources);
+      return new Ports(ports, listening, access, resources);
     } catch (error) {
       // (If something cannot be closed either, the caller is told why the start failed.)
       await resources.disposeAsync().catch(() => {});
@@ -133,8 +131,6 @@ export class Ports {
 
   /** Makes a lane for a client; undefined if it cannot have one. */
   openLane(from: Sender): LaneOffer | undefined {
-    const { lanes, laneBytes } = this.#limits;
-    if (this.lanes >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     for (const port of this.all) {
       const offer = port.openLane(from);
       if (offer) return offer;

@@ -12,7 +12,7 @@ import type { Limits } from "../limits.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, type LaneOffer } from "./lane.ts";
+import { Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
 import { yieldProcessor } from "./memory.ts";
 
 /** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
@@ -49,10 +49,16 @@ class ClientLane {
   }
 }
 
+/** How many lanes the ports of a host have made together, and not closed. */
+export interface LaneCount {
+  made: number;
+}
+
 /** A port whose clients may have lanes. */
 export class LanePort implements Port {
   readonly #zeromq: ZeroMqPort;
   readonly #limits: Limits;
+  readonly #count: LaneCount;
   readonly #lanes = new Map<Sender, ClientLane>();
   /** The same, in turn. */
   #turns: ClientLane[] = [];
@@ -64,9 +70,10 @@ export class LanePort implements Port {
   /** Closes lanes that nobody opened. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(zeromq: ZeroMqPort, limits: Limits) {
+  constructor(zeromq: ZeroMqPort, limits: Limits, count: LaneCount) {
     this.#zeromq = zeromq;
     this.#limits = limits;
+    this.#count = count;
   }
 
   get encrypted(): boolean {
@@ -84,6 +91,8 @@ export class LanePort implements Port {
   openLane(from: Sender): LaneOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
+    const { lanes, laneBytes } = this.#limits;
+    if (this.#count.made >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     let lane;
     try {
       lane = Lane.create();
@@ -95,6 +104,7 @@ export class LanePort implements Port {
     lane.sleep();
     const added = new ClientLane(lane, client);
     client.hasLane = true;
+    this.#count.made++;
     this.#lanes.set(from, added);
     this.#turns.push(added);
     this.#watch();
@@ -272,6 +282,7 @@ export class LanePort implements Port {
 
   #close(own: ClientLane): void {
     own.client.hasLane = false;
+    this.#count.made--;
     this.#lanes.delete(own.client);
     this.#turns = this.#turns.filter((each) => each !== own);
     own.lane[Symbol.dispose]();

@@ -151,6 +151,12 @@ test("a host gives as many lanes as it may, and other clients go on over the soc
     for (const [i, client] of clients.entries()) assert.equal(await client.set("t", i, i), 1);
     for (const [i, client] of clients.entries()) assert.equal(await client.get("t", i), i);
     assert.equal((await clients[0].stats()).lanes, lanes, JSON.stringify(options));
+    await Promise.all(clients.splice(1).map((client) => client.close()));
+    // (What those had, others may have.)
+    await until("lanes are closed", () => host.store.local.stats().lanes <= 1);
+    await using next = clientsOf(host.endpoint, 5);
+    for (const client of next) await client.ping();
+    assert.equal((await clients[0].stats()).lanes, lanes, JSON.stringify(options));
   }
 });
 
@@ -204,7 +210,6 @@ test("a connection has one lane, and none a legacy client or one behind a proxy"
 
 test("a lane whose client does not open it is withdrawn", async () => {
   await using own = await LocalHost.start({});
-  await using client = new MemStoreClient(own.endpoint);
   await using peer = await Peer.connect(own.endpoint);
   const offer = await ask(peer, "lane") as { pid: number; fd: number; token: Uint8Array };
   const before = await resources(Deno.pid);
@@ -252,11 +257,15 @@ async function fakeHost(
 test("a client that cannot open the lane that it is offered goes on over the socket", async () => {
   loadSharedMemory();
   await using directory = new TempDir();
-  using file = await Deno.open(`${directory.path}/file`, { create: true, write: true });
-  await file.truncate(LANE_BYTES);
   using lane = Lane.create();
   const token = new Uint8Array(16);
-  const files = (await shell(`ls -l /proc/${Deno.pid}/fd | grep ${directory.path}/file`)).match(/(\d+) ->/);
+  // (Its owner could shorten it while it is read.)
+  const unsealed = await Deno.makeTempFile({ dir: "/dev/shm" });
+  using file = await Deno.open(unsealed, { write: true });
+  await Deno.remove(unsealed);
+  await file.truncate(LANE_BYTES);
+  await file.write(new Uint8Array(new Int32Array([0x4c4d534d, 1, RING_BYTES]).buffer));
+  const files = (await shell(`ls -l /proc/${Deno.pid}/fd | grep ${unsealed}`)).match(/(\d+) ->/);
   const offers = [
     null,
     {},

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { turn } from "../../system/turn.ts";
 import { type Reply, requestNumber } from "../message.ts";
 import type { Connector, Transport } from "../transport.ts";
 import { type ZeroMqConnector, ZeroMqTransport } from "../zeromq/dealer.ts";
@@ -15,6 +16,8 @@ import { loadSharedMemory, yieldProcessor } from "./memory.ts";
  * and one that sleeps is woken through threads of libzmq, which takes longer than that.
  */
 const SPIN_MS = 0.1;
+/** After how many waits that found something at once, timers and other work of the process get a turn. */
+const WAITS_PER_TURN = 64;
 /** How long the state of the connection is believed, in milliseconds, where the lane tells nothing. */
 const FRESH_MS = 1;
 /** After how many looks at the lane the clock and the connection are looked at: each takes longer. */
@@ -67,6 +70,7 @@ class LaneTransport implements Transport {
   readonly #lane: Lane;
   /** Whether the connection must be looked at before anything else is believed of it. */
   #stale = true;
+  #waits = 0;
   /** Whether a wait is under way. */
   #waiting = false;
   /** When the connection was last looked at. */
@@ -136,7 +140,10 @@ class LaneTransport implements Transport {
   }
 
   async wait(): Promise<void> {
-    if (this.#spin(SPIN_MS)) return;
+    if (this.#spin(SPIN_MS)) {
+      if (++this.#waits % WAITS_PER_TURN === 0) await turn();
+      return;
+    }
     // (Whoever receives meanwhile must not miss what comes outside.)
     this.#stale = this.#waiting = true;
     this.#lane.sleep();

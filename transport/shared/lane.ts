@@ -98,6 +98,8 @@ export const AT_CONNECTION = 1;
 export const AT_WORD = 2;
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
+/** The longest header of a message: each reply repeats it. */
+const MAX_HEADER = 255;
 /** Copies of records up to this length share an array … */
 const POOLED_BYTES = 1 << 12;
 /** … of this one. */
@@ -260,7 +262,7 @@ export class Lane implements Disposable {
     const length = words[record] >>> 0, headerBytes = words[record + 1] >>> 0;
     const bytes = (length + RECORD_HEAD + 15) & ~15;
     if (
-      length > RING_BYTES || headerBytes > length ||
+      length > RING_BYTES || headerBytes > Math.min(length, MAX_HEADER) ||
       bytes > ((this.#knownTail - this.#head) >>> 0)
     ) {
       this.#broken = true;

@@ -45,10 +45,19 @@ class ClientLane {
   }
 }
 
+/** What the ports of a host have together. */
+export interface LaneCount {
+  /** How many ports there are. */
+  ports: number;
+  /** How many lanes they have made, and not closed. */
+  made: number;
+}
+
 /** A port whose clients may have lanes. */
 export class LanePort implements Port {
   readonly #zeromq: ZeroMqPort;
   readonly #limits: Limits;
+  readonly #count: LaneCount;
   readonly #lanes = new Map<Sender, ClientLane>();
   /** The same, in turn. */
   #turns: ClientLane[] = [];
@@ -56,14 +65,18 @@ export class LanePort implements Port {
   readonly #waiter = new Waiter();
   readonly #isReady = () => this.#turns.some((each) => this.#mayRead(each));
   #turn = 0;
+  /** Whether a wait is under way. */
+  #waiting = false;
   /** How many messages lanes may give until the ZeroMQ port has its turn. */
   #share = 0;
   /** Closes lanes that nobody opened. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(zeromq: ZeroMqPort, limits: Limits) {
+  constructor(zeromq: ZeroMqPort, limits: Limits, count: LaneCount) {
     this.#zeromq = zeromq;
     this.#limits = limits;
+    this.#count = count;
+    count.ports++;
   }
 
   get encrypted(): boolean {
@@ -80,9 +93,9 @@ export class LanePort implements Port {
 
   openLane(from: Sender): LaneOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
-    const { lanes, laneBytes } = this.#limits;
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
-    if (this.#lanes.size >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
+    const { lanes, laneBytes } = this.#limits;
+    if (this.#count.made >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     let lane;
     try {
       lane = Lane.create();
@@ -94,6 +107,7 @@ export class LanePort implements Port {
     lane.sleep(AT_CONNECTION);
     const added = new ClientLane(lane, client);
     client.hasLane = true;
+    this.#count.made++;
     this.#lanes.set(from, added);
     this.#turns.push(added);
     this.#all = this.#turns.map(({ lane }) => lane);
@@ -103,6 +117,14 @@ export class LanePort implements Port {
 
   next(): IncomingMessage | undefined {
     if (this.#turns.length === 0) return this.#zeromq.next();
+    const message = this.#next();
+    if (message || !this.#waiting) return message;
+    // (The loop of another port looks, and may have taken the doorbell for which the loop of this one waits.)
+    for (const lane of this.#all) lane.sleep(AT_CONNECTION);
+    return this.#nextOfLanes();
+  }
+
+  #next(): IncomingMessage | undefined {
     // (To look at the ZeroMQ port takes longer than to answer a message. Before the loop waits, it is looked at.)
     if (this.#share-- > 0) return this.#nextOfLanes();
     this.#share = LANE_SHARE;
@@ -169,7 +191,8 @@ export class LanePort implements Port {
 
   spin(): boolean {
     if (this.#turns.length === 0) return this.#zeromq.spin();
-    if (this.#waiter.spin(this.#all, this.#isReady)) return true;
+    // (A nap would hold up the lanes of other ports.)
+    if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
     if (!this.#zeromq.changed) return false;
     this.#share = 0;
     return true;
@@ -177,9 +200,11 @@ export class LanePort implements Port {
 
   async wait(): Promise<void> {
     this.look();
+    this.#waiting = true;
     for (const lane of this.#all) lane.sleep(AT_CONNECTION);
     const start = performance.now();
     if (!this.#isReady()) await this.#zeromq.wait();
+    this.#waiting = false;
     for (const lane of this.#all) lane.awake();
     if (this.#isReady()) this.#waiter.slept(start);
     this.#share = 0;
@@ -250,6 +275,7 @@ export class LanePort implements Port {
 
   #close(own: ClientLane): void {
     own.client.hasLane = false;
+    this.#count.made--;
     this.#lanes.delete(own.client);
     this.#turns = this.#turns.filter((each) => each !== own);
     this.#all = this.#turns.map(({ lane }) => lane);

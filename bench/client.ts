@@ -11,7 +11,6 @@
  * client.ts MAP ADDRESS both SECONDS        gets and sets a second, 128 of each at once
  * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
  * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
- * client.ts MAP ADDRESS check 0             nothing: whether the map works
  * ```
  *
  * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
@@ -147,7 +146,6 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
   async slowest(map, seconds) {
     return (await times(seconds, map)).at(-1)!;
   },
-  check: () => Promise.resolve(0),
 };
 
 /** Measures a synchronous map: microseconds a call. */
@@ -169,7 +167,7 @@ if (name in awaited) {
   measure = (seconds) => measures[what](opened, seconds);
 } else {
   const opened = map = await synchronous[name](address);
-  measure = (seconds) => what === "check" ? 0 : measureSynchronous(opened, what, seconds);
+  measure = (seconds) => measureSynchronous(opened, what, seconds);
 }
 await prepare(map);
 await measure(warmUp);

@@ -8,7 +8,7 @@
 import { replyShape } from "../commands/list.ts";
 import { Reader } from "../msgpack/codec.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
-import { header, MemStoreError, readReply } from "../transport/message.ts";
+import { header, HEADER_BYTES, MemStoreError, readReply } from "../transport/message.ts";
 import { CallErrors } from "./errors.ts";
 import type { MultiplexerOptions } from "./multiplexer.ts";
 import { batchError, commandError } from "./queue.ts";
@@ -27,6 +27,7 @@ export class BlockingCalls {
   readonly #session: HostSession;
   /** Encodes one call after another. */
   readonly #request = new Request("alone");
+  readonly #header = new Uint8Array(HEADER_BYTES);
   #number = 0;
   #closed = false;
 
@@ -116,7 +117,7 @@ export class BlockingCalls {
     const session = this.#session;
     let start = 0;
     const elapsed = () => performance.now() - (start ||= performance.now());
-    session.refresh();
+    session.refresh(performance.now());
     session.look();
     while (!session.ready || session.broken) {
       start ||= performance.now();
@@ -130,7 +131,7 @@ export class BlockingCalls {
     if (error) throw error;
     // (0 is the number of the greeting.)
     this.#number = (this.#number + 1) >>> 0 || 1;
-    session.send(header(this.#number, batch), bytes.written);
+    session.send(header(this.#number, batch, false, this.#header), bytes.written);
     for (let waited = false;; waited = true) {
       session.look();
       const { broken } = session;
@@ -144,7 +145,7 @@ export class BlockingCalls {
       // (Nearly all replies come during the first wait: to read the clock would take longer than to look for them.)
       const left = waited || start > 0 ? timeout - elapsed() : Math.min(timeout, FIRST_WAIT_MS);
       if (left <= 0) throw this.#errors.timeout(what, timeout, session.reached);
-      session.waitSync(left);
+      if (!session.spin()) session.waitSync(left);
     }
   }
 

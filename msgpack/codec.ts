@@ -211,13 +211,18 @@ export class Reader {
   /** The offset of the next item. */
   at: number;
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  /** (Most replies need none, and it takes as long to make as they take to read.) */
+  #lazyView: DataView | undefined;
   #depth = 0;
 
   constructor(bytes: Uint8Array, at = 0) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.at = at;
+  }
+
+  get #view(): DataView {
+    const { buffer, byteOffset, byteLength } = this.#bytes;
+    return this.#lazyView ??= new DataView(buffer, byteOffset, byteLength);
   }
 
   /** Reads the next value. */
@@ -287,15 +292,13 @@ export class Reader {
 
   /** nil, booleans and numbers that are longer than their head; undefined for every other item. */
   #scalar(first: number): unknown {
-    const view = this.#view, at = this.at + 1;
+    const at = this.at + 1;
     this.#end(SCALAR_SIZES[first - 0xc0]);
+    if (first === 0xc0) return this.at += 1, null;
+    if (first === 0xc2 || first === 0xc3) return this.at += 1, first === 0xc3;
+    if (SCALAR_SIZES[first - 0xc0] === 0) return undefined;
+    const view = this.#view;
     switch (first) {
-      case 0xc0:
-        return this.at += 1, null;
-      case 0xc2:
-        return this.at += 1, false;
-      case 0xc3:
-        return this.at += 1, true;
       case 0xca:
         return this.at += 5, view.getFloat32(at);
       case 0xcb:

@@ -122,7 +122,7 @@ const BATCH = 0x80;
 /** The bit of the second byte that says that replies may come in parts. */
 const PARTS = 0x40;
 /** Bytes of our client's header: magic, version, and a request number of 32 bits. */
-const HEADER_BYTES = 6;
+export const HEADER_BYTES = 6;
 /** The longest header: magic, version, and 30 bytes of the client's own. */
 const MAX_HEADER = 32;
 
@@ -179,10 +179,15 @@ export function writeRefusal(
  *
  * @param batch Whether the commands are one transaction.
  * @param parts Whether the replies may come in several messages.
+ * @param bytes Where it is written.
  */
-export function header(request: number, batch = false, parts = false): Uint8Array {
+export function header(
+  request: number,
+  batch = false,
+  parts = false,
+  bytes: Uint8Array = new Uint8Array(HEADER_BYTES),
+): Uint8Array {
   const flags = (batch ? BATCH : 0) | (parts ? PARTS : 0);
-  const bytes = new Uint8Array(HEADER_BYTES);
   bytes[0] = MAGIC;
   bytes[1] = VERSION | flags;
   bytes[2] = request >>> 24;

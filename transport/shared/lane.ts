@@ -25,8 +25,9 @@
  * when the message arrived. So messages are taken in the order in which they were sent. Both begin to count when
  * the client attaches: it sends nothing between its request for a lane and the reply.
  *
- * **Sleep.** An end that is about to wait sets its `sleeps` to 1 and looks at its ring once more. An end that
- * has moved a tail and finds 1 there changes it to 0 and sends an empty message through the connection: the doorbell.
+ * **Sleep.** Before an end sleeps, it says where in its `sleeps`, and looks at its ring once more: 2 at that word itself
+ * (`futex(2)`), 1 at the connection. An end that has moved a tail and finds 2 or 1 there changes it to 0, and wakes the
+ * other at the word, or with an empty message. {@link ./waiter.ts} says when an end sleeps where.
  *
  * **Memory order.** A writer stores a record, then the tail; a reader loads the tail, then the record. Tails, heads and
  * sleeps are accessed with `Atomics`, which are sequentially consistent: plain accesses before an atomic store are
@@ -40,7 +41,7 @@
  * @module
  */
 
-import { type Part, SharedMemory } from "./memory.ts";
+import { type Part, SharedMemory, wakeAt, type Word } from "./memory.ts";
 
 /** Where a lane is, as the host tells it: all that the client needs to open it. */
 export interface LaneOffer {
@@ -60,6 +61,8 @@ export const RING_BYTES: number = 1 << 17;
 /** Bytes of a lane. */
 export const LANE_BYTES: number = HEADER_BYTES + 2 * RING_BYTES;
 const MASK = RING_BYTES - 1;
+
+const NO_BYTES = new Uint8Array(0);
 
 const HEADER: Part = { at: 0, bytes: HEADER_BYTES };
 const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
@@ -89,8 +92,18 @@ const REPLY_RING: RingPlace = {
   at: HEADER_BYTES + 2 * RING_BYTES,
 };
 
+/** Values of `sleeps`. */
+const AWAKE = 0;
+export const AT_CONNECTION = 1;
+export const AT_WORD = 2;
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
+/** The longest header of a message: each reply repeats it. */
+const MAX_HEADER = 255;
+/** Copies of records up to this length share an array … */
+const POOLED_BYTES = 1 << 12;
+/** … of this one. */
+const POOL_BYTES = 1 << 15;
 /** Longer ones are copied by a call. */
 const LOOP_BYTES = 64;
 /** One end of a lane. */
@@ -104,8 +117,13 @@ export class Lane implements Disposable {
   payload = 0;
   end = 0;
   #next = 0;
+  #pool = NO_BYTES;
+  #pooled = POOL_BYTES;
   readonly #in: RingPlace;
   readonly #out: RingPlace;
+  /** The words at which this end sleeps, and the other one. */
+  readonly word: Word;
+  readonly #outWord: Word;
   /** How far this end has read, and written. */
   #head = 0;
   #tail = 0;
@@ -124,6 +142,8 @@ export class Lane implements Disposable {
     this.bytes = new Uint8Array(memory.buffer);
     this.#in = incoming;
     this.#out = outgoing;
+    this.word = memory.word(incoming.sleeps * 4);
+    this.#outWord = memory.word(outgoing.sleeps * 4);
   }
 
   /**
@@ -242,7 +262,7 @@ export class Lane implements Disposable {
     const length = words[record] >>> 0, headerBytes = words[record + 1] >>> 0;
     const bytes = (length + RECORD_HEAD + 15) & ~15;
     if (
-      length > RING_BYTES || headerBytes > length ||
+      length > RING_BYTES || headerBytes > Math.min(length, MAX_HEADER) ||
       bytes > ((this.#knownTail - this.#head) >>> 0)
     ) {
       this.#broken = true;
@@ -261,13 +281,20 @@ export class Lane implements Disposable {
     Atomics.store(this.#words, this.#in.head, this.#head);
   }
 
-  /** A copy of some bytes of the record. */
-  copy(from: number, to: number): Uint8Array {
-    const length = to - from, all = this.bytes;
-    if (length > LOOP_BYTES) return all.slice(from, to);
-    const bytes = new Uint8Array(length);
-    for (let i = 0; i < length; i++) bytes[i] = all[from + i];
-    return bytes;
+  /** A copy of the record, header and payload in one. */
+  copy(): Uint8Array {
+    const { bytes: all, header: from, end } = this, length = end - from;
+    if (length > POOLED_BYTES) return all.slice(from, end);
+    // (To make a small array takes longer than to copy the bytes: many copies share a large one.)
+    if (this.#pooled + length > POOL_BYTES) {
+      this.#pool = new Uint8Array(POOL_BYTES);
+      this.#pooled = 0;
+    }
+    const pool = this.#pool, at = this.#pooled;
+    if (length > LOOP_BYTES) pool.set(all.subarray(from, end), at);
+    else for (let i = 0; i < length; i++) pool[at + i] = all[from + i];
+    this.#pooled = at + length;
+    return pool.subarray(at, at + length);
   }
 
   /**
@@ -299,20 +326,23 @@ export class Lane implements Disposable {
     this.#outsideTaken = (this.#outsideTaken + 1) | 0;
   }
 
-  /** Whether the other end sleeps. It is awake then: wake it with an empty message. */
-  takeDoorbell(): boolean {
+  /** Wakes the other end if it sleeps at its word. Whether it sleeps at the connection: wake it with an empty message. */
+  wakePeer(): boolean {
     const words = this.#words, { sleeps } = this.#out;
-    return Atomics.load(words, sleeps) === 1 && Atomics.exchange(words, sleeps, 0) === 1;
+    if (Atomics.load(words, sleeps) === AWAKE) return false;
+    const how = Atomics.exchange(words, sleeps, AWAKE);
+    if (how === AT_WORD) wakeAt(this.#outWord);
+    return how === AT_CONNECTION;
   }
 
   /** Says that this end is about to sleep. Look once more whether something is there. */
-  sleep(): void {
-    Atomics.store(this.#words, this.#in.sleeps, 1);
+  sleep(how: typeof AT_WORD | typeof AT_CONNECTION): void {
+    Atomics.store(this.#words, this.#in.sleeps, how);
   }
 
   /** Says that this end does not sleep. */
   awake(): void {
-    Atomics.store(this.#words, this.#in.sleeps, 0);
+    Atomics.store(this.#words, this.#in.sleeps, AWAKE);
   }
 
   /** Whether it was disposed of: nothing may be asked of it any more. */

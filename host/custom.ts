@@ -6,7 +6,7 @@
 
 import { type Commands, replyShape } from "../commands/list.ts";
 import { isThenable } from "../commands/methods.ts";
-import type { Call } from "../engine/memory/commands/call.ts";
+import type { Call } from "../engine/call.ts";
 import type { Right } from "../auth/clients.ts";
 import { encode, Reader } from "../msgpack/codec.ts";
 import { LimitError, Writer } from "../msgpack/msgpack.ts";

@@ -1,0 +1,193 @@
+/**
+ * One message while it runs on data that is elsewhere: from its payload to its reply.
+ *
+ * ```text
+ * payload ─► plan: walked, looked up, checked ─► all commands are sent ─ ─► replies, in order ─► deliver
+ *                                                        wait for all of them
+ * ```
+ *
+ * The commands of a message are sent together, as are those of all messages that arrive in one turn, so that a message costs
+ * one round trip however many commands it has. A long message is sent a **window** of commands at a time. Other messages run
+ * meanwhile, also those of the same client: the engine keeps the order of commands on the same key.
+ *
+ * @module
+ */
+
+import { Call, type WriteReply } from "../engine/call.ts";
+import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
+import {
+  type Deliver,
+  type Execution,
+  type HostCommand,
+  type Job,
+  refusalOf,
+  type Shared,
+  unreadable,
+} from "./execution.ts";
+import { type FindCommand, Plan } from "./plan.ts";
+import { Slice } from "./slice.ts";
+
+/** How many commands of a message are sent at a time. */
+const WINDOW = 256;
+
+/** What a command came to: the bytes of its reply, what writes them, or why it was not done. */
+type Result = Uint8Array | WriteReply | Refusal;
+
+/** One message while it runs on the data of an engine that replies later. */
+export class PipelinedExecution<Data> implements Execution {
+  readonly #shared: Shared;
+  readonly #plan = new Plan<HostCommand>();
+  readonly #call: Call<Data>;
+  readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#job);
+  readonly #slice = new Slice();
+  #job!: Job;
+  #deliver!: Deliver;
+  #planned = false;
+  /** The commands from … to … were sent, and their replies are awaited. */
+  #from = 0;
+  #to = 0;
+  /** What they came to. */
+  readonly #results: Result[] = [];
+  waiting: Promise<void> | undefined;
+  isUnread = false;
+  readonly isBlocked = false;
+
+  constructor(data: Data, shared: Shared) {
+    this.#shared = shared;
+    this.#call = new Call(data, shared.limits.message);
+  }
+
+  get bytes(): number {
+    return this.#call.reply.length;
+  }
+
+  take(job: Job, deliver: Deliver): void {
+    const call = this.#call;
+    this.#job = job;
+    this.#deliver = deliver;
+    this.#planned = this.isUnread = false;
+    this.#from = this.#to = this.#results.length = 0;
+    this.waiting = undefined;
+    this.#plan.reset();
+    call.reply.reset();
+    call.legacy = job.legacy;
+    call.right = job.right;
+    call.sender = job.sender;
+    call.work = 0;
+  }
+
+  run(slice: number): boolean {
+    this.#slice.reset(slice);
+    if (!this.#planned && !this.#read()) return this.#planned;
+    for (;;) {
+      this.waiting = undefined;
+      this.#writeResults();
+      if (this.#from === this.#plan.length) break;
+      this.#send();
+      if (this.waiting) return false;
+    }
+    const readable = this.#plan.refusals.get(0)?.code !== "BAD_REQUEST";
+    this.#deliver(this.#call.reply.written, readable);
+    return true;
+  }
+
+  abandon(why: MemStoreError): void {
+    const { reply, legacy } = this.#call;
+    if (!this.#planned) writeRefusal(why, legacy, reply);
+    else for (let i = this.#from; i < this.#plan.length; i++) writeRefusal(why, legacy, reply);
+    this.#deliver(reply.written, true);
+  }
+
+  /** Reads the payload. False if it takes longer, or if it cannot be read: then the message is done. */
+  #read(): boolean {
+    const { payload, legacy } = this.#job, { limits } = this.#shared;
+    // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    try {
+      if (!this.#plan.read(payload, this.#find, legacy, limits.commands, limits.depth, this.#slice)) {
+        return false;
+      }
+      return this.#planned = true;
+    } catch (error) {
+      const { reply } = this.#call;
+      writeRefusal(unreadable(error), legacy, reply);
+      this.#deliver(reply.written, false);
+      this.#planned = true;
+      return false;
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit;
+    }
+  }
+
+  /** Sends the next window of commands. */
+  #send(): void {
+    const results = this.#results, first = this.#from;
+    this.#to = Math.min(first + WINDOW, this.#plan.length);
+    let pending = 0;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (let i = first; i < this.#to; i++) {
+      const result = this.#begin(i);
+      if (!(result instanceof Promise)) {
+        results[i - first] = result;
+        continue;
+      }
+      pending++;
+      const settle = (result: Result) => {
+        results[i - first] = result;
+        if (--pending === 0) resolve();
+      };
+      result.then(settle, (error) => settle(refusalOf(error)));
+    }
+    if (pending > 0) this.waiting = promise;
+  }
+
+  /** Begins a command. */
+  #begin(i: number): Result | Promise<WriteReply> {
+    const plan = this.#plan, call = this.#call, { reply } = call;
+    const command = plan.commands[i];
+    if (!command) return plan.refusals.get(i)!;
+    const start = reply.length;
+    try {
+      if (command.needs === "write") this.#shared.gate.check(command.name);
+      call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
+      const result = command.run(call);
+      if (result instanceof Promise) return result;
+      return reply.bytes.slice(start, reply.length);
+    } catch (error) {
+      return refusalOf(error);
+    } finally {
+      reply.length = start;
+    }
+  }
+
+  /** Writes the replies to the commands that were sent. */
+  #writeResults(): void {
+    for (let i = this.#from; i < this.#to; i++) {
+      this.#write(this.#results[i - this.#from], this.#plan.commands[i]);
+    }
+    this.#results.length = 0;
+    this.#from = this.#to;
+  }
+
+  #write(result: Result, command: HostCommand | undefined): void {
+    const call = this.#call, { reply, legacy } = call, start = reply.length;
+    if ("code" in result) return writeRefusal(result, legacy, reply);
+    if (!legacy) reply.byte(0);
+    if (typeof result === "function") result(reply);
+    else reply.raw(result);
+    if (reply.length <= this.#shared.limits.message || start === 0 && !command) return;
+    if (start > 0 && this.#job.parts) {
+      // (What is there already goes first: a message of its own.)
+      this.#deliver(reply.bytes.subarray(0, start), true);
+      reply.bytes.copyWithin(0, start, reply.length);
+      reply.length -= start;
+    }
+    try {
+      call.checkReply(reply.length - (reply.length - start));
+    } catch (error) {
+      reply.length = start;
+      writeRefusal(refusalOf(error), legacy, reply);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The engine `redis`: the data is in a Redis or Valkey server or cluster, and this host is a front to it that holds nothing. Any
+ * number of fronts have the same data.
+ *
+ * @module
+ */
+
+import type { Database } from "../engine/redis/database.ts";
+import { openDatabase } from "../engine/redis/connect.ts";
+import { tableHandlers } from "../engine/redis/tables.ts";
+import type { Gate } from "../state/gate.ts";
+import { Persistence } from "../state/persistence.ts";
+import { Store } from "../engine/memory/store.ts";
+import type { Engine } from "./engine.ts";
+import type { Execution, Shared } from "./execution.ts";
+import type { HostOptions } from "./options.ts";
+import { PipelinedExecution } from "./pipeline.ts";
+
+/** Holds the data in Redis. */
+export class RedisEngine implements Engine {
+  readonly handlers: Engine["handlers"] = { ...tableHandlers };
+  readonly persistence: Persistence;
+  readonly state = undefined;
+  readonly #url: string;
+  readonly #options: HostOptions;
+  #database: Database | undefined;
+
+  constructor(url: string, options: HostOptions, gate: Gate) {
+    this.#url = url;
+    this.#options = options;
+    const { dataDirectory, allowAnyPath, s3, log } = options;
+    this.persistence = new Persistence(
+      new Store(),
+      { directory: dataDirectory, anyPath: allowAnyPath },
+      s3,
+      log,
+      gate,
+    );
+  }
+
+  makeExecution(shared: Shared): Execution {
+    return new PipelinedExecution(this.#open, shared);
+  }
+
+  get busy(): boolean {
+    return this.#open.nodes.pending > 0;
+  }
+
+  transaction<Result>(): Result {
+    throw notLocal("run a batch");
+  }
+
+  checkLocal(command: string): void {
+    throw notLocal(command);
+  }
+
+  async open(): Promise<boolean> {
+    this.#database = await openDatabase(this.#url, this.#options.redis);
+    return false;
+  }
+
+  async save(): Promise<void> {}
+
+  cleanWhenIdle(): boolean {
+    return false;
+  }
+
+  async stats(): Promise<Record<string, unknown>> {
+    await Promise.resolve();
+    return { engine: "redis" };
+  }
+
+  async close(): Promise<void> {
+    await Promise.resolve();
+    this.#database?.nodes.close();
+  }
+
+  get #open(): Database {
+    if (!this.#database) throw new Error("Cannot run a command: the host is not connected to Redis");
+    return this.#database;
+  }
+}
+
+function notLocal(what: string): Error {
+  const why =
+    "the data is in Redis, and replies come later: use a client of this host, await MemStoreClient's methods";
+  return new Error(`Cannot ${what} with store.local: ${why}`);
+}

@@ -21,7 +21,13 @@
  */
 
 import "./system/deno.ts";
-export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
+export {
+  type CommandHost,
+  type CustomCommand,
+  MemStore,
+  type MemStoreOptions,
+  type RedisOptions,
+} from "./server.ts";
 export { LocalCommands, LocalStore } from "./server.ts";
 export { type NoOptions, SyncCommands, type SyncEntryOptions } from "./commands/sync.ts";
 export { SharedMap } from "./commands/shared_map.ts";

@@ -105,7 +105,7 @@ test("a front whose partitions are not those of the cluster does not start, and 
   await using _first = await front(url, "--redis-prefix", prefix, "--redis-partitions", "64");
   const { code, error } = await serve("--engine", url, "--redis-prefix", prefix, "--redis-partitions", "128");
   assert.equal(code, 1);
-  assert.match(error, /partitions.*\b64\b.*\b128\b|partitions.*\b128\b.*\b64\b/s);
+  assert.match(error, /has 64 partitions, and not 128/);
 });
 
 test("a batch whose keys share a partition is a transaction; any other is refused, and does nothing", async () => {

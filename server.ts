@@ -24,6 +24,7 @@ import { Gate } from "./state/gate.ts";
 
 export type { CommandHost, CustomCommand } from "./host/custom.ts";
 export type { MemStoreOptions } from "./host/options.ts";
+export type { RedisOptions } from "./engine/redis/options.ts";
 export { LocalCommands, LocalStore } from "./host/local.ts";
 
 /**

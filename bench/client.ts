@@ -8,9 +8,9 @@
  * client.ts MAP ADDRESS idle SECONDS        the same, when nothing has happened for 50 ms before each
  * client.ts MAP ADDRESS slowest SECONDS     the slowest get, in milliseconds
  * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
+ * client.ts MAP ADDRESS both SECONDS        gets and sets a second, 128 of each at once
  * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
  * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
- * client.ts MAP ADDRESS check 0             nothing: whether the map works
  * ```
  *
  * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
@@ -117,6 +117,16 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
       ));
     return count * MANY / took * 1000;
   },
+  async both(map, seconds) {
+    const { count, took } = await repeat(seconds, (first) =>
+      Promise.all(
+        Array.from({ length: MANY }, (_, i): Promise<unknown> => {
+          const at = ORDER[(first + i) % ORDER.length];
+          return i % 2 === 0 ? map.get(KEYS[at]) : map.set(KEYS[at], VALUES[at]);
+        }),
+      ));
+    return count * MANY / took * 1000;
+  },
   async together(map, seconds) {
     return 1e6 / await measures.get(map, seconds);
   },
@@ -136,7 +146,6 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
   async slowest(map, seconds) {
     return (await times(seconds, map)).at(-1)!;
   },
-  check: () => Promise.resolve(0),
 };
 
 /** Measures a synchronous map: microseconds a call. */
@@ -158,7 +167,7 @@ if (name in awaited) {
   measure = (seconds) => measures[what](opened, seconds);
 } else {
   const opened = map = await synchronous[name](address);
-  measure = (seconds) => what === "check" ? 0 : measureSynchronous(opened, what, seconds);
+  measure = (seconds) => measureSynchronous(opened, what, seconds);
 }
 await prepare(map);
 await measure(warmUp);

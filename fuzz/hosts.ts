@@ -8,6 +8,8 @@ import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
 import { encoded } from "../msgpack/codec.ts";
 import { Host, Peer } from "../tests/host.ts";
+import { LanePeer, RING_AT, WORDS } from "../tests/lane_peer.ts";
+import { RING_BYTES } from "../transport/shared/lane.ts";
 import { concat, handshake, message } from "../tests/hostiles.ts";
 import { anyCommand, anyKey, anyPayload, anyValue, mutated, type Random } from "./random.ts";
 import type { Target } from "./target.ts";
@@ -35,6 +37,60 @@ export async function connections(): Promise<Target> {
         await client.set("t", "k", anyKey(random));
         assert.equal(await client.ping(), "pong");
       }
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        assert.equal(await client.ping(), "pong");
+      } finally {
+        await client.close();
+        await host[Symbol.asyncDispose]();
+      }
+    },
+  };
+}
+
+/**
+ * A host whose lanes are written at random: records that are good, but for what they say of themselves, words of the
+ * header, indices and bytes of the rings, and doorbells. A client whose lane is its own is served, and right.
+ */
+export async function lanes(): Promise<Target> {
+  const host = await Host.start();
+  const client = new MemStoreClient(host.endpoint, { timeout: 10_000 });
+  let value = "";
+  return {
+    async run(random) {
+      await using peer = await LanePeer.connect(host.endpoint);
+      assert.ok(peer, "a client that asks for a lane gets none");
+      const { words, bytes } = peer;
+      const claim = () =>
+        random.one(4) ? random.pick([0, 1, 16, 17, 255, RING_BYTES, 2 ** 31, -1]) : undefined;
+      const index = () => random.one(2) ? random.below(RING_BYTES) & ~15 : random.below(2 ** 32) | 0;
+      const indices = [WORDS.requestTail, WORDS.requestHead, WORDS.replyTail, WORDS.replyHead];
+      for (let steps = 1 + random.below(40); steps > 0; steps--) {
+        const step = random.below(8);
+        if (step < 4) {
+          const header = new Uint8Array([0x4d, random.pick([1, 0x41, 0x81, random.below(256)]), 1, 2]);
+          const good = step < 3;
+          peer.write(header.subarray(0, good ? 4 : random.below(5)), hostile(random).subarray(0, 60_000), {
+            length: good ? undefined : claim(),
+            headerLength: good ? undefined : claim(),
+            outside: good ? undefined : claim(),
+          });
+        } else if (step === 4) {
+          Atomics.store(words, random.pick(indices), index());
+        } else if (step === 5) {
+          Atomics.store(words, random.pick([WORDS.hostSleeps, WORDS.sleeps, WORDS.state]), random.below(3));
+        } else if (step === 6) {
+          bytes.set(random.bytes(random.below(200)), RING_AT + random.below(RING_BYTES));
+        } else {
+          peer.send(...anyCommand(random));
+        }
+        if (random.one(2)) peer.ring();
+      }
+      const before = value;
+      value = `honest ${random.below(1e9)} `.repeat(1 + random.below(9000));
+      assert.ok(await client.get("honest", "k") === (before || undefined), "another value");
+      await client.set("honest", "k", value);
     },
     async [Symbol.asyncDispose]() {
       try {

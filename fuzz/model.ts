@@ -44,7 +44,7 @@ export class Model {
         this.#table(first).set(text(second), text(fourth));
         return 1;
       case "get":
-        return this.#value(table?.get(text(second)));
+        return this.#value(table?.get(text(second)) ?? text(third ?? null));
       case "pop": {
         const value = this.#value(table?.get(text(second)));
         table?.delete(text(second));

@@ -9,7 +9,9 @@
  * | `replies` | bytes of replies, at the client | a value or an error of ours |
  * | `states` | bytes of state files | what is damaged is refused, what is not comes back the same |
  * | `model` | nothing: commands in any order | the replies of Maps and Sets |
+ * | `fronts` | commands of four clients, through four fronts of a Redis cluster | the replies of Maps and Sets |
  * | `connections` | bytes of a connection to a host | the host still replies |
+ * | `lanes` | the memory of lanes, while the host reads it | the host still replies, and right |
  *
  * @module
  */
@@ -34,7 +36,8 @@ import { MalformedError, skip } from "../msgpack/msgpack.ts";
 import { TempDir } from "../tests/host.ts";
 import { concat } from "../tests/hostiles.ts";
 import { contentsOf } from "../tests/stores.ts";
-import { connections, neighbours, work } from "./hosts.ts";
+import { fronts } from "./fronts.ts";
+import { connections, lanes, neighbours, work } from "./hosts.ts";
 import { Model, Refused } from "./model.ts";
 import type { Target } from "./target.ts";
 import { anyPayload, anyValue, mutated, type Random } from "./random.ts";
@@ -45,11 +48,13 @@ export const targets: Record<string, () => Promise<Target>> = {
   frames: () => plain(frames),
   replies: () => plain(replies),
   states,
-  model: () => plain(model),
+  model,
   full: () => plain(full),
   connections,
+  lanes,
   neighbours,
   work,
+  fronts,
 };
 
 function plain(run: (random: Random) => void): Promise<Target> {
@@ -285,16 +290,33 @@ const MODELLED = commands.filter(({ name }) => KNOWN.includes(name));
 /** Keys and values that encode one way only. */
 const ITEMS = ["a", "b", "c", 1, 2, 300, -5, true, null, "k".repeat(40), new Uint8Array([1, 2])];
 
-function model(random: Random): void {
-  const { store, dispatcher } = hosted();
+function model(): Promise<Target> {
+  return Promise.resolve({
+    async run(random) {
+      const { store, dispatcher } = hosted();
+      await compareWithModel(random, (sent, batch) => {
+        const payload = concat(...sent.map(encoded));
+        const reader = new Reader(answer(dispatcher, { payload, legacy: false, batch, right: "admin" })!);
+        if (random.one(5)) store.cleanWhenIdle();
+        return sent.map(([name]) => readReply(replyShape(name as string), reader));
+      });
+      checkStore(store);
+    },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  });
+}
+
+/** Runs commands in one message. Returns the reply to each: its value, or a {@linkcode MemStoreError}. */
+export type RunCommands = (commands: unknown[][], batch: boolean) => unknown[] | Promise<unknown[]>;
+
+/** Compares what an empty host replies with what the model does: commands in any order. */
+export async function compareWithModel(random: Random, run: RunCommands): Promise<void> {
   let model = new Model();
   for (let steps = 1 + random.below(60); steps > 0; steps--) {
     const sent = Array.from({ length: 1 + random.below(6) }, () => modelled(random));
     if (random.one(5)) sent.splice(random.below(sent.length), 0, random.pick(REFUSED));
     const batch = random.one(2);
-    const payload = concat(...sent.map(encoded));
-    const reader = new Reader(answer(dispatcher, { payload, legacy: false, batch, right: "admin" })!);
-    const actual = sent.map(([name]) => readReply(replyShape(name as string), reader));
+    const actual = await run(sent, batch);
     const before = model.copy();
     const expected = sent.map((command) => attempt(model, command));
     const failed = expected.findIndex((each) => each instanceof Refused);
@@ -313,9 +335,7 @@ function model(random: Random): void {
         else assert.deepEqual(sorted(actual[i]), sorted(each), inspect(sent[i]));
       }
     }
-    if (random.one(5)) store.cleanWhenIdle();
   }
-  checkStore(store);
 }
 
 /** Commands that are refused. */

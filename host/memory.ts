@@ -76,6 +76,7 @@ export class MemoryEngine implements Engine {
     const { tables, sets, heap } = this.#store;
     return {
       engine: "memory",
+      nodes: null,
       tables: tables.size,
       entries: tables.entries,
       sets: sets.size,

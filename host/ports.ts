@@ -30,6 +30,8 @@ const LINGER_MS = 2000;
  * disconnected.)
  */
 const CLIENT_FILES = 1 / 4;
+/** The part of them that may be lanes: each is one until its client has opened it. */
+const LANE_FILES = 1 / 16;
 /** Files that a host has open without clients, and those of each endpoint, beside the files that come and go. */
 const HOST_FILES = 32;
 const PORT_FILES = 8;
@@ -81,6 +83,7 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
+      const lanes = { ports: 0, made: 0 };
       const hasLanes = options.lane && limits.lanes > 0 && loadSharedMemory();
       for (const wanted of addresses) {
         const zeromq = new ZeroMqPort(context, wanted, {
@@ -89,7 +92,7 @@ export class Ports {
           limits,
           onEvent: warn,
         });
-        const port = hasLanes && wanted.startsWith("ipc://") ? new LanePort(zeromq, limits) : zeromq;
+        const port = hasLanes && wanted.startsWith("ipc://") ? new LanePort(zeromq, limits, lanes) : zeromq;
         resources.defer(() => port.close());
         const permissions = { mode: options.allowGroup ? 0o660 : 0o600, anyUser: options.insecure };
         const served = await listenWhenFree(context, zeromq.socket, wanted, permissions);
@@ -174,7 +177,8 @@ async function fitLimits(limits: Limits, ports: number, warn: Warn): Promise<Lim
   const zmq = await libzmq();
   const files = maxOpenFiles(zmq);
   const clients = Math.min(limits.clients, Math.max(1, Math.floor(files * CLIENT_FILES / ports)));
-  const needed = HOST_FILES + ports * (PORT_FILES + clients);
+  const lanes = Math.min(limits.lanes, Math.floor(files * LANE_FILES));
+  const needed = HOST_FILES + ports * (PORT_FILES + clients) + lanes;
   if (!canOpenFiles(zmq, needed)) {
     const why = `it needs ${needed} open files more than the process has, and the system allows ${files}`;
     throw new Error(`Cannot start the host: ${why}: raise the limit (ulimit -n)`);
@@ -182,5 +186,5 @@ async function fitLimits(limits: Limits, ports: number, warn: Warn): Promise<Lim
   if (clients < limits.clients) {
     warn("limits", { clients, why: `the system allows ${files} open files (ulimit -n)` });
   }
-  return { ...limits, clients };
+  return { ...limits, clients, lanes };
 }

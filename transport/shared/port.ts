@@ -9,16 +9,12 @@
 
 import { headerFault, isBatch, isHeader, takesParts } from "../message.ts";
 import type { Limits } from "../limits.ts";
+import { Waiter } from "./waiter.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
-import { yieldProcessor } from "./memory.ts";
+import { AT_CONNECTION, Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
 
-/** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
-const SPIN_MS = 0.1;
-/** After how many looks at the lanes the clock and the ZeroMQ port are looked at: each takes longer. */
-const LOOKS = 16;
 /** After how many messages of lanes the ZeroMQ port has its turn. */
 const LANE_SHARE = 16;
 /** How long a client may take to open the lane that it was offered, in milliseconds. */
@@ -49,22 +45,38 @@ class ClientLane {
   }
 }
 
+/** What the ports of a host have together. */
+export interface LaneCount {
+  /** How many ports there are. */
+  ports: number;
+  /** How many lanes they have made, and not closed. */
+  made: number;
+}
+
 /** A port whose clients may have lanes. */
 export class LanePort implements Port {
   readonly #zeromq: ZeroMqPort;
   readonly #limits: Limits;
+  readonly #count: LaneCount;
   readonly #lanes = new Map<Sender, ClientLane>();
   /** The same, in turn. */
   #turns: ClientLane[] = [];
+  #all: Lane[] = [];
+  readonly #waiter = new Waiter();
+  readonly #isReady = () => this.#turns.some((each) => this.#mayRead(each));
   #turn = 0;
+  /** Whether a wait is under way. */
+  #waiting = false;
   /** How many messages lanes may give until the ZeroMQ port has its turn. */
   #share = 0;
   /** Closes lanes that nobody opened. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(zeromq: ZeroMqPort, limits: Limits) {
+  constructor(zeromq: ZeroMqPort, limits: Limits, count: LaneCount) {
     this.#zeromq = zeromq;
     this.#limits = limits;
+    this.#count = count;
+    count.ports++;
   }
 
   get encrypted(): boolean {
@@ -81,9 +93,9 @@ export class LanePort implements Port {
 
   openLane(from: Sender): LaneOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
-    const { lanes, laneBytes } = this.#limits;
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
-    if (this.#lanes.size >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
+    const { lanes, laneBytes } = this.#limits;
+    if (this.#count.made >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
     let lane;
     try {
       lane = Lane.create();
@@ -92,24 +104,29 @@ export class LanePort implements Port {
       return undefined;
     }
     // (This port may be waiting already, while the loop of another one took the message.)
-    lane.sleep();
+    lane.sleep(AT_CONNECTION);
     const added = new ClientLane(lane, client);
     client.hasLane = true;
+    this.#count.made++;
     this.#lanes.set(from, added);
     this.#turns.push(added);
+    this.#all = this.#turns.map(({ lane }) => lane);
     this.#watch();
     return lane.offer;
   }
 
   next(): IncomingMessage | undefined {
     if (this.#turns.length === 0) return this.#zeromq.next();
-    if (this.#share > 0) {
-      const message = this.#nextOfLanes();
-      if (message) {
-        this.#share--;
-        return message;
-      }
-    }
+    const message = this.#next();
+    if (message || !this.#waiting) return message;
+    // (The loop of another port looks, and may have taken the doorbell for which the loop of this one waits.)
+    for (const lane of this.#all) lane.sleep(AT_CONNECTION);
+    return this.#nextOfLanes();
+  }
+
+  #next(): IncomingMessage | undefined {
+    // (To look at the ZeroMQ port takes longer than to answer a message. Before the loop waits, it is looked at.)
+    if (this.#share-- > 0) return this.#nextOfLanes();
     this.#share = LANE_SHARE;
     return this.#nextOfConnections() ?? this.#nextOfLanes();
   }
@@ -119,8 +136,9 @@ export class LanePort implements Port {
     const own = from.hasLane ? this.#lanes.get(from) : undefined;
     if (!own?.lane.attached || !to.direct) return this.#zeromq.reply(to, payload);
     if (from.disconnected) return;
-    if (!own.lane.write(to.envelope[2], payload)) this.#zeromq.reply(to, payload);
-    else if (own.lane.takeDoorbell()) this.#zeromq.ring(from);
+    const inLane = own.lane.write(to.envelope[2], payload);
+    if (!inLane) this.#zeromq.reply(to, payload);
+    if (own.lane.wakePeer() && inLane) this.#zeromq.ring(from);
   }
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {
@@ -171,12 +189,24 @@ export class LanePort implements Port {
     }
   }
 
-  async wait(spin: boolean): Promise<void> {
+  spin(): boolean {
+    if (this.#turns.length === 0) return this.#zeromq.spin();
+    // (A nap would hold up the lanes of other ports.)
+    if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
+    if (!this.#zeromq.changed) return false;
+    this.#share = 0;
+    return true;
+  }
+
+  async wait(): Promise<void> {
     this.look();
-    if (spin && this.#spin()) return;
-    for (const { lane } of this.#turns) lane.sleep();
-    if (!this.#turns.some((each) => this.#mayRead(each))) await this.#zeromq.wait(false);
-    for (const { lane } of this.#turns) lane.awake();
+    this.#waiting = true;
+    for (const lane of this.#all) lane.sleep(AT_CONNECTION);
+    const start = performance.now();
+    if (!this.#isReady()) await this.#zeromq.wait();
+    this.#waiting = false;
+    for (const lane of this.#all) lane.awake();
+    if (this.#isReady()) this.#waiter.slept(start);
     this.#share = 0;
   }
 
@@ -188,23 +218,6 @@ export class LanePort implements Port {
     clearTimeout(this.#timer);
     for (const each of this.#turns) this.#close(each);
     this.#zeromq.close();
-  }
-
-  /** Looks for a while. Whether there may be a message. */
-  #spin(): boolean {
-    for (let end = 0;;) {
-      for (let i = 0; i < LOOKS; i++) {
-        for (const each of this.#turns) if (this.#mayRead(each)) return true;
-        yieldProcessor();
-      }
-      if (this.#zeromq.changed) {
-        this.#share = 0;
-        return true;
-      }
-      const now = performance.now();
-      end ||= now + SPIN_MS;
-      if (now >= end) return false;
-    }
   }
 
   /** Whether a client's next message may be taken from its lane. */
@@ -262,8 +275,10 @@ export class LanePort implements Port {
 
   #close(own: ClientLane): void {
     own.client.hasLane = false;
+    this.#count.made--;
     this.#lanes.delete(own.client);
     this.#turns = this.#turns.filter((each) => each !== own);
+    this.#all = this.#turns.map(({ lane }) => lane);
     own.lane[Symbol.dispose]();
   }
 

@@ -190,10 +190,9 @@ export class ZeroMqPort implements Port {
     const { from, publicKey } = message;
     if (from.disconnected) return;
     const remaining = new ReceivedMessage(from, publicKey, { ...message, payload: rest });
-    if (from.deferred.length === 0) from.blockedSince = performance.now();
+    if (from.deferred.length === 0) this.#block(from);
     from.deferred.unshift(remaining);
     from.deferredBytes += rest.length;
-    this.#blocked.add(from);
   }
 
   /** Disconnects a client whose key is not authorized any more. */
@@ -245,19 +244,21 @@ export class ZeroMqPort implements Port {
   mayRead(from: Connection): boolean {
     if (from.disconnected || from.paused > 0) return false;
     if (!this.#isFull(from)) return true;
-    if (!this.#blocked.has(from)) {
-      from.blockedSince = performance.now();
-      this.#blocked.add(from);
-    }
+    if (!this.#blocked.has(from)) this.#block(from);
     return false;
   }
 
+  /** Looks for a while. */
+  spin(): boolean {
+    return this.socket.spin();
+  }
+
   /** Resolves when there may be something to answer. */
-  async wait(spin: boolean): Promise<void> {
+  async wait(): Promise<void> {
     this.look();
-    if (this.#blocked.size === 0) return await this.socket.wait(spin);
+    if (this.#blocked.size === 0) return await this.socket.wait();
     const timer = setTimeout(() => this.socket.wake(), POLL_MS);
-    await this.socket.wait(spin);
+    await this.socket.wait();
     clearTimeout(timer);
   }
 
@@ -359,12 +360,17 @@ export class ZeroMqPort implements Port {
     return connection.pendingBytes > (this.#pendingBytes > crowd ? crowd * CROWD_PART : outputBuffer);
   }
 
+  /** Watches a client whose requests wait. */
+  #block(from: Connection): void {
+    from.blockedSince = performance.now();
+    this.#blocked.add(from);
+    // (The loop of another port may have taken its message: a wait that is under way does not watch it yet.)
+    this.socket.wake();
+  }
+
   #defer(message: ReceivedMessage): void {
     const { from } = message;
-    if (from.deferred.length === 0) {
-      from.blockedSince = performance.now();
-      this.#blocked.add(from);
-    }
+    if (from.deferred.length === 0) this.#block(from);
     from.deferred.push(message);
     from.deferredBytes += message.payload.length;
     const { requests, message: maxBytes } = this.#limits;

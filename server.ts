@@ -84,7 +84,7 @@ export class MemStore implements AsyncDisposable {
     const gate = new Gate(), warn = boundedWarnings(complete.log);
     const engine = complete.engine === "memory"
       ? new MemoryEngine(complete, gate)
-      : new RedisEngine(complete.engine, complete, gate);
+      : new RedisEngine(complete.engine, complete);
     const dispatcher = new Dispatcher(engine, complete.limits, gate, (client, command) => {
       warn("denied", { client, command });
     });

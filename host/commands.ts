@@ -8,7 +8,7 @@
 import type { Command } from "../commands/describe.ts";
 import { commandInfo, commands, type Hello } from "../commands/list.ts";
 import type { Call, Handler, WriteReply } from "../engine/call.ts";
-import type { Persistence } from "../state/persistence.ts";
+import type { Transfers } from "../state/persistence.ts";
 import { encode } from "../msgpack/codec.ts";
 import type { Right } from "../auth/clients.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
@@ -19,7 +19,7 @@ import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */
 export interface HostServices {
-  readonly persistence: Persistence;
+  readonly persistence: Transfers;
   /** Every command that the host has. */
   commands(): readonly Command[];
   /** What `hello` tells a client with this right. */

@@ -11,14 +11,14 @@
 import type { StateStatus } from "../commands/list.ts";
 import type { HostCommand } from "./execution.ts";
 import type { Execution, Shared } from "./execution.ts";
-import type { Persistence } from "../state/persistence.ts";
+import type { Transfers } from "../state/persistence.ts";
 
 /** Holds the data of a host, and carries out the commands on it. */
 export interface Engine {
   /** The handlers of the commands on tables and sets, by the commands' names. */
   readonly handlers: Readonly<Record<string, HostCommand["run"]>>;
   /** Stores and restores the data. */
-  readonly persistence: Persistence;
+  readonly persistence: Transfers;
   /** Where the state is kept, and whether that is up to date; undefined if it is not kept. */
   readonly state: StateStatus | undefined;
   /** Whether it has work to do that must not wait. */

@@ -11,9 +11,7 @@ import { setHandlers } from "../engine/redis/sets.ts";
 import { figuresOf } from "../engine/redis/figures.ts";
 import { Sweeper } from "../engine/redis/sweeper.ts";
 import { tableHandlers } from "../engine/redis/tables.ts";
-import type { Gate } from "../state/gate.ts";
-import { Persistence } from "../state/persistence.ts";
-import { Store } from "../engine/memory/store.ts";
+import { RedisTransfers } from "../state/redis.ts";
 import type { Engine } from "./engine.ts";
 import type { Execution, Shared } from "./execution.ts";
 import type { HostOptions } from "./options.ts";
@@ -22,24 +20,19 @@ import { PipelinedExecution } from "./pipeline.ts";
 /** Holds the data in Redis. */
 export class RedisEngine implements Engine {
   readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
-  readonly persistence: Persistence;
+  readonly persistence: RedisTransfers;
   readonly state = undefined;
   readonly #url: string;
   readonly #options: HostOptions;
   #database: Database | undefined;
   #sweeper: Sweeper | undefined;
 
-  constructor(url: string, options: HostOptions, gate: Gate) {
+  constructor(url: string, options: HostOptions) {
     this.#url = url;
     this.#options = options;
     const { dataDirectory, allowAnyPath, s3, log } = options;
-    this.persistence = new Persistence(
-      new Store(),
-      { directory: dataDirectory, anyPath: allowAnyPath },
-      s3,
-      log,
-      gate,
-    );
+    const bounds = { directory: dataDirectory, anyPath: allowAnyPath };
+    this.persistence = new RedisTransfers(() => this.#open, bounds, s3, log);
   }
 
   makeExecution(shared: Shared): Execution {

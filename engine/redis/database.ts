@@ -78,19 +78,20 @@ export class Database {
   /**
    * Asks every partition, some at a time, and yields what they reply in their order.
    *
-   * @param most How many are asked at first. (Whoever needs few replies does not ask for many.)
+   * @param from The first partition.
+   * @param first How many are asked at first: whoever needs few replies does not ask for many.
+   * @param most How many are asked at a time later.
    */
   async *each<Result>(
     ask: (partition: number) => Promise<Result>,
-    from = 0,
-    most = AT_A_TIME,
+    { from = 0, most = AT_A_TIME, first = most }: { from?: number; first?: number; most?: number } = {},
   ): AsyncGenerator<Result, void> {
     const { partitions } = this.layout;
     const asked: Promise<Result>[] = [];
-    let next = from;
+    let next = from, ahead = first;
     try {
-      for (; next < partitions || asked.length > 0; most = Math.min(most * 2, AT_A_TIME)) {
-        while (next < partitions && asked.length < most) {
+      for (; next < partitions || asked.length > 0; ahead = Math.min(ahead * 2, most)) {
+        while (next < partitions && asked.length < ahead) {
           const answer = ask(next++);
           // (Where one fails, nobody waits for those after it.)
           answer.catch(() => {});

@@ -13,6 +13,8 @@
  * memstore:{17}:due               zset    tables that have such keys, by the earliest deadline
  * memstore:{17}:s:colors          set     the members of the set "colors"
  * memstore:lease                  string  the front that deletes what has expired, for now
+ * memstore:restore                string  the front that restores a state, for now
+ * memstore:{17}:new:…             what it has read already: {@link ./loading.ts}
  * ```
  *
  *  - `memstore` is the prefix, a setting. `{17}` is the tag of partition 17: its number, and a suffix that brings it into the
@@ -60,18 +62,27 @@ export class Layout {
   readonly bases: readonly string[];
   /** The slots of the partitions, in Redis Cluster. */
   readonly slots: readonly number[];
-  readonly #secret: readonly [number, number];
+  readonly #secret: Uint8Array;
+  readonly #hashKey: readonly [number, number];
   readonly #kept = { tables: new Map<string, Collection>(), sets: new Map<string, Collection>() };
   #last: Collection | undefined;
 
   /** @param secret Eight bytes, the same for all fronts: nobody else can choose keys that are all in one partition. */
-  constructor(prefix: string, partitions: number, secret: Uint8Array) {
+  constructor(prefix: string, partitions: number, secret: Uint8Array, stage = "") {
     this.meta = prefix;
     const tags = Array.from({ length: partitions }, (_, i) => tagOf(i, partitions));
-    this.bases = tags.map((tag) => `${prefix}:{${tag}}:`);
+    this.bases = tags.map((tag) => `${prefix}:{${tag}}:${stage}`);
     this.slots = tags.map(slotOf);
     const view = new DataView(secret.buffer, secret.byteOffset, 8);
-    this.#secret = [view.getInt32(0), view.getInt32(4)];
+    this.#secret = secret;
+    this.#hashKey = [view.getInt32(0), view.getInt32(4)];
+  }
+
+  /**
+   * The keys of data that is to take the place of this one's: `memstore:{17}:new:t:users`. They are in the same partitions.
+   */
+  get next(): Layout {
+    return new Layout(this.meta, this.partitions, this.#secret, "new:");
   }
 
   /** How many partitions there are. */
@@ -81,7 +92,7 @@ export class Layout {
 
   /** The partition of a canonical key or member. */
   partitionOf({ bytes, from, to }: Span): number {
-    const [k0, k1] = this.#secret;
+    const [k0, k1] = this.#hashKey;
     return (halfSipHash(bytes, from, to, k0, k1) >>> 0) % this.bases.length;
   }
 
@@ -92,7 +103,7 @@ export class Layout {
 
   /** The place of a canonical key in its partition. (Clients see it in cursors: it tells nothing of partitions.) */
   positionOf(key: Uint8Array): number {
-    const [k0, k1] = this.#secret;
+    const [k0, k1] = this.#hashKey;
     return (halfSipHash(key, 0, key.length, ~k1, ~k0) >>> 0) % this.positions;
   }
 

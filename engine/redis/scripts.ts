@@ -520,3 +520,55 @@ end
 return { page[1], entries, expiring }
 `,
 );
+
+/** KEYS: entries, catalog, deadlines, due. ARGV: suffix, then keys and deadlines in turn. Returns how many of the keys are there. */
+export const DELAY: Script = make(
+  4,
+  TIME + WRITE + `
+local found = 0
+for i = 2, #ARGV, 2 do
+  local old = redis.call('HGET', KEYS[1], ARGV[i])
+  if old then
+    store(KEYS, ARGV[i], body(old), ARGV[1], tonumber(ARGV[i + 1]))
+    found = found + 1
+  end
+end
+return found
+`,
+);
+
+/** `clear`: deletes all data of a partition, whose keys begin with a base. */
+const CLEAR_ALL = `
+local function clear(base)
+  for _, suffix in ipairs(redis.call('SMEMBERS', base .. 'tables')) do
+    redis.call('UNLINK', base .. 't' .. suffix, base .. 'x' .. suffix)
+  end
+  for _, suffix in ipairs(redis.call('SMEMBERS', base .. 'sets')) do
+    redis.call('UNLINK', base .. 's' .. suffix)
+  end
+  redis.call('UNLINK', base .. 'tables', base .. 'sets', base .. 'due')
+end
+`;
+
+/** KEYS: a catalog. ARGV: what the keys of the partition begin with. Deletes all data of a partition. */
+export const CLEAR: Script = make(1, CLEAR_ALL + "clear(ARGV[1])\n");
+
+/** KEYS: a catalog. ARGV: what the keys of the partition begin with, and those of the data that takes its place. */
+export const REPLACE: Script = make(
+  1,
+  CLEAR_ALL + `
+local base, next = ARGV[1], ARGV[2]
+clear(base)
+local function move(key)
+  if redis.call('EXISTS', next .. key) == 1 then redis.call('RENAME', next .. key, base .. key) end
+end
+for _, suffix in ipairs(redis.call('SMEMBERS', next .. 'tables')) do
+  move('t' .. suffix)
+  move('x' .. suffix)
+end
+for _, suffix in ipairs(redis.call('SMEMBERS', next .. 'sets')) do move('s' .. suffix) end
+move('tables')
+move('sets')
+move('due')
+`,
+);

@@ -13,7 +13,7 @@ import type { Buffer } from "node:buffer";
 import type { WriteReply } from "../call.ts";
 import { type Call, type Database, valueIn } from "./database.ts";
 import { Gathering } from "./items.ts";
-import { type Collection, type Kind, nameOf } from "./layout.ts";
+import { type Collection, type Kind, nameOf, valueOf } from "./layout.ts";
 import type { Reply } from "./node.ts";
 import { TABLE_KEYS } from "./scripts.ts";
 
@@ -35,13 +35,12 @@ export function keysIn(store: Database, collection: Collection, partition: numbe
   return keys as Promise<Buffer[]>;
 }
 
-/** The entries of a table in a partition, keys and values in turn. */
-async function entriesIn(store: Database, table: Collection, partition: number): Promise<Buffer[]> {
+/** The entries of a table in a partition: keys, and what is stored under them, in turn. */
+export async function entriesIn(store: Database, table: Collection, partition: number): Promise<Buffer[]> {
   const stored = await store.send(partition, ["HGETALL", table.key(partition)], "repeatable") as Buffer[];
   const found: Buffer[] = [];
   for (let i = 0; i < stored.length; i += 2) {
-    const value = valueIn(store, partition, stored[i + 1]);
-    if (value) found.push(stored[i], value);
+    if (valueIn(store, partition, stored[i + 1])) found.push(stored[i], stored[i + 1]);
   }
   return found;
 }
@@ -59,7 +58,10 @@ export async function writeKeys(store: Database, collection: Collection, most: n
 export async function writeEntries(store: Database, table: Collection, most: number): Promise<WriteReply> {
   const found = new Gathering(most);
   for await (const entries of store.each((partition) => entriesIn(store, table, partition))) {
-    for (const item of entries) found.add(item);
+    for (let i = 0; i < entries.length; i += 2) {
+      found.add(entries[i]);
+      found.add(valueOf(entries[i + 1]));
+    }
   }
   return (to) => found.writeMap(to);
 }
@@ -108,7 +110,7 @@ export async function writePage(call: Call, collection: Collection): Promise<Wri
   let partition = Math.floor(cursor / layout.positions), from = cursor % layout.positions;
   const ask = (partition: number) => keysIn(store, collection, partition);
   let next = 0;
-  for await (const keys of store.each(ask, partition, 1)) {
+  for await (const keys of store.each(ask, { from: partition, first: 1 })) {
     const places = keys.map((key) => ({ key, position: layout.positionOf(key) }))
       .filter(({ position }) => position >= from)
       .sort((a, b) => a.position - b.position);

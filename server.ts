@@ -13,6 +13,7 @@ import type { StateStatus } from "./commands/list.ts";
 import { hostCommands } from "./host/commands.ts";
 import { type CustomCommand, customCommand, PendingCommands, send } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
+import type { Engine } from "./host/engine.ts";
 import { Lifecycle } from "./host/lifecycle.ts";
 import { LocalStore } from "./host/local.ts";
 import { boundedWarnings } from "./host/log.ts";
@@ -63,6 +64,7 @@ export class MemStore implements AsyncDisposable {
    * ```
    */
   readonly local: LocalStore;
+  readonly #engine: Engine;
   readonly #dispatcher: Dispatcher;
   readonly #pendingCommands = new PendingCommands();
   readonly #lifecycle: Lifecycle;
@@ -104,6 +106,7 @@ export class MemStore implements AsyncDisposable {
       stop: () => lifecycle.beginStop(),
     }, engine.handlers);
     for (const command of commands) dispatcher.add(command);
+    this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#lifecycle = lifecycle;
     this.local = new LocalStore(
@@ -206,6 +209,7 @@ export class MemStore implements AsyncDisposable {
    * @throws {TypeError} if there is a command of this name.
    */
   command(name: string, command: CustomCommand): void {
-    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, this.#pendingCommands));
+    const { isLocal } = this.#engine;
+    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, this.#pendingCommands, isLocal));
   }
 }

@@ -39,7 +39,7 @@ export type Handler<Data = unknown> = (call: Call<Data>) => void | Steps | Promi
 /** One command of a message, while it runs. Each message that runs has a call of its own. */
 export class Call<Data = unknown> {
   /** What the engine keeps: a handler knows which engine it is of. */
-  readonly store: Data;
+  store: Data;
   /** Where the reply goes: it belongs to this message until it is sent. */
   readonly reply: Writer = new Writer(1 << 10);
   /** Whether the client expects pymemstore's replies. */

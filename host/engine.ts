@@ -21,6 +21,8 @@ export interface Engine {
   readonly persistence: Transfers;
   /** Where the state is kept, and whether that is up to date; undefined if it is not kept. */
   readonly state: StateStatus | undefined;
+  /** Whether its data is in this process, so that a command of the application can be part of a transaction. */
+  readonly isLocal: boolean;
   /** Whether it has work to do that must not wait. */
   readonly busy: boolean;
   /** Makes what runs messages. */

@@ -32,6 +32,7 @@ export function runsOn(store: Store): RunsMessages {
 /** Holds the data in this process. */
 export class MemoryEngine implements Engine {
   readonly handlers: Engine["handlers"] = memoryHandlers;
+  readonly isLocal = true;
   readonly persistence: Persistence;
   readonly #store: Store;
   readonly #options: HostOptions;

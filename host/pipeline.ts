@@ -21,6 +21,9 @@ import {
   type Execution,
   type HostCommand,
   type Job,
+  MAX_BATCH_COMMANDS,
+  NOT_RUN,
+  notInBatch,
   refusalOf,
   type Shared,
   unreadable,
@@ -31,6 +34,19 @@ import { Slice } from "./slice.ts";
 /** How many commands of a message are sent at a time. */
 const WINDOW = 256;
 
+/** Data whose replies come later. */
+export interface RemoteData<Data> {
+  readonly data: Data;
+  /** Begins a batch, which takes the commands in place of the data. */
+  begin(): Data & RemoteBatch;
+}
+
+/** Takes the commands of a batch, and does all of them or none. */
+export interface RemoteBatch {
+  /** Does them. If one fails, the promises of the others reject with `NOT_RUN`. */
+  commit(): Promise<void>;
+}
+
 /** What a command came to: the bytes of its reply, what writes them, or why it was not done. */
 type Result = Uint8Array | WriteReply | Refusal;
 
@@ -38,6 +54,7 @@ type Result = Uint8Array | WriteReply | Refusal;
 export class PipelinedExecution<Data> implements Execution {
   readonly #shared: Shared;
   readonly #plan = new Plan<HostCommand>();
+  readonly #remote: RemoteData<Data>;
   readonly #call: Call<Data>;
   readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#job);
   readonly #slice = new Slice();
@@ -53,9 +70,10 @@ export class PipelinedExecution<Data> implements Execution {
   isUnread = false;
   readonly isBlocked = false;
 
-  constructor(data: Data, shared: Shared) {
+  constructor(remote: RemoteData<Data>, shared: Shared) {
+    this.#remote = remote;
     this.#shared = shared;
-    this.#call = new Call(data, shared.limits.message);
+    this.#call = new Call(remote.data, shared.limits.message);
   }
 
   get bytes(): number {
@@ -84,7 +102,8 @@ export class PipelinedExecution<Data> implements Execution {
       this.waiting = undefined;
       this.#writeResults();
       if (this.#from === this.#plan.length) break;
-      this.#send();
+      if (this.#job.batch) this.#sendBatch();
+      else this.#send(WINDOW);
       if (this.waiting) return false;
     }
     const readable = this.#plan.refusals.get(0)?.code !== "BAD_REQUEST";
@@ -101,12 +120,13 @@ export class PipelinedExecution<Data> implements Execution {
 
   /** Reads the payload. False if it takes longer, or if it cannot be read: then the message is done. */
   #read(): boolean {
-    const { payload, legacy } = this.#job, { limits } = this.#shared;
+    const { payload, legacy, batch } = this.#job, { limits } = this.#shared;
     // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     try {
-      if (!this.#plan.read(payload, this.#find, legacy, limits.commands, limits.depth, this.#slice)) {
+      const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
+      if (!this.#plan.read(payload, this.#find, legacy, most, limits.depth, this.#slice)) {
         return false;
       }
       return this.#planned = true;
@@ -121,10 +141,10 @@ export class PipelinedExecution<Data> implements Execution {
     }
   }
 
-  /** Sends the next window of commands. */
-  #send(): void {
+  /** Sends the next commands, as many as are wanted at most. */
+  #send(most: number): void {
     const results = this.#results, first = this.#from;
-    this.#to = Math.min(first + WINDOW, this.#plan.length);
+    this.#to = Math.min(first + most, this.#plan.length);
     let pending = 0;
     const { promise, resolve } = Promise.withResolvers<void>();
     for (let i = first; i < this.#to; i++) {
@@ -143,6 +163,34 @@ export class PipelinedExecution<Data> implements Execution {
     if (pending > 0) this.waiting = promise;
   }
 
+  /** Sends all commands as a batch. */
+  #sendBatch(): void {
+    const call = this.#call, [refused] = this.#plan.refusals;
+    this.#to = this.#plan.length;
+    if (refused) return this.#refuseBatch(...refused);
+    const batch = this.#remote.begin();
+    call.store = batch;
+    call.inBatch = true;
+    this.#send(this.#plan.length);
+    call.store = this.#remote.data;
+    call.inBatch = false;
+    const index = this.#results.findIndex((result) => result && "code" in result);
+    if (index >= 0) return this.#refuseBatch(index, this.#results[index] as Refusal);
+    const done = this.waiting;
+    this.waiting = batch.commit().then(() => done).then(() => {
+      const index = this.#results.findIndex((result) => "code" in result && result.code !== "NOT_RUN");
+      if (index >= 0) this.#refuseBatch(index, this.#results[index] as Refusal);
+    });
+  }
+
+  /** Refuses all commands of a batch, since one was not done. */
+  #refuseBatch(index: number, why: Refusal): void {
+    this.waiting = undefined;
+    // (What may have been done is no different for the others.)
+    const others = why.code === "UNCERTAIN" ? why : NOT_RUN;
+    for (let i = 0; i < this.#plan.length; i++) this.#results[i] = i === index ? why : others;
+  }
+
   /** Begins a command. */
   #begin(i: number): Result | Promise<WriteReply> {
     const plan = this.#plan, call = this.#call, { reply } = call;
@@ -150,6 +198,7 @@ export class PipelinedExecution<Data> implements Execution {
     if (!command) return plan.refusals.get(i)!;
     const start = reply.length;
     try {
+      if (call.inBatch && !command.batch) throw notInBatch(command);
       if (command.needs === "write") this.#shared.gate.check(command.name);
       call.aim(this.#job.payload, plan.offsets, plan.firsts[i], plan.counts[i]);
       const result = command.run(call);

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Batch } from "../engine/redis/batch.ts";
 import type { Database } from "../engine/redis/database.ts";
 import { openDatabase } from "../engine/redis/connect.ts";
 import { setHandlers } from "../engine/redis/sets.ts";
@@ -22,6 +23,7 @@ export class RedisEngine implements Engine {
   readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
   readonly persistence: RedisTransfers;
   readonly state = undefined;
+  readonly isLocal = false;
   readonly #url: string;
   readonly #options: HostOptions;
   #database: Database | undefined;
@@ -36,7 +38,8 @@ export class RedisEngine implements Engine {
   }
 
   makeExecution(shared: Shared): Execution {
-    return new PipelinedExecution(this.#open, shared);
+    const data = this.#open;
+    return new PipelinedExecution({ data, begin: () => new Batch(data) }, shared);
   }
 
   get busy(): boolean {

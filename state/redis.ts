@@ -71,8 +71,8 @@ async function* encode(
   let expiring = 0;
   const tables = await namesOf(database, "tables"), sets = await namesOf(database, "sets");
   steps.all = Math.max(1, tables.size + sets.size);
-  // (How many fields there are comes first, before it is known whether an entry expires.)
-  to.mapHead(5);
+  const expire = await anyExpires(database);
+  to.mapHead(expire ? 5 : 4);
   to.str("version");
   to.int(VERSION);
   to.str("store");
@@ -83,6 +83,9 @@ async function* encode(
     for await (const found of database.each((partition) => entriesIn(database, table, partition), AHEAD)) {
       for (let i = 0; i < found.length; i += 2) {
         const key = found[i], stored = found[i + 1], deadline = deadlineOf(stored);
+        // (It was written since the store began, which has no place for deadlines.)
+        if (deadline < Infinity && !expire) continue;
+        count++;
         items.add(key);
         items.add(valueOf(stored));
         if (deadline === Infinity) continue;
@@ -90,7 +93,6 @@ async function* encode(
         deadlines.add(key);
         deadlines.writer.int(deadline);
       }
-      count += found.length / 2;
       progress.entries += found.length / 2;
     }
     if (delayed > 0) {
@@ -121,14 +123,24 @@ async function* encode(
     for (const piece of items.read()) yield sent(piece);
     steps.done++;
   }
-  to.str("expires");
-  to.mapHead(expiring);
-  yield* flush();
-  for (const piece of expires.read()) yield sent(piece);
+  if (expire) {
+    to.str("expires");
+    to.mapHead(expiring);
+    yield* flush();
+    for (const piece of expires.read()) yield sent(piece);
+  } else yield* flush();
   to.str("crc32");
   to.int(crc);
   progress.bytes += to.length;
   yield to.written;
+}
+
+/** Whether there may be entries that expire. */
+async function anyExpires(database: Database): Promise<boolean> {
+  const ask = (partition: number) =>
+    database.send(partition, ["EXISTS", database.due(partition)], "repeatable");
+  for await (const found of database.each(ask)) if (found === 1) return true;
+  return false;
 }
 
 /** How many partitions are asked at a time: what they reply is in memory. */

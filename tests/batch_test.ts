@@ -139,12 +139,14 @@ Deno.test("a batch error that is caught does not end the process", async (test) 
 test("batches keep their place among the other calls", async (engine) => {
   await using host = await engine.host();
   await using client = new MemStoreClient(host.endpoint);
-  const ends: unknown[] = [];
+  const ends: unknown[] = [], batches: Promise<unknown>[] = [];
   for (let i = 0; i < 100; i++) {
     client.set("t", "k", "first");
-    client.batch([["set", "t", "k", "batch"], ["get", "t", "k"]]).then(([, value]) => ends.push(value));
+    const batch = client.batch([["set", "t", "k", "batch"], ["get", "t", "k"]]);
+    batches.push(batch.then(([, value]) => ends.push(value)));
     client.set("t", "k", "last");
     ends.push(await client.get("t", "k"));
   }
+  await Promise.all(batches);
   assert.deepEqual([...new Set(ends)].sort(), ["batch", "last"]);
 });

@@ -42,13 +42,15 @@ interface Operation {
 
 /** A database whose commands are done when the batch is run, all or none. */
 export class Batch extends Database {
+  readonly #database: Database;
   readonly #operations: Operation[] = [];
   #partition: number | undefined;
   #isOver = false;
   #isRefused = false;
 
-  constructor({ layout, nodes }: Database) {
-    super(layout, nodes);
+  constructor(database: Database) {
+    super(database.layout, database.nodes);
+    this.#database = database;
   }
 
   override send(partition: number, args: readonly Argument[]): Promise<Reply> {
@@ -103,7 +105,7 @@ export class Batch extends Database {
       );
     }
     const script = { ...BATCH, keys: String(keys.length) };
-    return await super.run(partition, script, [...keys, ...args]) as [number, Reply];
+    return await this.#database.run(partition, script, [...keys, ...args]) as [number, Reply];
   }
 
   /** The error of a command because of which nothing is done. */

@@ -62,14 +62,13 @@ export class Call<Data = unknown> {
   #offsets!: Int32Array;
   readonly #keys: Key[] = [];
   #first = 0;
-  readonly #maxReply: number;
+  /** Bytes that the replies of a message may have together. */
+  readonly maxReply: number;
 
-  /**
-   * @param maxReply Bytes that the replies of a message may have together.
-   */
+  /** @param maxReply Bytes that the replies of a message may have together. */
   constructor(store: Data, maxReply: number) {
     this.store = store;
-    this.#maxReply = maxReply;
+    this.maxReply = maxReply;
   }
 
   /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
@@ -142,9 +141,9 @@ export class Call<Data = unknown> {
    */
   checkRoom(bytes: number, hint?: string): void {
     this.work += bytes >>> BYTES_BITS;
-    if (this.reply.length + bytes <= this.#maxReply) return;
+    if (this.reply.length + bytes <= this.maxReply) return;
     this.lacksRoom = true;
-    const why = `the replies to a message have ${this.#maxReply} bytes at most`;
+    const why = `the replies to a message have ${this.maxReply} bytes at most`;
     throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}${hint ? `: ${hint}` : ""}`);
   }
 
@@ -157,8 +156,8 @@ export class Call<Data = unknown> {
    */
   checkReply(start: number): void {
     const { length } = this.reply;
-    if (length <= this.#maxReply || length - start <= SHORT_REPLY) return;
-    const why = `the replies to a message have ${this.#maxReply} bytes at most`;
+    if (length <= this.maxReply || length - start <= SHORT_REPLY) return;
+    const why = `the replies to a message have ${this.maxReply} bytes at most`;
     if (this.inBatch) throw new MemStoreError("TOO_LARGE", `Cannot reply: ${why}`);
     throw new MemStoreError("REPLY_TOO_LARGE", `Cannot send the reply, though the command was done: ${why}`);
   }

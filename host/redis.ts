@@ -7,6 +7,7 @@
 
 import type { Database } from "../engine/redis/database.ts";
 import { openDatabase } from "../engine/redis/connect.ts";
+import { setHandlers } from "../engine/redis/sets.ts";
 import { tableHandlers } from "../engine/redis/tables.ts";
 import type { Gate } from "../state/gate.ts";
 import { Persistence } from "../state/persistence.ts";
@@ -18,7 +19,7 @@ import { PipelinedExecution } from "./pipeline.ts";
 
 /** Holds the data in Redis. */
 export class RedisEngine implements Engine {
-  readonly handlers: Engine["handlers"] = { ...tableHandlers };
+  readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
   readonly persistence: Persistence;
   readonly state = undefined;
   readonly #url: string;

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import type { Call as AnyCall, Handler as AnyHandler } from "../call.ts";
 import type { Span } from "../memory/entry.ts";
-import type { Collection, Kind, Layout } from "./layout.ts";
+import { type Collection, deadlineOf, type Kind, type Layout, valueOf } from "./layout.ts";
 import type { Argument, Reply } from "./node.ts";
 import type { Effect, Nodes } from "./nodes.ts";
 import type { Script } from "./scripts.ts";
@@ -70,14 +70,27 @@ export class Database {
     ];
   }
 
-  /** Asks every partition, some at a time, and yields what they reply in their order. */
-  async *each<Result>(ask: (partition: number) => Promise<Result>, from = 0): AsyncGenerator<Result, void> {
+  /** The numbers of all partitions. */
+  get partitions(): number[] {
+    return Array.from(this.layout.bases.keys());
+  }
+
+  /**
+   * Asks every partition, some at a time, and yields what they reply in their order.
+   *
+   * @param most How many are asked at first. (Whoever needs few replies does not ask for many.)
+   */
+  async *each<Result>(
+    ask: (partition: number) => Promise<Result>,
+    from = 0,
+    most = AT_A_TIME,
+  ): AsyncGenerator<Result, void> {
     const { partitions } = this.layout;
     const asked: Promise<Result>[] = [];
     let next = from;
     try {
-      while (next < partitions || asked.length > 0) {
-        while (next < partitions && asked.length < AT_A_TIME) {
+      for (; next < partitions || asked.length > 0; most = Math.min(most * 2, AT_A_TIME)) {
+        while (next < partitions && asked.length < most) {
           const answer = ask(next++);
           // (Where one fails, nobody waits for those after it.)
           answer.catch(() => {});
@@ -103,6 +116,13 @@ export function canonical(call: Call, key: Span): Buffer {
   return bytes === call.payload ? view(bytes, from, to) : Buffer.from(bytes.subarray(from, to));
 }
 
-function view({ buffer, byteOffset }: Uint8Array, from: number, to: number): Buffer {
+/** Whether the time of what is stored has not come: its value, else undefined. */
+export function valueIn(store: Database, partition: number, stored: Reply): Buffer | undefined {
+  if (stored === null || deadlineOf(stored as Buffer) <= store.now(partition)) return undefined;
+  return valueOf(stored as Buffer);
+}
+
+/** Bytes of a message, as bytes of a Redis command. */
+export function view({ buffer, byteOffset }: Uint8Array, from: number, to: number): Buffer {
   return Buffer.from(buffer as ArrayBuffer, byteOffset + from, to - from);
 }

@@ -85,6 +85,17 @@ export class Layout {
     return (halfSipHash(bytes, from, to, k0, k1) >>> 0) % this.bases.length;
   }
 
+  /** How many places a scan knows in a partition: a cursor, which has 32 bits, is a partition and a place in it. */
+  get positions(): number {
+    return Math.floor(2 ** 32 / this.bases.length);
+  }
+
+  /** The place of a canonical key in its partition. (Clients see it in cursors: it tells nothing of partitions.) */
+  positionOf(key: Uint8Array): number {
+    const [k0, k1] = this.#secret;
+    return (halfSipHash(key, 0, key.length, ~k1, ~k0) >>> 0) % this.positions;
+  }
+
   /** The table or set of a canonical name. */
   collection(kind: Kind, name: Span): Collection {
     const last = this.#last;

@@ -23,6 +23,7 @@ import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import type { Job } from "../host/execution.ts";
+import { memoryHandlers, runsOn } from "../host/memory.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
@@ -66,7 +67,7 @@ const LIMITED = { ...LIMITS, commands: 20, depth: 30, message: 20_000 };
 /** A store and its dispatcher, without a socket. */
 function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
   const persistence = new Persistence(store, { directory: "/nonexistent", anyPath: false }, {}, () => {});
-  const dispatcher = new Dispatcher(store, LIMITED);
+  const dispatcher = new Dispatcher(runsOn(store), LIMITED);
   const hello = () => ({
     version: "",
     protocol: 1,
@@ -82,7 +83,7 @@ function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
     stats: () => ({}),
     stop: () => Promise.resolve(),
   };
-  for (const command of hostCommands(host)) dispatcher.add(command);
+  for (const command of hostCommands(host, memoryHandlers)) dispatcher.add(command);
   return { store, dispatcher };
 }
 

@@ -13,13 +13,25 @@ import { Sweeper } from "../engine/memory/sweeper.ts";
 import { AutoSave } from "../state/autosave.ts";
 import type { Gate } from "../state/gate.ts";
 import { Persistence } from "../state/persistence.ts";
+import type { RunsMessages } from "./dispatch.ts";
 import type { Engine } from "./engine.ts";
 import { type Execution, LocalExecution, type Shared } from "./execution.ts";
 import type { HostOptions } from "./options.ts";
 
+/** The handlers of commands on data in this process. */
+export const memoryHandlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
+
+/** What runs messages on a store. */
+export function runsOn(store: Store): RunsMessages {
+  return {
+    makeExecution: (shared) => new LocalExecution(store, shared),
+    transaction: (run) => store.transaction(run),
+  };
+}
+
 /** Holds the data in this process. */
 export class MemoryEngine implements Engine {
-  readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
+  readonly handlers: Engine["handlers"] = memoryHandlers;
   readonly persistence: Persistence;
   readonly #store: Store;
   readonly #options: HostOptions;

@@ -44,7 +44,9 @@ export async function* cluster(
   let filled: Promise<number> | undefined;
   const grown = () => filled ??= fill(front, redis, entries);
   yield {
-    name: `entries on the fullest node of a Redis cluster of three, in a third of ${entries.toLocaleString("en")}`,
+    name: `entries on the fullest node of a Redis cluster of three, in a third of ${
+      entries.toLocaleString("en")
+    }`,
     unit: "times",
     better: "less",
     value: 1.05,

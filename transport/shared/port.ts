@@ -193,6 +193,7 @@ export class LanePort implements Port {
     if (this.#turns.length === 0) return this.#zeromq.spin();
     // (A nap would hold up the lanes of other ports.)
     if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
+    this.look();
     if (!this.#zeromq.changed) return false;
     this.#share = 0;
     return true;

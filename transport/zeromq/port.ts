@@ -250,6 +250,7 @@ export class ZeroMqPort implements Port {
 
   /** Looks for a while. */
   spin(): boolean {
+    this.look();
     return this.socket.spin();
   }
 

@@ -61,7 +61,7 @@ export class ZapHandler {
     while (!this.#closed) {
       const request = this.#socket.receive();
       if (request) this.#socket.send(this.#answer(request));
-      else await this.#socket.wait(false);
+      else await this.#socket.wait();
     }
   }
 

@@ -10,7 +10,6 @@
  * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
  * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
  * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
- * client.ts MAP ADDRESS check 0             nothing: whether the map works
  * ```
  *
  * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
@@ -136,7 +135,6 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
   async slowest(map, seconds) {
     return (await times(seconds, map)).at(-1)!;
   },
-  check: () => Promise.resolve(0),
 };
 
 /** Measures a synchronous map: microseconds a call. */
@@ -158,7 +156,7 @@ if (name in awaited) {
   measure = (seconds) => measures[what](opened, seconds);
 } else {
   const opened = map = await synchronous[name](address);
-  measure = (seconds) => what === "check" ? 0 : measureSynchronous(opened, what, seconds);
+  measure = (seconds) => measureSynchronous(opened, what, seconds);
 }
 await prepare(map);
 await measure(warmUp);

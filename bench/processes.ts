@@ -8,6 +8,10 @@
 const ROOT = new URL("..", import.meta.url).pathname;
 const HERE = new URL(".", import.meta.url).pathname;
 const PYTHON = "/usr/bin/python3";
+/** The options by which Deno knows the benchmark's packages. */
+const CONFIG = [`--config=${ROOT}deno.json`, `--lock=${ROOT}tests/deno.lock`];
+/** Reasons are told without colours. */
+const ENV = { NO_COLOR: "1" };
 /** How many characters of what a process writes to its stderr are kept. */
 const ERRORS = 1000;
 
@@ -41,7 +45,8 @@ export class Running implements AsyncDisposable {
     cwd: string,
     stdin: "null" | "piped" = "null",
   ): Promise<Running> {
-    const process = new Deno.Command(command, { args, cwd, stdin, stdout: "piped", stderr: "piped" }).spawn();
+    const options = { args, cwd, env: ENV, stdin, stdout: "piped", stderr: "piped" } as const;
+    const process = new Deno.Command(command, options).spawn();
     const ready = Promise.withResolvers<void>();
     const readOutput = async () => {
       let text = "";
@@ -84,7 +89,8 @@ export class Running implements AsyncDisposable {
 
 /** Runs a program to its end. Returns what it printed. */
 export async function run(command: string, args: string[], cwd = "."): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, stdin: "null" }).output();
+  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd, env: ENV, stdin: "null" })
+    .output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trim();
   if (!success) throw new Error(`Cannot run ${command} ${args.join(" ")}: ${text(stderr)}`);
   return text(stdout);
@@ -97,8 +103,7 @@ export function deno(file: string, ...args: string[]): string[] {
     "--quiet",
     "--allow-all",
     "--unstable-kv",
-    `--config=${ROOT}deno.json`,
-    `--lock=${ROOT}tests/deno.lock`,
+    ...CONFIG,
     `${ROOT}${file}`,
     ...args,
   ];
@@ -183,7 +188,7 @@ export async function findTools(directory: string, files: string): Promise<Tools
     tools.zeromq = at;
   });
   await find("lmdb (needs a binary of npm:lmdb for this platform)", async () => {
-    await run(Deno.execPath(), deno("bench/client.ts", "lmdb", `${files}/lmdb`, "check", "0"));
+    await run(Deno.execPath(), ["eval", "--quiet", ...CONFIG, 'await import("lmdb")']);
     tools.lmdb = true;
   });
   tools.lane = Deno.build.os === "linux";

@@ -117,7 +117,7 @@ export class BlockingCalls {
     const session = this.#session;
     let start = 0;
     const elapsed = () => performance.now() - (start ||= performance.now());
-    session.refresh();
+    session.refresh(performance.now());
     session.look();
     while (!session.ready || session.broken) {
       start ||= performance.now();
@@ -145,7 +145,7 @@ export class BlockingCalls {
       // (Nearly all replies come during the first wait: to read the clock would take longer than to look for them.)
       const left = waited || start > 0 ? timeout - elapsed() : Math.min(timeout, FIRST_WAIT_MS);
       if (left <= 0) throw this.#errors.timeout(what, timeout, session.reached);
-      session.waitSync(left);
+      if (!session.spin()) session.waitSync(left);
     }
   }
 

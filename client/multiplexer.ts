@@ -18,6 +18,7 @@ import { Writer } from "../msgpack/msgpack.ts";
 import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
 import { CallErrors } from "./errors.ts";
 import { HostSession } from "./session.ts";
+import { turn } from "../system/turn.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
@@ -25,6 +26,9 @@ import type { Connector } from "../transport/transport.ts";
 
 /** So many gathered calls are sent before the tick ends: the host begins with them while others are made. */
 const EARLY = 128;
+
+/** After this many exchanges in a row, other work of the process has its turn. */
+const EXCHANGES_PER_TURN = 64;
 
 /** Options of a multiplexer. */
 export interface MultiplexerOptions {
@@ -53,6 +57,8 @@ export class Multiplexer {
   #closed = false;
   /** The time at which the tick began, or 0. */
   #tick = 0;
+  /** How many exchanges there were since other work of the process had its turn. */
+  #exchanges = 0;
   readonly #scratch = new Writer(1 << 14);
   readonly #header = new Uint8Array(HEADER_BYTES);
   readonly #onSettled = (): void => {
@@ -131,10 +137,7 @@ export class Multiplexer {
       throw tooLong("run a batch", request.length, this.#maxMessage);
     }
     this.#queue.push(request);
-    queueMicrotask(() => {
-      if (this.#running) this.#send();
-      else if (!this.#closed) this.#running = this.#run();
-    });
+    this.#now();
   }
 
   /** Rejects those of some calls that are pending. */
@@ -157,18 +160,46 @@ export class Multiplexer {
   #now(): number {
     if (this.#tick === 0) {
       this.#tick = performance.now();
-      queueMicrotask(() => this.#tick = 0);
+      queueMicrotask(this.#endTick);
     }
     return this.#tick;
   }
 
+  /** Sends what was called in the tick. */
+  readonly #endTick = (): void => {
+    const now = this.#tick;
+    this.#tick = 0;
+    try {
+      if (this.#running) this.#send();
+      else if (this.#pending > 0 && !this.#exchange(now)) this.#running = this.#run();
+    } catch (error) {
+      this.giveUp(this.#calls(), () => error);
+    }
+  };
+
+  /**
+   * Sends and receives once, as the calls to an idle host on the same machine need: a loop that waits would cost more than
+   * they do. Whether no call is pending.
+   */
+  #exchange(now: number): boolean {
+    const session = this.#session;
+    session.refresh(now);
+    session.look();
+    if (!session.ready || session.broken || ++this.#exchanges > EXCHANGES_PER_TURN) return false;
+    this.#send();
+    if (session.spin()) this.#receive();
+    return this.#pending === 0;
+  }
+
   /** Sends and receives until no call is pending. */
   async #run(): Promise<void> {
-    // (So that `#running` is set before this ends.)
-    await undefined;
+    // (So that `#running` is set before this ends, and that other work of the process has its turn.)
+    if (this.#exchanges > EXCHANGES_PER_TURN) await turn();
+    else await undefined;
+    this.#exchanges = 0;
     const session = this.#session;
     try {
-      session.refresh();
+      session.refresh(performance.now());
       session.retry();
       while (this.#pending > 0) {
         // Replies that arrived before the connection was lost are used.
@@ -181,7 +212,7 @@ export class Multiplexer {
         session.greet();
         if (!session.reached) this.#failUnreachable(performance.now());
         this.#send();
-        if (this.#pending > 0) await session.wait();
+        if (this.#pending > 0 && !session.spin()) await session.wait();
       }
     } catch (error) {
       this.giveUp(this.#calls(), () => error);

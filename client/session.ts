@@ -155,9 +155,13 @@ export class HostSession {
     this.#greeting = "hello";
   }
 
-  /** Notes that some time may have passed in which the connection was not looked at. Call it before the next look. */
-  refresh(): void {
-    this.#transport?.refresh();
+  /**
+   * Notes that some time may have passed in which the connection was not looked at. Call it before the next look.
+   *
+   * @param now The time, as of `performance.now()`.
+   */
+  refresh(now: number): void {
+    this.#transport?.refresh(now);
   }
 
   /** Tries to connect at once if the last attempt found no host, where the transport would wait. */
@@ -188,6 +192,11 @@ export class HostSession {
       if (this.#greeting === "lane") this.#useLane(reply.payload);
       else this.#learn(reply.payload);
     }
+  }
+
+  /** Looks for a while, and blocks the thread meanwhile. Whether there may be something to do. */
+  spin(): boolean {
+    return this.#transport?.spin() ?? false;
   }
 
   /** Resolves when there may be something to do, or at {@linkcode HostSession.wake}. */

@@ -9,18 +9,19 @@ import type { SyncCommands, SyncEntryOptions } from "./sync.ts";
 
 /**
  * One table as a standard `Map`, and the other commands on tables. Made by {@linkcode SyncCommands.map}. A change is done
- * when the method returns; a table exists while it has been written to and not been cleared.
+ * when the method returns. Reading creates no table.
  *
  * It differs from a `Map` of this process alone where it must:
  *
- * - **Keys are compared by value**: `[1]` is `[1]`, and `1n` is `1`. (`0` and `-0` are one key, and `NaN` is equal to
- *   itself, as ever.)
+ * - **Keys are compared by value**: `[1]` is `[1]`, and `1n` is `1`. (As in every `Map`, `-0` is `0`, and `NaN` is equal
+ *   to itself.)
  * - **Values are copies.** To change what a value contains, set it again. What MessagePack does not have (functions,
- *   symbols, …) is refused with a `TypeError`.
+ *   symbols, …) is refused with a `TypeError`, also where it is only looked up. `undefined` by itself, as a key or as a
+ *   value, is stored as an extension.
  * - **Entries have no order.**
- * - **Iteration reads a page at a time**, and an entry that exists during the whole of it is returned exactly once. What
- *   the same {@linkcode SyncCommands} has deleted or changed before its turn is not returned, or returned as it is now.
- *   What others delete or change meanwhile, and what anyone adds, may or may not be returned.
+ * - **Iteration reads a page at a time.** An entry that exists during the whole iteration is returned exactly once. An
+ *   entry that was deleted or set through the same {@linkcode SyncCommands} before its turn is not returned, or is returned
+ *   with its new value. What others delete or set meanwhile, and what anyone adds, may or may not be returned.
  *
  * @example
  * ```ts

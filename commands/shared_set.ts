@@ -273,9 +273,8 @@ function setLike(other: unknown, method: string): SetLike {
     size,
     has: (value) => Boolean(has.call(other, value)),
     keys() {
-      const iterator = keys.call(other);
-      if (!isObject(iterator)) throw new TypeError(fail("its method keys returned no iterator"));
-      return { [Symbol.iterator]: () => iterator as unknown as Iterator<unknown> };
+      const iterator: Iterator<unknown> = keys.call(other);
+      return { [Symbol.iterator]: () => iterator };
     },
   };
 }

@@ -121,7 +121,7 @@ export class ServingLoop {
       } else if (!this.#host.cleanWhenIdle()) {
         // (A wait that spins may end before other work has had a turn.)
         messages += MESSAGES_PER_WAIT;
-        await port.wait(!this.#host.busy);
+        if (this.#host.busy || !port.spin()) await port.wait();
         if (messages < MESSAGES_PER_TURN) continue;
       }
       messages = 0;

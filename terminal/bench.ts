@@ -76,8 +76,13 @@ async function measure({ name, calls, round }: Way): Promise<string> {
   }
   const rate = times.length * calls / (performance.now() - start) * 1000;
   times.sort((a, b) => a - b);
-  const at = (part: number) => `${times[Math.floor((times.length - 1) * part)].toFixed(3)} ms`;
+  const at = (part: number) => inUnits(times[Math.floor((times.length - 1) * part)]);
   return row(name, Math.round(rate).toLocaleString("en"), at(0.5), at(0.99), at(1));
+}
+
+/** `7.3 µs`, `1.25 ms`. */
+function inUnits(ms: number): string {
+  return ms < 1 ? `${(ms * 1000).toFixed(1)} µs` : `${ms.toFixed(2)} ms`;
 }
 
 function row(name: string, ...figures: string[]): string {

@@ -5,6 +5,7 @@ import { attach, MemStoreClient, MemStoreError, type SharedStore } from "../mod.
 import { Host, TempDir } from "./host.ts";
 import { mapCases } from "./map_cases.ts";
 import { setCases } from "./set_cases.ts";
+import { sharedCases } from "./shared_cases.ts";
 
 /** The code of the error that a function throws. */
 function codeOf(fn: () => unknown): string | undefined {
@@ -170,3 +171,10 @@ Deno.test("attached: the cases of Map and Set", async (t) => {
     await t.step(`a set: ${name}`, () => run(<Value>() => shared.set<Value>(`s${names++}`)));
   }
 });
+
+for (const [name, run] of Object.entries(sharedCases)) {
+  both(name, async (_host, attached) => {
+    using mine = await attached(), other = await attached();
+    run(mine, other);
+  });
+}

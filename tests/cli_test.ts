@@ -342,12 +342,9 @@ Deno.test("memstore says how to get in parts what is too large for a reply", asy
 });
 
 const USAGE_ERRORS: [why: RegExp, usage: string, args: string[]][] = [
-  [/^Cannot get: missing required argument 'key'$/, "memstore get [options] <table> <key> [missing]", [
-    "get",
-    "t",
-  ]],
-  [/^Cannot size: too many arguments/, "memstore size [options] <table>", ["size", "t", "k"]],
-  [/^Cannot size: unknown option '--jso'/, "memstore size [options] <table>", ["size", "t", "--jso"]],
+  [/^Cannot get: missing required argument 'key'$/, "memstore get [options] <table> <key>", ["get", "t"]],
+  [/^Cannot get: too many arguments/, "memstore get [options] <table> <key>", ["get", "t", "k", "v"]],
+  [/^Cannot get: unknown option '--jso'/, "memstore get [options] <table> <key>", ["get", "t", "k", "--jso"]],
   [/^Cannot send: a JSON array.* received \{$/, "memstore send [options] <command>", ["send", "{"]],
   [/^Cannot send: a JSON array.* received \[1\]$/, "memstore send [options] <command>", ["send", "[1]"]],
   [/^Cannot wait: it must be at least 1ms: received 0$/, "memstore [options] [command]", ["-t", "0", "ping"]],
@@ -423,7 +420,7 @@ Deno.test("memstore --help lists every command of the table, memstore help tells
   );
   assert.match(
     await printed("help", "get"),
-    /^Usage: memstore get \[options\] <table> <key> \[missing\]\n\nReturns the value of a key/,
+    /^Usage: memstore get \[options\] <table> <key>\n\nReturns the value of a key/,
   );
   assert.match(await printed("help", "store"), /relative to the host's data directory/);
 });

@@ -87,7 +87,14 @@ Deno.test("deno task compile makes one executable: the steps say what was run an
       assert.ok(ok, log);
       const bytes = Buffer.from((await Deno.readFile(program)).buffer);
       // What is imported when it is needed could be missed, and so could what is loaded as a library.
-      for (const path of [`${ROOT}server.ts`, `${ROOT}terminal/repl.ts`, await addonPath()]) {
+      for (
+        const path of [
+          `${ROOT}server.ts`,
+          `${ROOT}terminal/repl.ts`,
+          `${ROOT}transport/shared/lane.ts`,
+          await addonPath(),
+        ]
+      ) {
         const file = Buffer.from((await Deno.readFile(path)).buffer);
         assert.ok(bytes.includes(file), `${path} is not embedded`);
       }

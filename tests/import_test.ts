@@ -1,7 +1,7 @@
 /** What one is told who runs memstore without a permission, outside of Deno, or with another libzmq. */
 
 import assert from "node:assert/strict";
-import { TempDir } from "./host.ts";
+import { Host, TempDir } from "./host.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const SYSTEM_LIBZMQ = "/usr/lib/x86_64-linux-gnu/libzmq.so.5";
@@ -62,6 +62,19 @@ Deno.test("a client of a path needs --allow-ffi and --allow-read, and names each
     assert.equal(text, `Cannot load libzmq: a permission is missing: run it with ${missing}\n`);
   }
   assert.match(await failureOf(program, ["--allow-ffi", "--allow-read"]), /^Cannot ping: no host at /);
+});
+
+Deno.test({
+  name: "a lane needs no permission beside those, of the client and of the host",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using host = await Host.start();
+    const program = PROGRAMS.client.replace("jobs", host.endpoint).replace(", { connectTimeout: 1 }", "")
+      .replace("await client.ping()", "console.log((await client.stats()).lanes)");
+    assert.equal(await failureOf(program, ["--allow-ffi", "--allow-read"]), "1\n");
+    const without = program.replace('.sock")', '.sock", { lane: false })');
+    assert.equal(await failureOf(without, ["--allow-ffi", "--allow-read"]), "0\n");
+  },
 });
 
 Deno.test("a libzmq that cannot be loaded, or lacks what memstore needs, is named in one sentence", async () => {

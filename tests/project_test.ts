@@ -50,7 +50,7 @@ const BELOW: Record<string, string[]> = {
   "engine/": ["commands/", "auth/", "transport/", "msgpack/", "system/"],
   "state/": ["engine/", "commands/", "transport/", "msgpack/", "system/"],
   "host/": ["state/", "engine/", "commands/", "auth/", "transport/", "msgpack/", "system/", "deno.json"],
-  "client/": ["commands/", "transport/", "msgpack/"],
+  "client/": ["commands/", "transport/", "msgpack/", "system/"],
   "client.ts": ["client/", "commands/", "auth/", "transport/", "system/"],
   "server.ts": ["host/", "state/", "engine/", "commands/", "system/"],
   "s3.ts": ["server.ts", "state/"],

@@ -116,7 +116,7 @@ Deno.test("help at the prompt lists the commands, those of the host's own too, o
   const { stdout } = await piped(hosted.path, "help");
   for (
     const line of [
-      /^pop <table> <key> +Deletes a key and returns/m,
+      /^get <table> <key> +Returns the value of a key/m,
       /^grow <table> <key> +Grows it\.$/m,
       /^exit +Leaves/m,
     ]

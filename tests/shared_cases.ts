@@ -158,6 +158,7 @@ export const sharedCases: Record<string, (mine: Shared, other: Shared) => void> 
     assert.equal(mine.ttl("name", "key"), Infinity);
     assert.ok(mine.ttl("name", "short")! <= 60);
     assert.throws(() => mine.set("name", "key", undefined), TypeError);
+    assert.throws(() => mine.set("name", undefined, "value"), TypeError);
   },
 
   "an iteration of many entries: each once, what this process deleted never, what others changed either way"(

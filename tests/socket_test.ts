@@ -125,7 +125,7 @@ Deno.test("Socket.peer during a wait ends it if it is the first to see that the 
     client.connect(address);
     while (client.peer === "none") await soon(client.wait());
     const lost = (async () => {
-      while (client.peer === "connected") await client.wait(false);
+      while (client.peer === "connected") await client.wait();
     })();
     await pause(50);
     host.close();

@@ -39,12 +39,12 @@ export interface Limits {
    */
   clients: number;
   /**
-   * Clients of this machine that may have a lane through shared memory: others send their messages over the socket.
+   * Clients of each endpoint that may have a lane, through shared memory: others send their messages over the socket.
    * @default {256}
    */
   lanes: number;
   /**
-   * Bytes of the lanes together.
+   * Bytes of the lanes of each endpoint together.
    * @default {134217728}
    */
   laneBytes: number;

@@ -39,12 +39,20 @@ export interface Transport {
   /** While `connecting`: whether a host was found that has not answered yet, since it is busy for example. */
   readonly reached: boolean;
   /** Notes that some time may have passed since the last call of any method: the state may have changed meanwhile. */
-  refresh(): void;
+  refresh(now: number): void;
   /** Sends a message to the host, which must be connected. The bytes may be used again at once. */
   send(header: Uint8Array, payload: Uint8Array): void;
   /** The next reply that has arrived; undefined if there is none. */
   receive(): Reply | undefined;
-  /** Resolves when a reply may have arrived, when the state may have changed, or at {@linkcode Transport.wake}. */
+  /**
+   * Looks for a tenth of a millisecond at most, and blocks the thread meanwhile: most replies come before a process could
+   * be woken. Whether a reply may have arrived, or the state may have changed.
+   */
+  spin(): boolean;
+  /**
+   * Resolves when a reply may have arrived, when the state may have changed, or at {@linkcode Transport.wake}. The process may
+   * sleep meanwhile.
+   */
   wait(): Promise<void>;
   /** {@linkcode Transport.wait}, which blocks the thread: for `timeout` milliseconds at most. */
   waitSync(timeout: number): void;
@@ -135,11 +143,12 @@ export interface Port {
   /** Notices who connected or went away, and what was sent meanwhile. Call it now and then. */
   look(): void;
   /**
-   * Resolves when there may be a message, or at {@linkcode Port.wake}.
-   *
-   * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
+   * Looks for a tenth of a millisecond at most, and blocks the thread meanwhile: most clients send their next message
+   * before a process could be woken. Whether there may be one.
    */
-  wait(spin: boolean): Promise<void>;
+  spin(): boolean;
+  /** Resolves when there may be a message, or at {@linkcode Port.wake}. The process may sleep meanwhile. */
+  wait(): Promise<void>;
   /** Ends a wait. */
   wake(): void;
   /** Receives no more messages. Replies that were sent may still be leaving. */

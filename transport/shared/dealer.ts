@@ -4,25 +4,15 @@
  * @module
  */
 
-import { turn } from "../../system/turn.ts";
 import { type Reply, requestNumber } from "../message.ts";
 import type { Connector, Transport } from "../transport.ts";
 import { type ZeroMqConnector, ZeroMqTransport } from "../zeromq/dealer.ts";
-import { Lane, type LaneOffer } from "./lane.ts";
-import { loadSharedMemory, yieldProcessor } from "./memory.ts";
+import { AT_CONNECTION, Lane, type LaneOffer } from "./lane.ts";
+import { loadSharedMemory } from "./memory.ts";
+import { NAP_MS, Waiter } from "./waiter.ts";
 
-/**
- * How long a wait spins before the process sleeps, in milliseconds. A host that is awake answers within some microseconds,
- * and one that sleeps is woken through threads of libzmq, which takes longer than that.
- */
-const SPIN_MS = 0.1;
-/** After how many waits that found something at once, timers and other work of the process get a turn. */
-const WAITS_PER_TURN = 64;
 /** How long the state of the connection is believed, in milliseconds, where the lane tells nothing. */
 const FRESH_MS = 1;
-/** After how many looks at the lane the clock and the connection are looked at: each takes longer. */
-const LOOKS = 16;
-
 /** Connects over ZeroMQ, and adds a lane to a connection when the host offers one. */
 export class LaneConnector implements Connector {
   readonly #zeromq: ZeroMqConnector;
@@ -68,9 +58,11 @@ export class LaneConnector implements Connector {
 class LaneTransport implements Transport {
   readonly #connection: ZeroMqTransport;
   readonly #lane: Lane;
+  readonly #lanes: readonly [Lane];
+  readonly #waiter = new Waiter();
+  readonly #isReady = () => this.#mayReceive;
   /** Whether the connection must be looked at before anything else is believed of it. */
   #stale = true;
-  #waits = 0;
   /** Whether a wait is under way. */
   #waiting = false;
   /** When the connection was last looked at. */
@@ -84,6 +76,7 @@ class LaneTransport implements Transport {
   constructor(connection: ZeroMqTransport, lane: Lane) {
     this.#connection = connection;
     this.#lane = lane;
+    this.#lanes = [lane];
   }
 
   /** (To ask the connection takes longer than to send a message: so it is asked when there is nothing else to do.) */
@@ -92,8 +85,8 @@ class LaneTransport implements Transport {
     return this.#lane.broken ? "lost" : this.#state;
   }
 
-  refresh(): void {
-    if (performance.now() - this.#lookedAt > FRESH_MS) this.#stale = true;
+  refresh(now: number): void {
+    if (now - this.#lookedAt > FRESH_MS) this.#stale = true;
   }
 
   readonly failure = undefined;
@@ -101,8 +94,9 @@ class LaneTransport implements Transport {
 
   send(header: Uint8Array, payload: Uint8Array): void {
     const lane = this.#lane;
-    if (!lane.write(header, payload)) this.#connection.send(header, payload);
-    else if (lane.takeDoorbell()) this.#connection.ring();
+    const inLane = lane.write(header, payload);
+    if (!inLane) this.#connection.send(header, payload);
+    if (lane.wakePeer() && inLane) this.#connection.ring();
   }
 
   receive(): Reply | undefined {
@@ -139,24 +133,28 @@ class LaneTransport implements Transport {
     }
   }
 
+  spin(): boolean {
+    if (this.#waiter.spin(this.#lanes, this.#isReady)) return true;
+    return this.#connection.changed && (this.#stale = true);
+  }
+
   async wait(): Promise<void> {
-    if (this.#spin(SPIN_MS)) {
-      if (++this.#waits % WAITS_PER_TURN === 0) await turn();
-      return;
-    }
     // (Whoever receives meanwhile must not miss what comes outside.)
     this.#stale = this.#waiting = true;
-    this.#lane.sleep();
-    if (!this.#mayReceive) await this.#connection.wait(false);
+    this.#lane.sleep(AT_CONNECTION);
+    const start = performance.now();
+    if (!this.#mayReceive) await this.#connection.wait();
     this.#waiting = false;
     // (It may have been closed meanwhile.)
-    if (!this.#lane.closed) this.#lane.awake();
+    if (this.#lane.closed) return;
+    this.#lane.awake();
+    if (this.#mayReceive) this.#waiter.slept(start);
   }
 
   waitSync(timeout: number): void {
-    if (this.#spin(Math.min(timeout, SPIN_MS))) return;
-    this.#lane.sleep();
-    if (!this.#mayReceive) this.#connection.waitSync(timeout, false);
+    if (timeout > NAP_MS && this.#waiter.nap(this.#lanes, this.#isReady)) return;
+    this.#lane.sleep(AT_CONNECTION);
+    if (!this.#mayReceive) this.#connection.waitSync(timeout);
     this.#lane.awake();
     this.#stale = true;
   }
@@ -164,20 +162,6 @@ class LaneTransport implements Transport {
   /** Whether a reply is in the lane whose turn it is, or the host broke the format. */
   get #mayReceive(): boolean {
     return this.#lane.readable && !this.#lane.waitsForOutside;
-  }
-
-  /** Looks for a while. Whether there may be something to receive, or the state may have changed. */
-  #spin(ms: number): boolean {
-    for (let end = 0;;) {
-      for (let i = 0; i < LOOKS; i++) {
-        if (this.#mayReceive) return true;
-        yieldProcessor();
-      }
-      if (this.#connection.changed) return this.#stale = true;
-      const now = performance.now();
-      end ||= now + ms;
-      if (now >= end) return false;
-    }
   }
 
   wake(): void {

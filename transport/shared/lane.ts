@@ -25,8 +25,9 @@
  * when the message arrived. So messages are taken in the order in which they were sent. Both begin to count when
  * the client attaches: it sends nothing between its request for a lane and the reply.
  *
- * **Sleep.** An end that is about to wait sets its `sleeps` to 1 and looks at its ring once more. An end that
- * has moved a tail and finds 1 there changes it to 0 and sends an empty message through the connection: the doorbell.
+ * **Sleep.** Before an end sleeps, it says where in its `sleeps`, and looks at its ring once more: 2 at that word itself
+ * (`futex(2)`), 1 at the connection. An end that has moved a tail and finds 2 or 1 there changes it to 0, and wakes the
+ * other at the word, or with an empty message. {@link ./waiter.ts} says when an end sleeps where.
  *
  * **Memory order.** A writer stores a record, then the tail; a reader loads the tail, then the record. Tails, heads and
  * sleeps are accessed with `Atomics`, which are sequentially consistent: plain accesses before an atomic store are
@@ -40,7 +41,7 @@
  * @module
  */
 
-import { type Part, SharedMemory } from "./memory.ts";
+import { type Part, SharedMemory, wakeAt, type Word } from "./memory.ts";
 
 /** Where a lane is, as the host tells it: all that the client needs to open it. */
 export interface LaneOffer {
@@ -91,6 +92,10 @@ const REPLY_RING: RingPlace = {
   at: HEADER_BYTES + 2 * RING_BYTES,
 };
 
+/** Values of `sleeps`. */
+const AWAKE = 0;
+export const AT_CONNECTION = 1;
+export const AT_WORD = 2;
 /** Bytes before a record's header. */
 const RECORD_HEAD = 16;
 /** The longest header of a message: each reply repeats it. */
@@ -116,6 +121,9 @@ export class Lane implements Disposable {
   #pooled = POOL_BYTES;
   readonly #in: RingPlace;
   readonly #out: RingPlace;
+  /** The words at which this end sleeps, and the other one. */
+  readonly word: Word;
+  readonly #outWord: Word;
   /** How far this end has read, and written. */
   #head = 0;
   #tail = 0;
@@ -134,6 +142,8 @@ export class Lane implements Disposable {
     this.bytes = new Uint8Array(memory.buffer);
     this.#in = incoming;
     this.#out = outgoing;
+    this.word = memory.word(incoming.sleeps * 4);
+    this.#outWord = memory.word(outgoing.sleeps * 4);
   }
 
   /**
@@ -316,20 +326,23 @@ export class Lane implements Disposable {
     this.#outsideTaken = (this.#outsideTaken + 1) | 0;
   }
 
-  /** Whether the other end sleeps. It is awake then: wake it with an empty message. */
-  takeDoorbell(): boolean {
+  /** Wakes the other end if it sleeps at its word. Whether it sleeps at the connection: wake it with an empty message. */
+  wakePeer(): boolean {
     const words = this.#words, { sleeps } = this.#out;
-    return Atomics.load(words, sleeps) === 1 && Atomics.exchange(words, sleeps, 0) === 1;
+    if (Atomics.load(words, sleeps) === AWAKE) return false;
+    const how = Atomics.exchange(words, sleeps, AWAKE);
+    if (how === AT_WORD) wakeAt(this.#outWord);
+    return how === AT_CONNECTION;
   }
 
   /** Says that this end is about to sleep. Look once more whether something is there. */
-  sleep(): void {
-    Atomics.store(this.#words, this.#in.sleeps, 1);
+  sleep(how: typeof AT_WORD | typeof AT_CONNECTION): void {
+    Atomics.store(this.#words, this.#in.sleeps, how);
   }
 
   /** Says that this end does not sleep. */
   awake(): void {
-    Atomics.store(this.#words, this.#in.sleeps, 0);
+    Atomics.store(this.#words, this.#in.sleeps, AWAKE);
   }
 
   /** Whether it was disposed of: nothing may be asked of it any more. */

@@ -26,7 +26,18 @@ const symbols = {
   close: { parameters: ["i32"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
-  sched_yield: { parameters: [], result: "i32" },
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  /** `futex(2)`, which the C library has no function for. (Other calls take other parameters.) */
+  futex: {
+    name: "syscall",
+    parameters: ["usize", "pointer", "i32", "u32", "buffer", "usize", "usize"],
+    result: "isize",
+  },
+  futex_waitv: {
+    name: "syscall",
+    parameters: ["usize", "buffer", "u32", "u32", "buffer", "i32"],
+    result: "isize",
+  },
 } as const;
 
 /** The calls of the system. */
@@ -67,9 +78,58 @@ export function loadSharedMemory(): boolean {
   }
 }
 
-/** Lets another process run that is ready to. */
-export function yieldProcessor(): void {
-  system!.sched_yield();
+const SYS_FUTEX = Deno.build.arch === "aarch64" ? 98n : 202n;
+const SYS_FUTEX_WAITV = 449n;
+const FUTEX_WAIT = 0;
+const FUTEX_WAKE = 1;
+/** A `futex_waitv`: value, address, flags; and that the word has 32 bits. */
+const WAITER_BYTES = 24;
+const FUTEX_32 = 2;
+/** The most words that the system waits for at once. */
+const MAX_WORDS = 128;
+const CLOCK_MONOTONIC = 1;
+
+/** A `timespec`: seconds, nanoseconds. */
+const time = new BigInt64Array(new ArrayBuffer(16));
+const timeBytes = new Uint8Array(time.buffer);
+const waiters = new BigUint64Array(new ArrayBuffer(MAX_WORDS * WAITER_BYTES));
+const waiterBytes = new Uint8Array(waiters.buffer);
+
+/** A word of shared memory at which a thread can sleep, of any process that has mapped it: `futex(2)`. */
+export interface Word {
+  readonly address: Deno.PointerObject;
+  readonly number: bigint;
+}
+
+/** Wakes the thread that sleeps at a word. */
+export function wakeAt({ address }: Word): void {
+  system!.futex(SYS_FUTEX, address, FUTEX_WAKE, 1, null, 0n, 0n);
+}
+
+/**
+ * Blocks the thread until it is woken at one of some words, or for some milliseconds; not at all if one of the words has
+ * not the value.
+ */
+export function sleepAt(words: readonly Word[], value: number, milliseconds: number): void {
+  const nanoseconds = BigInt(milliseconds * 1_000_000);
+  if (words.length === 1) {
+    time[0] = 0n;
+    time[1] = nanoseconds;
+    system!.futex(SYS_FUTEX, words[0].address, FUTEX_WAIT, value, timeBytes, 0n, 0n);
+    return;
+  }
+  const count = Math.min(words.length, MAX_WORDS);
+  for (let i = 0; i < count; i++) {
+    waiters[3 * i] = BigInt(value);
+    waiters[3 * i + 1] = words[i].number;
+    waiters[3 * i + 2] = BigInt(FUTEX_32);
+  }
+  // (Unlike the other call, this one takes the time at which it ends.)
+  system!.clock_gettime(CLOCK_MONOTONIC, timeBytes);
+  const end = time[1] + nanoseconds;
+  time[0] += end / 1_000_000_000n;
+  time[1] = end % 1_000_000_000n;
+  system!.futex_waitv(SYS_FUTEX_WAITV, waiterBytes, count, 0, timeBytes, CLOCK_MONOTONIC);
 }
 
 /** A part of a file that is mapped. */
@@ -157,6 +217,12 @@ export class SharedMemory implements Disposable {
     }
     const buffer = Deno.UnsafePointerView.getArrayBuffer(address!, bytes);
     return new SharedMemory(buffer, address!, bytes, fd);
+  }
+
+  /** The word at an offset, in bytes. */
+  word(offset: number): Word {
+    const address = Deno.UnsafePointer.offset(this.#address, offset)!;
+    return { address, number: Deno.UnsafePointer.value(address) };
   }
 
   /** The descriptor by which others open it; -1 once it is closed. */

@@ -9,16 +9,12 @@
 
 import { headerFault, isBatch, isHeader, takesParts } from "../message.ts";
 import type { Limits } from "../limits.ts";
+import { Waiter } from "./waiter.ts";
 import type { IncomingMessage, Port, Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
-import { yieldProcessor } from "./memory.ts";
+import { AT_CONNECTION, Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
 
-/** How long a wait spins before the process sleeps, in milliseconds: see {@link ./dealer.ts}. */
-const SPIN_MS = 0.1;
-/** After how many looks at the lanes the clock and the ZeroMQ port are looked at: each takes longer. */
-const LOOKS = 16;
 /** After how many messages of lanes the ZeroMQ port has its turn. */
 const LANE_SHARE = 16;
 /** How long a client may take to open the lane that it was offered, in milliseconds. */
@@ -62,6 +58,9 @@ export class LanePort implements Port {
   readonly #lanes = new Map<Sender, ClientLane>();
   /** The same, in turn. */
   #turns: ClientLane[] = [];
+  #all: Lane[] = [];
+  readonly #waiter = new Waiter();
+  readonly #isReady = () => this.#turns.some((each) => this.#mayRead(each));
   #turn = 0;
   /** Whether a wait is under way. */
   #waiting = false;
@@ -101,12 +100,13 @@ export class LanePort implements Port {
       return undefined;
     }
     // (This port may be waiting already, while the loop of another one took the message.)
-    lane.sleep();
+    lane.sleep(AT_CONNECTION);
     const added = new ClientLane(lane, client);
     client.hasLane = true;
     this.#count.made++;
     this.#lanes.set(from, added);
     this.#turns.push(added);
+    this.#all = this.#turns.map(({ lane }) => lane);
     this.#watch();
     return lane.offer;
   }
@@ -116,17 +116,15 @@ export class LanePort implements Port {
     const message = this.#next();
     if (message || !this.#waiting) return message;
     // (The loop of another port looks, and may have taken the doorbell for which the loop of this one waits.)
-    for (const { lane } of this.#turns) lane.sleep();
+    for (const lane of this.#all) lane.sleep(AT_CONNECTION);
     return this.#nextOfLanes();
   }
 
   #next(): IncomingMessage | undefined {
-    if (this.#share > 0) {
+    // (To look at the ZeroMQ port takes longer than to answer a message. Before the loop waits, it is looked at.)
+    if (this.#share-- > 0) {
       const message = this.#nextOfLanes();
-      if (message) {
-        this.#share--;
-        return message;
-      }
+      if (message || !this.#waiting) return message;
     }
     this.#share = LANE_SHARE;
     return this.#nextOfConnections() ?? this.#nextOfLanes();
@@ -137,8 +135,9 @@ export class LanePort implements Port {
     const own = from.hasLane ? this.#lanes.get(from) : undefined;
     if (!own?.lane.attached || !to.direct) return this.#zeromq.reply(to, payload);
     if (from.disconnected) return;
-    if (!own.lane.write(to.envelope[2], payload)) this.#zeromq.reply(to, payload);
-    else if (own.lane.takeDoorbell()) this.#zeromq.ring(from);
+    const inLane = own.lane.write(to.envelope[2], payload);
+    if (!inLane) this.#zeromq.reply(to, payload);
+    if (own.lane.wakePeer() && inLane) this.#zeromq.ring(from);
   }
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {
@@ -189,14 +188,23 @@ export class LanePort implements Port {
     }
   }
 
-  async wait(spin: boolean): Promise<void> {
+  spin(): boolean {
+    if (this.#turns.length === 0) return this.#zeromq.spin();
+    if (this.#waiter.spin(this.#all, this.#isReady)) return true;
+    if (!this.#zeromq.changed) return false;
+    this.#share = 0;
+    return true;
+  }
+
+  async wait(): Promise<void> {
     this.look();
-    if (spin && this.#spin()) return;
     this.#waiting = true;
-    for (const { lane } of this.#turns) lane.sleep();
-    if (!this.#turns.some((each) => this.#mayRead(each))) await this.#zeromq.wait(false);
+    for (const lane of this.#all) lane.sleep(AT_CONNECTION);
+    const start = performance.now();
+    if (!this.#isReady()) await this.#zeromq.wait();
     this.#waiting = false;
-    for (const { lane } of this.#turns) lane.awake();
+    for (const lane of this.#all) lane.awake();
+    if (this.#isReady()) this.#waiter.slept(start);
     this.#share = 0;
   }
 
@@ -208,23 +216,6 @@ export class LanePort implements Port {
     clearTimeout(this.#timer);
     for (const each of this.#turns) this.#close(each);
     this.#zeromq.close();
-  }
-
-  /** Looks for a while. Whether there may be a message. */
-  #spin(): boolean {
-    for (let end = 0;;) {
-      for (let i = 0; i < LOOKS; i++) {
-        for (const each of this.#turns) if (this.#mayRead(each)) return true;
-        yieldProcessor();
-      }
-      if (this.#zeromq.changed) {
-        this.#share = 0;
-        return true;
-      }
-      const now = performance.now();
-      end ||= now + SPIN_MS;
-      if (now >= end) return false;
-    }
   }
 
   /** Whether a client's next message may be taken from its lane. */
@@ -285,6 +276,7 @@ export class LanePort implements Port {
     this.#count.made--;
     this.#lanes.delete(own.client);
     this.#turns = this.#turns.filter((each) => each !== own);
+    this.#all = this.#turns.map(({ lane }) => lane);
     own.lane[Symbol.dispose]();
   }
 

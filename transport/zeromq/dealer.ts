@@ -86,7 +86,7 @@ export class ZeroMqTransport implements Transport {
   }
 
   /** (It asks for the state whenever it is asked.) */
-  refresh(): void {}
+  refresh(_now: number): void {}
 
   get failure(): "unreachable" | "refused" | undefined {
     if (this.#socket.refused) return "refused";
@@ -118,12 +118,16 @@ export class ZeroMqTransport implements Transport {
     return this.#socket.changed;
   }
 
-  wait(spin = true): Promise<void> {
-    return this.#socket.wait(spin);
+  spin(): boolean {
+    return this.#socket.spin();
   }
 
-  waitSync(timeout: number, spin = true): void {
-    this.#socket.waitSync(timeout, spin);
+  wait(): Promise<void> {
+    return this.#socket.wait();
+  }
+
+  waitSync(timeout: number): void {
+    this.#socket.waitSync(timeout);
   }
 
   wake(): void {

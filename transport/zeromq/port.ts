@@ -248,12 +248,17 @@ export class ZeroMqPort implements Port {
     return false;
   }
 
+  /** Looks for a while. */
+  spin(): boolean {
+    return this.socket.spin();
+  }
+
   /** Resolves when there may be something to answer. */
-  async wait(spin: boolean): Promise<void> {
+  async wait(): Promise<void> {
     this.look();
-    if (this.#blocked.size === 0) return await this.socket.wait(spin);
+    if (this.#blocked.size === 0) return await this.socket.wait();
     const timer = setTimeout(() => this.socket.wake(), POLL_MS);
-    await this.socket.wait(spin);
+    await this.socket.wait();
     clearTimeout(timer);
   }
 

@@ -18,11 +18,10 @@ import { cString, lastError, type Libzmq, size, ZMQ } from "./libzmq.ts";
 import { PeerState, readEvent, type SocketEvent } from "./monitor.ts";
 
 /**
- * How long a wait spins before it lets the process sleep, in milliseconds. A process that sleeps is woken through three
- * threads, which takes longer than most replies; while it spins, it yields the processor to libzmq's threads.
+ * How long {@linkcode Socket.spin} looks, in milliseconds. A process that sleeps is woken through three threads, which takes
+ * longer than most replies; while it looks, it yields the processor to libzmq's threads.
  */
 const SPIN_MS = 0.1;
-
 /** The longest that a thread is blocked at once, in milliseconds: the caller waits again. */
 const MAX_POLL_MS = 1000;
 
@@ -333,18 +332,10 @@ export class Socket {
     return true;
   }
 
-  /**
-   * Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}.
-   *
-   * @param spin Whether to look for a while before the process sleeps: not where it has other work to do.
-   */
-  async wait(spin = true): Promise<void> {
-    const end = spin ? performance.now() + SPIN_MS : 0;
-    do {
-      // (Reading the state may have swallowed the edge of a change that the caller has not seen.)
-      if (this.changed || !this.#poller) return;
-      this.#zmq.sched_yield?.();
-    } while (performance.now() < end);
+  /** Resolves when a message is there, when the state may have changed, or at {@linkcode Socket.wake}. */
+  async wait(): Promise<void> {
+    // (Reading the state may have swallowed the edge of a change that the caller has not seen.)
+    if (this.changed || !this.#poller) return;
     this.#waiting = true;
     await this.#poller.wait(this.fd, this.#monitor?.fd);
     this.#waiting = false;
@@ -357,22 +348,22 @@ export class Socket {
       this.#monitor?.readable === true;
   }
 
-  /** {@linkcode Socket.wait}, which blocks the thread: for `timeout` milliseconds at most. */
-  waitSync(timeout: number, spin = true): void {
-    const end = performance.now() + Math.min(timeout, spin ? SPIN_MS : 0);
+  /** Looks for a while, and lets other processes run in between. {@linkcode Socket.changed}. */
+  spin(): boolean {
+    const end = performance.now() + SPIN_MS;
     do {
-      if (this.changed) return;
+      if (this.changed) return true;
       this.#zmq.sched_yield?.();
     } while (performance.now() < end);
-    const fds = this.#monitor ? [this.fd, this.#monitor.fd] : [this.fd];
-    const items = pollItems(fds);
-    // (libzmq's thread may have told of a state just read: then there is no edge to wait for.)
+    return false;
+  }
+
+  /** {@linkcode Socket.wait}, which blocks the thread: for `timeout` milliseconds at most. */
+  waitSync(timeout: number): void {
     if (this.changed) return;
-    this.#zmq.poll_sync(
-      new Uint8Array(items.buffer),
-      fds.length,
-      size(Math.min(Math.ceil(timeout), MAX_POLL_MS)),
-    );
+    const fds = this.#monitor ? [this.fd, this.#monitor.fd] : [this.fd];
+    const items = new Uint8Array(pollItems(fds).buffer);
+    this.#zmq.poll_sync(items, fds.length, size(Math.min(Math.ceil(timeout), MAX_POLL_MS)));
   }
 
   /** Ends a wait. */

@@ -192,6 +192,8 @@ export class LanePort implements Port {
     if (this.#turns.length === 0) return this.#zeromq.spin();
     if (this.#waiter.spin(this.#all, this.#isReady)) return true;
     if (!this.#zeromq.changed) return false;
+    // (What has changed may be who is connected.)
+    this.look();
     this.#share = 0;
     return true;
   }

@@ -135,9 +135,10 @@ export class LanePort implements Port {
     const own = from.hasLane ? this.#lanes.get(from) : undefined;
     if (!own?.lane.attached || !to.direct) return this.#zeromq.reply(to, payload);
     if (from.disconnected) return;
-    const inLane = own.lane.write(to.envelope[2], payload);
-    if (!inLane) this.#zeromq.reply(to, payload);
-    if (own.lane.wakePeer() && inLane) this.#zeromq.ring(from);
+    if (!own.lane.write(to.envelope[2], payload)) {
+      this.#zeromq.reply(to, payload);
+      own.lane.endNap();
+    } else if (own.lane.wakePeer()) this.#zeromq.ring(from);
   }
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {

@@ -212,7 +212,11 @@ export class Multiplexer {
         session.greet();
         if (!session.reached) this.#failUnreachable(performance.now());
         this.#send();
-        if (this.#pending > 0 && !session.spin()) await session.wait();
+        if (this.#pending === 0) break;
+        // (Those whose calls were settled make their next ones meanwhile.)
+        if (!session.spin()) await session.wait();
+        else if (++this.#exchanges % EXCHANGES_PER_TURN > 0) await undefined;
+        else await turn();
       }
     } catch (error) {
       this.giveUp(this.#calls(), () => error);

@@ -83,7 +83,7 @@ export class Ports {
         const handler = new ZapHandler(context, await libzmq(), mayConnect);
         resources.defer(() => handler.close());
       }
-      const lanes = { made: 0 };
+      const lanes = { ports: 0, made: 0 };
       const hasLanes = options.lane && limits.lanes > 0 && loadSharedMemory();
       for (const wanted of addresses) {
         const zeromq = new ZeroMqPort(context, wanted, {

@@ -13,6 +13,7 @@ import { NAP_MS, Waiter } from "./waiter.ts";
 
 /** How long the state of the connection is believed, in milliseconds, where the lane tells nothing. */
 const FRESH_MS = 1;
+
 /** Connects over ZeroMQ, and adds a lane to a connection when the host offers one. */
 export class LaneConnector implements Connector {
   readonly #zeromq: ZeroMqConnector;

@@ -45,8 +45,11 @@ class ClientLane {
   }
 }
 
-/** How many lanes the ports of a host have made together, and not closed. */
+/** What the ports of a host have together. */
 export interface LaneCount {
+  /** How many ports there are. */
+  ports: number;
+  /** How many lanes they have made, and not closed. */
   made: number;
 }
 
@@ -73,6 +76,7 @@ export class LanePort implements Port {
     this.#zeromq = zeromq;
     this.#limits = limits;
     this.#count = count;
+    count.ports++;
   }
 
   get encrypted(): boolean {
@@ -191,7 +195,8 @@ export class LanePort implements Port {
 
   spin(): boolean {
     if (this.#turns.length === 0) return this.#zeromq.spin();
-    if (this.#waiter.spin(this.#all, this.#isReady)) return true;
+    // (A nap would hold up the lanes of other ports.)
+    if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
     if (!this.#zeromq.changed) return false;
     // (What has changed may be who is connected.)
     this.look();

@@ -48,10 +48,13 @@ export class Waiter {
    *
    * @param lanes Where to wait.
    * @param isReady Whether something is there.
+   * @param mayNap Whether nothing forbids it to nap.
    * @returns Whether something is there now.
    */
-  spin(lanes: readonly Lane[], isReady: () => boolean): boolean {
-    if (!this.#look(lanes.length, isReady)) return this.#soon >= SOON_ENOUGH && this.nap(lanes, isReady);
+  spin(lanes: readonly Lane[], isReady: () => boolean, mayNap = true): boolean {
+    if (!this.#look(lanes.length, isReady)) {
+      return mayNap && this.#soon >= SOON_ENOUGH && this.nap(lanes, isReady);
+    }
     this.#note(true);
     return true;
   }

@@ -248,10 +248,11 @@ export class ZeroMqPort implements Port {
     return false;
   }
 
-  /** Looks for a while. */
+  /** Looks for a while, and notices who came or went. */
   spin(): boolean {
+    if (!this.socket.spin()) return false;
     this.look();
-    return this.socket.spin();
+    return true;
   }
 
   /** Resolves when there may be something to answer. */

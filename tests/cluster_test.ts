@@ -68,6 +68,40 @@ test("two fronts share the data of one prefix, and see nothing of another prefix
   assert.equal(await nodes[0].cli("-c", "GET", "t"), "not ours");
 });
 
+test("of all that race for a key through four fronts, one wins", async () => {
+  const { url } = await sharedCluster();
+  const prefix = freshPrefix();
+  await using stack = new AsyncDisposableStack();
+  const hosts = await Promise.all(Array.from({ length: 4 }, () => front(url, "--redis-prefix", prefix)));
+  const clients = hosts.map((host) =>
+    stack.use(new MemStoreClient(stack.use(host).endpoint, { timeout: 30_000 }))
+  );
+  const all = <Result>(run: (client: MemStoreClient, i: number) => Promise<Result>) =>
+    Promise.all(clients.map(run));
+  await all((client) => Promise.all(Array.from({ length: 100 }, () => client.incr("t", "count"))));
+  assert.equal(await clients[0].get("t", "count"), 400);
+  await all(async (client) => {
+    for (let done = 0; done < 20;) {
+      const old = await client.get<number>("t", "cas");
+      if (await client.cas("t", "cas", old, (old ?? 0) + 1)) done++;
+    }
+  });
+  assert.equal(await clients[0].get("t", "cas"), 80);
+  const keys = Array.from({ length: 100 }, (_, i) => i);
+  const wins = await all((client, i) => Promise.all(keys.map((key) => client.setNew("new", key, i))));
+  for (const key of keys) assert.equal(wins.filter((won) => won[key]).length, 1, `${key}`);
+  const popped = await all((client) => Promise.all(keys.map((key) => client.pop("new", key))));
+  for (const key of keys) {
+    const [value, ...more] = popped.flatMap((values) => values[key] ?? []);
+    assert.ok(more.length === 0 && wins[value as number][key], `${key}`);
+  }
+  await all((client) => client.pushMany("s", keys));
+  const pulled = await all((client) => Promise.all(keys.map((key) => client.pull("s", key))));
+  for (const key of keys) assert.equal(pulled.filter((was) => was[key]).length, 1, `${key}`);
+  await all((client) => client.update<number>("t", "updates", (value = 0) => value + 1));
+  assert.equal(await clients[0].get("t", "updates"), 4);
+});
+
 test("tables and sets whose names are alike are different ones", async () => {
   const { url } = await sharedCluster();
   await fronted(url, async (client) => {

@@ -13,7 +13,8 @@
  * @module
  */
 
-import { Call, type WriteReply } from "../engine/call.ts";
+import { Call, SHORT_REPLY, type WriteReply } from "../engine/call.ts";
+import { LimitError } from "../msgpack/msgpack.ts";
 import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import {
   type Deliver,
@@ -171,23 +172,42 @@ export class PipelinedExecution<Data> implements Execution {
   }
 
   #write(result: Result, command: HostCommand | undefined): void {
-    const call = this.#call, { reply, legacy } = call, start = reply.length;
+    const { reply, legacy } = this.#call;
     if ("code" in result) return writeRefusal(result, legacy, reply);
-    if (!legacy) reply.byte(0);
-    if (typeof result === "function") result(reply);
-    else reply.raw(result);
-    if (reply.length <= this.#shared.limits.message || start === 0 && !command) return;
-    if (start > 0 && this.#job.parts) {
-      // (What is there already goes first: a message of its own.)
-      this.#deliver(reply.bytes.subarray(0, start), true);
-      reply.bytes.copyWithin(0, start, reply.length);
-      reply.length -= start;
+    if (this.#fits(result)) return;
+    if (reply.length > 0 && this.#job.parts) {
+      // (What is there already goes first, in a message of its own.)
+      this.#deliver(reply.written, true);
+      reply.length = 0;
+      if (this.#fits(result)) return;
     }
-    try {
-      call.checkReply(reply.length - (reply.length - start));
-    } catch (error) {
-      reply.length = start;
-      writeRefusal(refusalOf(error), legacy, reply);
-    }
+    writeRefusal(tooLarge(command?.needs === "read", this.#shared.limits.message), legacy, reply);
   }
+
+  /** Writes a reply, if there is room for it. */
+  #fits(result: Uint8Array | WriteReply): boolean {
+    const { reply, legacy } = this.#call, start = reply.length, { message } = this.#shared.limits;
+    // (What is refused in its place is short, too.)
+    reply.limit = message + SHORT_REPLY;
+    try {
+      if (!legacy) reply.byte(0);
+      if (typeof result === "function") result(reply);
+      else reply.raw(result);
+      if (reply.length <= message || reply.length - start <= SHORT_REPLY) return true;
+    } catch (error) {
+      if (!(error instanceof LimitError)) throw error;
+    } finally {
+      reply.limit = Infinity;
+    }
+    reply.length = start;
+    return false;
+  }
+}
+
+/** The refusal of a reply for which there is no room. */
+function tooLarge(isRead: boolean, most: number): Refusal {
+  const why = `the replies to a message have ${most} bytes at most`;
+  return isRead
+    ? { code: "TOO_LARGE", message: `Cannot reply: ${why}` }
+    : { code: "REPLY_TOO_LARGE", message: `Cannot send the reply, though the command was done: ${why}` };
 }

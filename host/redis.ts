@@ -8,6 +8,8 @@
 import type { Database } from "../engine/redis/database.ts";
 import { openDatabase } from "../engine/redis/connect.ts";
 import { setHandlers } from "../engine/redis/sets.ts";
+import { figuresOf } from "../engine/redis/figures.ts";
+import { Sweeper } from "../engine/redis/sweeper.ts";
 import { tableHandlers } from "../engine/redis/tables.ts";
 import type { Gate } from "../state/gate.ts";
 import { Persistence } from "../state/persistence.ts";
@@ -25,6 +27,7 @@ export class RedisEngine implements Engine {
   readonly #url: string;
   readonly #options: HostOptions;
   #database: Database | undefined;
+  #sweeper: Sweeper | undefined;
 
   constructor(url: string, options: HostOptions, gate: Gate) {
     this.#url = url;
@@ -57,6 +60,7 @@ export class RedisEngine implements Engine {
 
   async open(): Promise<boolean> {
     this.#database = await openDatabase(this.#url, this.#options.redis);
+    this.#sweeper = new Sweeper(this.#database);
     return false;
   }
 
@@ -67,12 +71,11 @@ export class RedisEngine implements Engine {
   }
 
   async stats(): Promise<Record<string, unknown>> {
-    await Promise.resolve();
-    return { engine: "redis" };
+    return await figuresOf(this.#open);
   }
 
   async close(): Promise<void> {
-    await Promise.resolve();
+    await this.#sweeper?.close();
     this.#database?.nodes.close();
   }
 

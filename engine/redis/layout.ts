@@ -12,27 +12,27 @@
  * memstore:{17}:x:users           zset    keys of the table that have a deadline, by their deadlines
  * memstore:{17}:due               zset    tables that have such keys, by the earliest deadline
  * memstore:{17}:s:colors          set     the members of the set "colors"
- * memstore:{17}:lease             string  the front that removes expired entries in this partition for now
+ * memstore:lease                  string  the front that deletes what has expired, for now
  * ```
  *
  *  - `memstore` is the prefix, a setting. `{17}` is the tag of partition 17: its number, and a suffix that brings it into the
  *    17th of 256 equal ranges of Redis Cluster's slots. So nodes that have as many slots have as many partitions.
- *  - A name that is a string of UTF-8 is written as it is; any other name as `#` and its canonical bytes in hex:
- *    `memstore:{17}:t#cd0400`. (`t:` and `t#` keep the two apart.)
- *  - Keys, members and names in catalogs are canonical ({@link ../key.ts}). A value is the bytes that a client sent. The byte
+ *  - A name that is a string of UTF-8 is written as it is, after a colon; any other as `#` and its canonical bytes in hex:
+ *    `memstore:{17}:t#cd0400`. Catalogs and `due` have names in the same form: `:users`, `#cd0400`.
+ *  - Keys and members are canonical ({@link ../key.ts}). A value is the bytes that a client sent. The byte
  *    c1 begins no MessagePack item: it marks a value that has a deadline, in milliseconds since 1970 as a float of 64 bits.
  *  - A table exists from the first write to it until it is dropped, also while it is empty. A script that makes the first
  *    entry of a table in a partition adds the name to that partition's catalog in the same step, so no crash of a front comes
  *    in between. A table exists if one of the partitions has its name.
- *  - `x` and `due` are hints for the removal of what has expired ({@link ./expiry.ts}): what counts is the deadline in the
- *    value. A hint whose value has another deadline, or none, is dropped when its time comes.
+ *  - What has a deadline is in `x` as long as it is there; {@link ./sweeper.ts} deletes it when its time has come, and until
+ *    then nobody sees it.
  *  - The clock that counts is that of the node that has the partition.
  *
  * @module
  */
 
 import { Buffer } from "node:buffer";
-import { head, latin1 } from "../../msgpack/msgpack.ts";
+import { head, latin1, Writer } from "../../msgpack/msgpack.ts";
 import type { Span } from "../memory/entry.ts";
 import { halfSipHash } from "../memory/hash.ts";
 
@@ -116,7 +116,7 @@ export class Collection {
   readonly kind: Kind;
   /** Its canonical name. */
   readonly name: Buffer;
-  /** What its keys end with. */
+  /** What its keys end with, and how catalogs have its name. */
   readonly suffix: string;
   readonly #bases: readonly string[];
   readonly #keys: string[] = [];
@@ -160,6 +160,17 @@ function suffixOf(name: Buffer): string {
   }
   return `#${name.toString("hex")}`;
 }
+
+/** The canonical name that a suffix was made of. */
+export function nameOf(suffix: Buffer): Buffer {
+  if (suffix[0] !== COLON) return Buffer.from(suffix.toString("latin1", 1), "hex");
+  const to = new Writer(suffix.length + 4);
+  to.strHead(suffix.length - 1);
+  to.raw(suffix.subarray(1));
+  return Buffer.from(to.written);
+}
+
+const COLON = 0x3a;
 
 /** A value as Redis has it, without its deadline. */
 export function valueOf(stored: Buffer): Buffer {

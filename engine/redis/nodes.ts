@@ -114,6 +114,11 @@ export class Nodes {
     return Array.from(counts, ([node, slots]) => ({ node, slots }));
   }
 
+  /** The node of a slot. */
+  ownerOf(slot: number): Node {
+    return this.#owners[slot];
+  }
+
   /** How many commands have no reply yet. */
   get pending(): number {
     return this.#pending;

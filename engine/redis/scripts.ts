@@ -1,8 +1,14 @@
 /**
- * The scripts: what must be one step on a node, in Lua. Each is a few lines, is loaded on a node when a connection is made, and
- * is then called by its SHA-1.
+ * The scripts: what must be one step on a node, in Lua. They are loaded on a node when a connection is made, and then called by
+ * their SHA-1.
  *
- * {@link ./layout.ts} says what the keys hold. Scripts get all of their keys as `KEYS`, and all of these are in one partition.
+ * An **operation** is what one command does to keys of one partition. Each is a Lua function of `K`, the keys, and `A`, the
+ * other arguments. A script of its own runs one; the script {@linkcode BATCH} runs several, and rolls back what they have done
+ * if one of them fails. So that it can, operations write through `store` and `remove`, which then keep a log.
+ *
+ * {@link ./layout.ts} says what the keys hold. `K` of an operation on a table is always: entries, catalog, deadlines, due.
+ *
+ * The file is long and holds one idea: all that is written in Lua.
  *
  * @module
  */
@@ -15,6 +21,8 @@ export interface Script {
   readonly source: string;
   /** How many of its arguments are keys, as Redis wants it. */
   readonly keys: string;
+  /** The name of its operation, if it may be in a batch. */
+  readonly operation?: string;
 }
 
 const scripts: Script[] = [];
@@ -24,18 +32,14 @@ export function allScripts(): readonly Script[] {
   return scripts;
 }
 
-function script(keys: number, ...parts: string[]): Script {
-  const source = parts.map((part) => part.trim()).join("\n");
-  const made = { source, sha: createHash("sha1").update(source).digest("hex"), keys: String(keys) };
-  scripts.push(made);
-  return made;
-}
-
-/** `live`: what is stored under a key, or false if its time has come. `body`: the value of that. */
-const READ = `
+/** `live`: what is stored, or false if its time has come. `body`: the value of that. `after`: a time in some seconds. */
+const TIME = `
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function after(seconds)
+  return seconds ~= '' and math.ceil(now() + seconds * 1000) or nil
 end
 local function live(v)
   if v and v:byte() == 193 and struct.unpack('>d', v, 2) <= now() then return false end
@@ -47,178 +51,59 @@ local function body(v)
 end
 `;
 
-/** `name`: adds a collection to the catalog if an entry of it was made that is the only one in this partition. */
-const NAME = `
-local function name(made, count, key, catalog, its)
-  if made == 1 and redis.call(count, key) == 1 then redis.call('SADD', catalog, its) end
-end
-`;
-
 /**
- * `put`: stores an entry, which expires after seconds unless they are ''. `after`: when it does. `delay`: notes the deadline of
- * an entry. KEYS: entries, catalog, deadlines, due.
+ * `store`: sets an entry, with a deadline or without, whatever it had before. `remove`: deletes one. `name`: adds a collection to
+ * the catalog if an entry was made that is its only one in this partition.
  */
-const PUT = `
-local function after(seconds)
-  return math.ceil(now() + seconds * 1000)
+const WRITE = `
+local log
+local function name(made, count, K, suffix)
+  if made == 0 or redis.call(count, K[1]) ~= made then return end
+  if redis.call('SADD', K[2], suffix) == 1 and log then log[#log + 1] = { 'SREM', K[2], suffix } end
 end
-local function delay(key, suffix, deadline)
-  redis.call('ZADD', KEYS[3], deadline, key)
-  redis.call('ZADD', KEYS[4], 'LT', deadline, suffix)
+local function delay(K, key, deadline, suffix)
+  redis.call('ZADD', K[3], deadline, key)
+  redis.call('ZADD', K[4], 'LT', deadline, suffix)
 end
-local function put(key, value, its, suffix, seconds)
-  if seconds ~= '' then
-    local deadline = after(seconds)
-    value = '\\193' .. struct.pack('>d', deadline) .. value
-    delay(key, suffix, deadline)
+local function note(K, key, suffix)
+  if log then log[#log + 1] = { 'entry', K, key, redis.call('HGET', K[1], key), suffix } end
+end
+local function store(K, key, value, suffix, deadline)
+  note(K, key, suffix)
+  if deadline then value = '\\193' .. struct.pack('>d', deadline) .. value end
+  local made = redis.call('HSET', K[1], key, value)
+  if deadline then
+    delay(K, key, deadline, suffix)
+  elseif made == 0 then
+    redis.call('ZREM', K[3], key)
   end
-  name(redis.call('HSET', KEYS[1], key, value), 'HLEN', KEYS[1], KEYS[2], its)
+  name(made, 'HLEN', K, suffix)
+end
+local function remove(K, key, suffix)
+  note(K, key, suffix)
+  if redis.call('HDEL', K[1], key) == 0 then return 0 end
+  redis.call('ZREM', K[3], key)
+  return 1
 end
 `;
 
-/** KEYS: entries, catalog. ARGV: key, value, name. */
-export const SET: Script = script(
-  2,
-  NAME,
-  `
-name(redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]), 'HLEN', KEYS[1], KEYS[2], ARGV[3])
-return 1
-`,
-);
-
-/** KEYS: entries, catalog, deadlines, due. ARGV: key, value, name, suffix, seconds. */
-export const SET_FOR: Script = script(
-  4,
-  READ,
-  NAME,
-  PUT,
-  `
-put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-return 1
-`,
-);
-
-/** The same; nothing is done if the key is there. */
-export const SET_NEW: Script = script(
-  4,
-  READ,
-  NAME,
-  PUT,
-  `
-if live(redis.call('HGET', KEYS[1], ARGV[1])) then return 0 end
-put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-return 1
-`,
-);
-
-/** KEYS: entries, catalog. ARGV: name, then keys and values in turn. Returns how many keys are new. */
-export const SET_MANY: Script = script(
-  2,
-  READ,
-  NAME,
-  `
-local added = 0
-for i = 2, #ARGV, 2 do
-  if not live(redis.call('HGET', KEYS[1], ARGV[i])) then added = added + 1 end
-  name(redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]), 'HLEN', KEYS[1], KEYS[2], ARGV[1])
-end
-return added
-`,
-);
-
 /**
- * `same`: whether two values are surely equal (true), surely not (false), or must be looked at by value (nil): only what
- * clients may encode in several ways.
+ * `same`: whether two values are surely equal (true), surely not (false), or must be compared by the front (nil): only what
+ * can be encoded in several ways. `unless` is a value that the front has found to be another one.
  */
 const SAME = `
 local function plain(v)
   local first = v:byte()
   return first < 128 or first >= 160 and first < 192 or first >= 224 or first == 192 or first == 194 or first == 195
 end
-local function same(a, b)
+local function same(a, b, unless)
   if a == b then return true end
-  if plain(a) and plain(b) then return false end
+  if a == unless or plain(a) and plain(b) then return false end
 end
 `;
 
-/** KEYS: entries, catalog. ARGV: key, expected, value, name. Returns the value if only the front can compare it. */
-export const CAS: Script = script(
-  2,
-  READ,
-  NAME,
-  SAME,
-  `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-if old then
-  local is = same(body(old), ARGV[2])
-  if is == nil then return body(old) end
-  if not is then return 0 end
-elseif ARGV[2]:byte() ~= 192 then
-  return 0
-end
-name(redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]), 'HLEN', KEYS[1], KEYS[2], ARGV[4])
-return 1
-`,
-);
-
-/** KEYS: entries. ARGV: key, expected. The same. */
-export const DEL_IF: Script = script(
-  1,
-  READ,
-  SAME,
-  `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-if not old then return 0 end
-local is = same(body(old), ARGV[2])
-if is == nil then return body(old) end
-if is then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-return 0
-`,
-);
-
-/** KEYS: entries. ARGV: key. Returns whether it was there. */
-export const DEL: Script = script(
-  1,
-  READ,
-  `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-redis.call('HDEL', KEYS[1], ARGV[1])
-return old and 1 or 0
-`,
-);
-
-/** KEYS: entries. ARGV: key. Returns the value, or nil. */
-export const POP: Script = script(
-  1,
-  READ,
-  `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-redis.call('HDEL', KEYS[1], ARGV[1])
-return old and body(old)
-`,
-);
-
-/** KEYS: entries. ARGV: key. Returns whether it is there. */
-export const EXISTS: Script = script(
-  1,
-  READ,
-  `
-return live(redis.call('HGET', KEYS[1], ARGV[1])) and 1 or 0
-`,
-);
-
-/**
- * KEYS: entries, catalog, deadlines, due. ARGV: key, number, name, suffix, seconds. Returns the sum, as MessagePack; or 0 if
- * the value is no number, 1 if no float is the sum, 2 if no integer is.
- *
- * Lua's numbers are doubles, so an integer of 64 bits is two of them: `hi` · 2³² + `lo`.
- */
-export const INCR: Script = script(
-  4,
-  READ,
-  NAME,
-  PUT,
-  `
+/** Numbers of MessagePack: a float is one double; an integer is two, since one has 53 bits: \`hi\` · 2³² + \`lo\`. */
+const NUMBER = `
 local TWO32 = 4294967296
 local function read(v)
   local h = v:byte()
@@ -256,142 +141,382 @@ local function write(hi, lo)
   end
   return '\\211' .. struct.pack('>i4I4', hi, lo)
 end
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-local hi, lo = 0, 0
-if old then hi, lo = read(body(old)) end
-if not hi then return 0 end
-local byHi, byLo = read(ARGV[2])
-local sum
-if lo and byLo then
-  hi, lo = hi + byHi, lo + byLo
-  if lo >= TWO32 then hi, lo = hi + 1, lo - TWO32 end
-  if hi >= TWO32 or hi < -2147483648 then return 2 end
-  sum = write(hi, lo)
-else
-  if lo then hi = hi * TWO32 + lo end
-  if byLo then byHi = byHi * TWO32 + byLo end
-  local float = hi + byHi
-  if float ~= float or float == math.huge or float == -math.huge then return 1 end
-  sum = '\\203' .. struct.pack('>d', float)
-end
-if not old then
-  put(ARGV[1], sum, ARGV[3], ARGV[4], ARGV[5])
-elseif old:byte() == 193 then
-  redis.call('HSET', KEYS[1], ARGV[1], old:sub(1, 9) .. sum)
-else
-  redis.call('HSET', KEYS[1], ARGV[1], sum)
-end
-return sum
+`;
+
+const operations: [name: string, body: string][] = [];
+
+function make(keys: number, source: string, operation?: string): Script {
+  const sha = createHash("sha1").update(source).digest("hex");
+  const script = { source, sha, keys: String(keys), operation };
+  scripts.push(script);
+  return script;
+}
+
+/** A script that runs one operation, which returns its result, and true if it failed. */
+function operation(name: string, keys: number, parts: string[], body: string): Script {
+  operations.push([name, body]);
+  const run = `local function run(K, A)${body}end\nlocal result = run(KEYS, ARGV)\nreturn result`;
+  return make(keys, parts.join("") + run, name);
+}
+
+/** A: key, value, suffix. */
+export const SET: Script = operation(
+  "set",
+  3,
+  [WRITE],
+  `
+  store(K, A[1], A[2], A[3])
+  return 1
 `,
 );
 
-/** KEYS: entries, catalog, deadlines, due. ARGV: key, suffix, seconds. Returns whether the key is there. */
-export const EXPIRE: Script = script(
+/** A: key, value, suffix, seconds (or none). */
+export const SET_FOR: Script = operation(
+  "set_for",
   4,
-  READ,
-  NAME,
-  PUT,
+  [TIME, WRITE],
   `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-if not old then return 0 end
-if tonumber(ARGV[3]) <= 0 then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-local deadline = after(ARGV[3])
-redis.call('HSET', KEYS[1], ARGV[1], '\\193' .. struct.pack('>d', deadline) .. body(old))
-delay(ARGV[1], ARGV[2], deadline)
-return 1
+  store(K, A[1], A[2], A[3], after(A[4]))
+  return 1
 `,
 );
 
-/** KEYS: entries. ARGV: key. Returns whether it had a deadline. */
-export const PERSIST: Script = script(
-  1,
-  READ,
+/** The same; nothing is done if the key is there. */
+export const SET_NEW: Script = operation(
+  "set_new",
+  4,
+  [TIME, WRITE],
   `
-local old = live(redis.call('HGET', KEYS[1], ARGV[1]))
-if not old or old:byte() ~= 193 then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], body(old))
-return 1
+  if live(redis.call('HGET', K[1], A[1])) then return 0 end
+  store(K, A[1], A[2], A[3], after(A[4]))
+  return 1
+`,
+);
+
+/** A: suffix, then keys and values in turn. Returns how many keys are new. */
+export const SET_MANY: Script = operation(
+  "set_many",
+  4,
+  [TIME, WRITE],
+  `
+  local added = 0
+  for i = 2, #A, 2 do
+    if not live(redis.call('HGET', K[1], A[i])) then added = added + 1 end
+    store(K, A[i], A[i + 1], A[1])
+  end
+  return added
+`,
+);
+
+/** A: key, expected, value, suffix, unless. Returns the value that is there if only the front can compare it. */
+export const CAS: Script = operation(
+  "cas",
+  4,
+  [TIME, WRITE, SAME],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  if old then
+    local is = same(body(old), A[2], A[5])
+    if is == nil then return body(old), true end
+    if not is then return 0 end
+  elseif A[2]:byte() ~= 192 then
+    return 0
+  end
+  store(K, A[1], A[3], A[4])
+  return 1
+`,
+);
+
+/** A: key, expected, suffix, unless. The same. */
+export const DEL_IF: Script = operation(
+  "del_if",
+  4,
+  [TIME, WRITE, SAME],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  if not old then return 0 end
+  local is = same(body(old), A[2], A[4])
+  if is == nil then return body(old), true end
+  if is then return remove(K, A[1], A[3]) end
+  return 0
+`,
+);
+
+/** A: key, suffix. Returns whether it was there. */
+export const DEL: Script = operation(
+  "del",
+  4,
+  [TIME, WRITE],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  remove(K, A[1], A[2])
+  return old and 1 or 0
+`,
+);
+
+/** A: key, suffix. Returns the value, or nil. */
+export const POP: Script = operation(
+  "pop",
+  4,
+  [TIME, WRITE],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  remove(K, A[1], A[2])
+  return old and body(old)
+`,
+);
+
+/** A: key. Returns whether it is there. */
+export const EXISTS: Script = operation(
+  "exists",
+  1,
+  [TIME],
+  `
+  return live(redis.call('HGET', K[1], A[1])) and 1 or 0
 `,
 );
 
 /**
- * `sweep`: deletes entries of a table whose time has come, as many as are asked for at most. Returns whether there may be more.
+ * A: key, number, suffix, seconds. Returns the sum; or 0 if the value is no number, 1 if no float is the sum, 2 if no integer of
+ * 64 bits is.
  */
-const SWEEP = `
-local function sweep(entries, deadlines, due, suffix, most)
-  local time = now()
-  local keys = redis.call('ZRANGEBYSCORE', deadlines, '-inf', time, 'LIMIT', 0, most)
-  for _, key in ipairs(keys) do
-    local v = redis.call('HGET', entries, key)
-    if v and not live(v) then redis.call('HDEL', entries, key) end
-    redis.call('ZREM', deadlines, key)
-  end
-  local next = redis.call('ZRANGE', deadlines, 0, 0, 'WITHSCORES')
-  if next[2] then redis.call('ZADD', due, next[2], suffix) elseif #keys > 0 then redis.call('ZREM', due, suffix) end
-  return #keys == tonumber(most)
-end
-`;
-
-/** KEYS: entries, deadlines, due. ARGV: suffix, most. Returns the number of entries, or -1 if more must be swept first. */
-export const SIZE: Script = script(
-  3,
-  READ,
-  SWEEP,
+export const INCR: Script = operation(
+  "incr",
+  4,
+  [TIME, WRITE, NUMBER],
   `
-if redis.call('EXISTS', KEYS[2]) == 1 and sweep(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]) then return -1 end
-return redis.call('HLEN', KEYS[1])
+  local old = live(redis.call('HGET', K[1], A[1]))
+  local hi, lo = 0, 0
+  if old then hi, lo = read(body(old)) end
+  if not hi then return 0, true end
+  local byHi, byLo = read(A[2])
+  local sum
+  if lo and byLo then
+    hi, lo = hi + byHi, lo + byLo
+    if lo >= TWO32 then hi, lo = hi + 1, lo - TWO32 end
+    if hi >= TWO32 or hi < -2147483648 then return 2, true end
+    sum = write(hi, lo)
+  else
+    if lo then hi = hi * TWO32 + lo end
+    if byLo then byHi = byHi * TWO32 + byLo end
+    local float = hi + byHi
+    if float ~= float or float == math.huge or float == -math.huge then return 1, true end
+    sum = '\\203' .. struct.pack('>d', float)
+  end
+  local deadline
+  if not old then deadline = after(A[4]) elseif old:byte() == 193 then deadline = struct.unpack('>d', old, 2) end
+  store(K, A[1], sum, A[3], deadline)
+  return sum
+`,
+);
+
+/** A: key, suffix, seconds. Returns whether the key is there. */
+export const EXPIRE: Script = operation(
+  "expire",
+  4,
+  [TIME, WRITE],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  if not old then return 0 end
+  if tonumber(A[3]) <= 0 then return remove(K, A[1], A[2]) end
+  store(K, A[1], body(old), A[2], after(A[3]))
+  return 1
+`,
+);
+
+/** A: key, suffix. Returns whether it had a deadline. */
+export const PERSIST: Script = operation(
+  "persist",
+  4,
+  [TIME, WRITE],
+  `
+  local old = live(redis.call('HGET', K[1], A[1]))
+  if not old or old:byte() ~= 193 then return 0 end
+  store(K, A[1], body(old), A[2])
+  return 1
+`,
+);
+
+/** K: members, catalog. A: suffix, members. Returns how many are new. */
+export const PUSH: Script = operation(
+  "push",
+  2,
+  [WRITE],
+  `
+  local added = 0
+  for i = 2, #A do
+    local new = redis.call('SADD', K[1], A[i])
+    if new == 1 and log then log[#log + 1] = { 'SREM', K[1], A[i] } end
+    added = added + new
+  end
+  name(added, 'SCARD', K, A[1])
+  return added
+`,
+);
+
+/** K: members. A: member. Returns whether it was one. (Outside of a batch it is \`SREM\`.) */
+export const PULL: Script = operation(
+  "pull",
+  1,
+  [WRITE],
+  `
+  local pulled = redis.call('SREM', K[1], A[1])
+  if pulled == 1 and log then log[#log + 1] = { 'SADD', K[1], A[1] } end
+  return pulled
+`,
+);
+
+/**
+ * KEYS: those of the operations, one after another. ARGV: of each operation the name, how many keys and how many other arguments
+ * it has, and these. Returns 0 and the results; or, if one failed, its number from 1 on and its result, and nothing was done.
+ */
+export const BATCH: Script = make(
+  0,
+  [
+    TIME,
+    WRITE,
+    SAME,
+    NUMBER,
+    "local ops = {}\n",
+    ...operations.map(([name, body]) => `ops.${name} = function(K, A)${body}end\n`),
+    `
+ops.call = function(K, A)
+  return redis.call(A[1], K[1], unpack(A, 2))
+end
+local function rollback()
+  for i = #log, 1, -1 do
+    local what, K, key, old, suffix = unpack(log[i], 1, 5)
+    if what ~= 'entry' then
+      redis.call(what, K, key)
+    elseif not old then
+      redis.call('HDEL', K[1], key)
+      redis.call('ZREM', K[3], key)
+    else
+      redis.call('HSET', K[1], key, old)
+      if old:byte() == 193 then
+        delay(K, key, struct.unpack('>d', old, 2), suffix)
+      else
+        redis.call('ZREM', K[3], key)
+      end
+    end
+  end
+end
+local function slice(from, first, count)
+  local found = {}
+  for i = 1, count do found[i] = from[first + i - 1] end
+  return found
+end
+log = {}
+local results, k, a = {}, 1, 1
+while a <= #ARGV do
+  local keys, count = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  local ok, result, failed = pcall(ops[ARGV[a]], slice(KEYS, k, keys), slice(ARGV, a + 3, count))
+  if failed or not ok then rollback() end
+  if not ok then return type(result) == 'table' and result or redis.error_reply('ERR ' .. tostring(result)) end
+  results[#results + 1] = result or false
+  if failed then return { #results, result } end
+  k, a = k + keys, a + 3 + count
+end
+return { 0, results }
+`,
+  ].join(""),
+);
+
+/** KEYS: entries, deadlines. Returns the number of entries whose time has not come. */
+export const SIZE: Script = make(
+  2,
+  TIME + `
+return redis.call('HLEN', KEYS[1]) - redis.call('ZCOUNT', KEYS[2], '-inf', now())
 `,
 );
 
 /** KEYS: entries, deadlines. Returns the keys whose time has not come. */
-export const TABLE_KEYS: Script = script(
+export const TABLE_KEYS: Script = make(
   2,
-  READ,
-  `
+  TIME + `
 local keys = redis.call('HKEYS', KEYS[1])
-local hints = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now())
-if #hints == 0 then return keys end
-local gone = {}
-for _, key in ipairs(hints) do
-  local v = redis.call('HGET', KEYS[1], key)
-  if v and not live(v) then gone[key] = true end
-end
-local found = {}
+local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now())
+if #gone == 0 then return keys end
+local is, found = {}, {}
+for _, key in ipairs(gone) do is[key] = true end
 for _, key in ipairs(keys) do
-  if not gone[key] then found[#found + 1] = key end
+  if not is[key] then found[#found + 1] = key end
 end
 return found
 `,
 );
 
-/** KEYS: entries, deadlines, due, catalog. ARGV: suffix, name. Returns whether there was such a table. */
-export const DROP: Script = script(
+/** KEYS: entries, catalog, deadlines, due. ARGV: suffix. Returns whether there was such a table. */
+export const DROP: Script = make(
   4,
   `
-redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-return redis.call('SREM', KEYS[4], ARGV[2])
+redis.call('UNLINK', KEYS[1], KEYS[3])
+redis.call('ZREM', KEYS[4], ARGV[1])
+return redis.call('SREM', KEYS[2], ARGV[1])
 `,
 );
 
-/** KEYS: members, catalog. ARGV: name, members. Returns how many are new. */
-export const PUSH: Script = script(
-  2,
-  `
-local added = 0
-for i = 2, #ARGV, 1000 do
-  added = added + redis.call('SADD', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
-end
-if added > 0 and redis.call('SCARD', KEYS[1]) == added then redis.call('SADD', KEYS[2], ARGV[1]) end
-return added
-`,
-);
-
-/** KEYS: members, catalog. ARGV: name. Returns whether there was such a set. */
-export const DROP_SET: Script = script(
+/** KEYS: members, catalog. ARGV: suffix. Returns whether there was such a set. */
+export const DROP_SET: Script = make(
   2,
   `
 redis.call('UNLINK', KEYS[1])
 return redis.call('SREM', KEYS[2], ARGV[1])
+`,
+);
+
+/**
+ * KEYS: due. ARGV: what the keys of the partition begin with, and a number. Deletes as many entries of a table whose time has
+ * come, at most. Returns how many these were, or -1 if none of any table was left.
+ */
+export const SWEEP: Script = make(
+  1,
+  TIME + `
+local time = now()
+local suffix = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, 1)[1]
+if not suffix then return -1 end
+local entries, deadlines = ARGV[1] .. 't' .. suffix, ARGV[1] .. 'x' .. suffix
+local keys = redis.call('ZRANGEBYSCORE', deadlines, '-inf', time, 'LIMIT', 0, ARGV[2])
+if #keys > 0 then
+  redis.call('HDEL', entries, unpack(keys))
+  redis.call('ZREM', deadlines, unpack(keys))
+end
+local first = redis.call('ZRANGE', deadlines, 0, 0, 'WITHSCORES')
+if first[2] then redis.call('ZADD', KEYS[1], first[2], suffix) else redis.call('ZREM', KEYS[1], suffix) end
+return #keys
+`,
+);
+
+/** KEYS: a lease. ARGV: who wants it, for how many milliseconds. Returns whether he has it. */
+export const LEASE: Script = make(
+  1,
+  `
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+`,
+);
+
+/**
+ * KEYS: a catalog. ARGV: what the keys of the partition begin with, \`t\` or \`s\`, a cursor. Returns the next cursor, and of some
+ * collections together the entries whose time has not come, and those that have a deadline.
+ */
+export const COUNT: Script = make(
+  1,
+  TIME + `
+local page = redis.call('SSCAN', KEYS[1], ARGV[3], 'COUNT', 256)
+local entries, expiring = 0, 0
+for _, suffix in ipairs(page[2]) do
+  if ARGV[2] == 's' then
+    entries = entries + redis.call('SCARD', ARGV[1] .. 's' .. suffix)
+  else
+    local deadlines = ARGV[1] .. 'x' .. suffix
+    local gone = redis.call('ZCOUNT', deadlines, '-inf', now())
+    entries = entries + redis.call('HLEN', ARGV[1] .. 't' .. suffix) - gone
+    expiring = expiring + redis.call('ZCARD', deadlines) - gone
+  end
+end
+return { page[1], entries, expiring }
 `,
 );

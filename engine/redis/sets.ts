@@ -22,7 +22,7 @@ export const setHandlers = {
     return store.run(partition, PUSH, [
       set.key(partition),
       store.catalog("sets", partition),
-      set.name,
+      set.suffix,
       member,
     ])
       .then(() => replyNumber(1));
@@ -34,7 +34,7 @@ export const setHandlers = {
       return store.run(partition, PUSH, [
         set.key(partition),
         store.catalog("sets", partition),
-        set.name,
+        set.suffix,
         ...members,
       ]);
     }));
@@ -80,7 +80,11 @@ export const setHandlers = {
   drop_set(call) {
     const { store } = call, set = setOf(call);
     return replyAny(store.partitions.map((partition) => {
-      return store.run(partition, DROP_SET, [set.key(partition), store.catalog("sets", partition), set.name]);
+      return store.run(partition, DROP_SET, [
+        set.key(partition),
+        store.catalog("sets", partition),
+        set.suffix,
+      ]);
     }));
   },
   sets(call) {

@@ -20,8 +20,6 @@ import { exists, writeEntries, writeKeys, writeNames, writePage } from "./walk.t
 
 /** How often a value is compared on the front before a command gives up: others change it each time. */
 const MAX_TRIES = 64;
-/** How many entries are deleted at a time, of those whose time has come. */
-const SWEEP = "256";
 
 /** The handlers of commands on tables, by the commands' names. */
 export const tableHandlers = {
@@ -37,25 +35,26 @@ export const tableHandlers = {
   set(call) {
     if (call.count > 3) return put(call, scripts.SET_FOR).then(replyNumber);
     const { store, table, partition, key } = entryOf(call);
-    const keys = [table.key(partition), store.catalog("tables", partition)];
-    return store.run(partition, scripts.SET, [...keys, key, argument(call, 2), table.name]).then(replyNumber);
+    const [entries, catalog, deadlines] = store.tableKeys(table, partition);
+    const args = [entries, catalog, deadlines, key, argument(call, 2), table.suffix];
+    return store.run(partition, scripts.SET, args).then(replyNumber);
   },
   set_new(call) {
     return put(call, scripts.SET_NEW).then(replyNumber);
   },
   cas(call) {
     const { store, table, partition, key } = entryOf(call);
-    const keys = [table.key(partition), store.catalog("tables", partition)], value = argument(call, 3);
+    const keys = store.tableKeys(table, partition), value = argument(call, 3);
     return compared(
       call,
-      (expected) => store.run(partition, scripts.CAS, [...keys, key, expected, value, table.name]),
+      (expected) => store.run(partition, scripts.CAS, [...keys, key, expected, value, table.suffix]),
     );
   },
   incr(call) {
     const { store, table, partition, key } = entryOf(call);
     const by = call.count > 2 ? argument(call, 2) : ONE, seconds = secondsOf(call, 3);
     const keys = store.tableKeys(table, partition);
-    return store.run(partition, scripts.INCR, [...keys, key, by, table.name, table.suffix, seconds]).then(
+    return store.run(partition, scripts.INCR, [...keys, key, by, table.suffix, seconds]).then(
       (sum) => {
         if (sum === 0) throw new MemStoreError("FAILED", "Cannot incr: the value of the key is not a number");
         if (sum === 1 || sum === 2) {
@@ -68,18 +67,26 @@ export const tableHandlers = {
   },
   pop(call) {
     const { store, table, partition, key } = entryOf(call);
-    return store.run(partition, scripts.POP, [table.key(partition), key])
+    return store.run(partition, scripts.POP, [...store.tableKeys(table, partition), key, table.suffix])
       .then((value) => (to) => value === null ? to.nil() : to.raw(value as Buffer));
   },
   del(call) {
     const { store, table, partition, key } = entryOf(call);
-    return store.run(partition, scripts.DEL, [table.key(partition), key]).then(replyNumber);
+    return store.run(partition, scripts.DEL, [...store.tableKeys(table, partition), key, table.suffix]).then(
+      replyNumber,
+    );
   },
   del_if(call) {
     const { store, table, partition, key } = entryOf(call);
     return compared(
       call,
-      (expected) => store.run(partition, scripts.DEL_IF, [table.key(partition), key, expected]),
+      (expected) =>
+        store.run(partition, scripts.DEL_IF, [
+          ...store.tableKeys(table, partition),
+          key,
+          expected,
+          table.suffix,
+        ]),
     );
   },
   exists(call) {
@@ -102,8 +109,11 @@ export const tableHandlers = {
     const { store } = call, table = tableOf(call);
     const { parts } = divide(call, 1, "entries");
     return replySum(Array.from(parts, ([partition, entries]) => {
-      const keys = [table.key(partition), store.catalog("tables", partition)];
-      return store.run(partition, scripts.SET_MANY, [...keys, table.name, ...entries]);
+      return store.run(partition, scripts.SET_MANY, [
+        ...store.tableKeys(table, partition),
+        table.suffix,
+        ...entries,
+      ]);
     }));
   },
   expire(call) {
@@ -114,7 +124,8 @@ export const tableHandlers = {
   },
   persist(call) {
     const { store, table, partition, key } = entryOf(call);
-    return store.run(partition, scripts.PERSIST, [table.key(partition), key]).then(replyNumber);
+    return store.run(partition, scripts.PERSIST, [...store.tableKeys(table, partition), key, table.suffix])
+      .then(replyNumber);
   },
   ttl(call) {
     const { store, table, partition, key } = entryOf(call);
@@ -141,8 +152,7 @@ export const tableHandlers = {
   drop(call) {
     const { store } = call, table = tableOf(call);
     return replyAny(store.partitions.map((partition) => {
-      const [entries, catalog, deadlines, due] = store.tableKeys(table, partition);
-      return store.run(partition, scripts.DROP, [entries, deadlines, due, catalog, table.suffix, table.name]);
+      return store.run(partition, scripts.DROP, [...store.tableKeys(table, partition), table.suffix]);
     }));
   },
   tables(call) {
@@ -173,7 +183,7 @@ function entryOf(call: Call) {
 function put(call: Call, script: scripts.Script): Promise<Reply> {
   const { store, table, partition, key } = entryOf(call);
   const keys = store.tableKeys(table, partition), value = argument(call, 2), seconds = secondsOf(call, 3);
-  return store.run(partition, script, [...keys, key, value, table.name, table.suffix, seconds]);
+  return store.run(partition, script, [...keys, key, value, table.suffix, seconds]);
 }
 
 /** The seconds after which an entry expires; empty if they are left out. */
@@ -187,7 +197,7 @@ function secondsOf(call: Call, arg: number): string {
 /** In pymemstore asking a table for a key made the table. */
 function makeTable(store: Database, table: Collection, partition: number): void {
   // (If it fails, so does what follows on the same connection.)
-  store.send(partition, ["SADD", store.catalog("tables", partition), table.name], "repeatable").catch(
+  store.send(partition, ["SADD", store.catalog("tables", partition), table.suffix], "repeatable").catch(
     () => {},
   );
 }
@@ -229,15 +239,9 @@ async function getMany(
 
 /** How many entries of a table are there. */
 async function sizeOf(store: Database, table: Collection): Promise<number> {
-  const ask = async (partition: number): Promise<number> => {
-    const [entries, , deadlines, due] = store.tableKeys(table, partition);
-    const args = [entries, deadlines, due, table.suffix, SWEEP];
-    for (;;) {
-      const size = await store.run(partition, scripts.SIZE, args, "repeatable") as number;
-      if (size >= 0) return size;
-    }
-  };
+  const ask = (partition: number) =>
+    store.run(partition, scripts.SIZE, [table.key(partition), table.deadlines(partition)], "repeatable");
   let size = 0;
-  for await (const count of store.each(ask)) size += count;
+  for await (const count of store.each(ask)) size += count as number;
   return size;
 }

@@ -13,7 +13,7 @@ import type { Buffer } from "node:buffer";
 import type { WriteReply } from "../call.ts";
 import { type Call, type Database, valueIn } from "./database.ts";
 import { Gathering } from "./items.ts";
-import type { Collection, Kind } from "./layout.ts";
+import { type Collection, type Kind, nameOf } from "./layout.ts";
 import type { Reply } from "./node.ts";
 import { TABLE_KEYS } from "./scripts.ts";
 
@@ -70,7 +70,10 @@ export async function namesOf(store: Database, kind: Kind): Promise<Map<string, 
   const ask = (partition: number) =>
     store.send(partition, ["SMEMBERS", store.catalog(kind, partition)], "repeatable");
   for await (const found of store.each(ask)) {
-    for (const name of found as Buffer[]) names.set(name.toString("latin1"), name);
+    for (const suffix of found as Buffer[]) {
+      const id = suffix.toString("latin1");
+      if (!names.has(id)) names.set(id, nameOf(suffix));
+    }
   }
   return names;
 }
@@ -83,9 +86,9 @@ export async function writeNames(store: Database, kind: Kind, most: number): Pro
 }
 
 /** Whether a table or set exists. */
-export async function exists(store: Database, { kind, name }: Collection): Promise<boolean> {
+export async function exists(store: Database, { kind, suffix }: Collection): Promise<boolean> {
   const ask = (partition: number) =>
-    store.send(partition, ["SISMEMBER", store.catalog(kind, partition), name], "repeatable");
+    store.send(partition, ["SISMEMBER", store.catalog(kind, partition), suffix], "repeatable");
   for await (const found of store.each(ask)) if (found === 1) return true;
   return false;
 }

@@ -68,6 +68,40 @@ test("two fronts share the data of one prefix, and see nothing of another prefix
   assert.equal(await nodes[0].cli("-c", "GET", "t"), "not ours");
 });
 
+test("of all that race for a key through four fronts, one wins", async () => {
+  const { url } = await sharedCluster();
+  const prefix = freshPrefix();
+  await using stack = new AsyncDisposableStack();
+  const hosts = await Promise.all(Array.from({ length: 4 }, () => front(url, "--redis-prefix", prefix)));
+  const clients = hosts.map((host) =>
+    stack.use(new MemStoreClient(stack.use(host).endpoint, { timeout: 30_000 }))
+  );
+  const all = <Result>(run: (client: MemStoreClient, i: number) => Promise<Result>) =>
+    Promise.all(clients.map(run));
+  await all((client) => Promise.all(Array.from({ length: 100 }, () => client.incr("t", "count"))));
+  assert.equal(await clients[0].get("t", "count"), 400);
+  await all(async (client) => {
+    for (let done = 0; done < 20;) {
+      const old = await client.get<number>("t", "cas");
+      if (await client.cas("t", "cas", old, (old ?? 0) + 1)) done++;
+    }
+  });
+  assert.equal(await clients[0].get("t", "cas"), 80);
+  const keys = Array.from({ length: 100 }, (_, i) => i);
+  const wins = await all((client, i) => Promise.all(keys.map((key) => client.setNew("new", key, i))));
+  for (const key of keys) assert.equal(wins.filter((won) => won[key]).length, 1, `${key}`);
+  const popped = await all((client) => Promise.all(keys.map((key) => client.pop("new", key))));
+  for (const key of keys) {
+    const [value, ...more] = popped.flatMap((values) => values[key] ?? []);
+    assert.ok(more.length === 0 && wins[value as number][key], `${key}`);
+  }
+  await all((client) => client.pushMany("s", keys));
+  const pulled = await all((client) => Promise.all(keys.map((key) => client.pull("s", key))));
+  for (const key of keys) assert.equal(pulled.filter((was) => was[key]).length, 1, `${key}`);
+  await all((client) => client.update<number>("t", "updates", (value = 0) => value + 1));
+  assert.equal(await clients[0].get("t", "updates"), 4);
+});
+
 test("tables and sets whose names are alike are different ones", async () => {
   const { url } = await sharedCluster();
   await fronted(url, async (client) => {
@@ -272,14 +306,16 @@ test("a front that Redis does not let in, or does not find, does not start: it s
     [cluster.url.replace(":right@", "")]: /NOAUTH|password/i,
     [url]: /ECONNREFUSED|connect|reach/i,
   };
-  for (const [engine, why] of Object.entries(cases)) {
-    const start = performance.now();
-    const { code, error } = await serve("--engine", engine);
-    assert.equal(code, 1, error);
-    assert.match(error, why);
-    assert.doesNotMatch(error, /hush-hush|right/);
-    assert.ok(performance.now() - start < 20_000);
-  }
+  const start = performance.now();
+  await Promise.all(
+    Object.entries(cases).map(async ([engine, why]) => {
+      const { code, error } = await serve("--engine", engine);
+      assert.equal(code, 1, error);
+      assert.match(error, why);
+      assert.doesNotMatch(error, /hush-hush|right/);
+    }),
+  );
+  assert.ok(performance.now() - start < 20_000);
 });
 
 test("the user that docs/cluster.md makes is enough for every command, and for nothing else", async () => {
@@ -366,6 +402,7 @@ test("a Redis whose memory is full refuses writes with OUT_OF_MEMORY, serves rea
     };
     await assert.rejects(fill, { code: "OUT_OF_MEMORY" });
     assert.ok(count > 100);
+    await server.cli("CONFIG", "SET", "maxmemory", "6mb");
     for (
       const write of [
         () => client.incr("t", "n"),
@@ -376,6 +413,7 @@ test("a Redis whose memory is full refuses writes with OUT_OF_MEMORY, serves rea
     ) await assert.rejects(write, { code: "OUT_OF_MEMORY" });
     assert.equal(await client.get("t", 0), value);
     assert.equal(await client.size("t"), count);
+    await server.cli("CONFIG", "SET", "maxmemory", "12mb");
     for (let i = 0; i < 100; i++) assert.equal(await client.del("t", i), true);
     await until("there is room", () => client.set("t", 0, value).then(() => true, () => false));
   });
@@ -397,11 +435,9 @@ test("while all of Redis is gone or hangs, calls end in time; when it is back, t
       () => client.union(["a", "b"]),
       () => client.tables(),
     ];
-    for (const call of calls) {
-      const start = performance.now();
-      await assert.rejects(call, MemStoreError, how);
-      assert.ok(performance.now() - start < 6000, `${how}: it took ${performance.now() - start} ms`);
-    }
+    const start = performance.now();
+    await Promise.all(calls.map((call) => assert.rejects(call, MemStoreError, how)));
+    assert.ok(performance.now() - start < 6000, `${how}: it took ${performance.now() - start} ms`);
     assert.equal(await client.ping(), "pong");
   };
   await cluster.stop();
@@ -415,27 +451,40 @@ test("while all of Redis is gone or hangs, calls end in time; when it is back, t
   assert.equal(await host.end("SIGTERM").then(({ code }) => code), 0);
 });
 
-/** Kills a master under the load of two fronts. Returns how many acknowledged writes were lost. */
+/**
+ * Kills a master under the load of two fronts, when its replica has lost the connection to it for half a second.
+ *
+ * @returns How many acknowledged writes were lost.
+ */
 async function failOverUnderLoad(...flags: string[]): Promise<number> {
-  await using cluster = await RedisCluster.start({ replicas: 1, nodeTimeout: 1000 });
+  await using cluster = await RedisCluster.start({ replicas: 1, nodeTimeout: 1500 });
   await using first = await front(cluster.url, ...flags);
   await using second = await front(cluster.url, ...flags);
-  const ledger = new Ledger();
+  await using ledger = new Ledger();
   ledger.start([first.endpoint, second.endpoint]);
   await ledger.proceeds(500);
-  const since = performance.now() - 1000;
-  await cluster.failOver();
+  const [master] = await cluster.masters(), replica = await cluster.replicaOf(master);
+  const since = performance.now();
+  replica.signal("SIGSTOP");
+  await master.cli("CLIENT", "KILL", "TYPE", "replica");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await master.kill();
   const killed = performance.now();
+  replica.signal("SIGCONT");
+  await cluster.failedOver(master);
+  await master.restart();
+  await cluster.ready();
   await ledger.proceeds(500);
   await ledger.stop();
   await using client = new MemStoreClient(second.endpoint, { timeout: 20_000 });
-  const lost = await ledger.check(client, [since, killed]);
-  assert.ok(ledger.acknowledged > 1000 && lost < ledger.acknowledged / 10, `${lost} lost: ${ledger}`);
+  const lost = await ledger.check(client, [since - 200, killed + 200]);
+  assert.ok(ledger.acknowledged > 1000, `${ledger}`);
   return lost;
 }
 
 test("a master that is killed under load: every write is acknowledged, refused or unknown, and done at most once", async () => {
-  await failOverUnderLoad();
+  // (What the replica did not have was acknowledged: that is what Redis does not promise.)
+  assert.ok(await failOverUnderLoad() > 0);
 });
 
 test("no acknowledged write is lost with a killed master if each waits for a replica", async () => {
@@ -446,7 +495,7 @@ test("slots that move under load lose nothing, and refuse nothing", async () => 
   await using cluster = await RedisCluster.start();
   await using first = await front(cluster.url);
   await using second = await front(cluster.url);
-  const ledger = new Ledger();
+  await using ledger = new Ledger();
   ledger.start([first.endpoint, second.endpoint]);
   await ledger.proceeds(500);
   await cluster.reshard(cluster.nodes[0], cluster.nodes[1], 600);

@@ -56,7 +56,7 @@ export class LanePeer implements AsyncDisposable {
 
   /** Undefined if the host makes none. */
   static async connect(endpoint: string): Promise<LanePeer | undefined> {
-    loadSharedMemory();
+    if (!loadSharedMemory()) return undefined;
     const peer = await Peer.connect(endpoint);
     try {
       const reader = new Reader((await peer.request([[], NATIVE, encoded(["lane"])]))[2]);

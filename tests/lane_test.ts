@@ -793,6 +793,56 @@ test("a lane keeps to the limits", async () => {
   assert.equal(await client.ping(), "pong");
 });
 
+/** A session with a host, which is ready. */
+async function openSession(endpoint: string, lane: boolean): Promise<HostSession> {
+  const zeromq = new ZeroMqConnector(address(endpoint), undefined);
+  const session = new HostSession(lane ? new LaneConnector(zeromq) : zeromq, LIMITS.message);
+  await session.open();
+  session.connect();
+  for (;;) {
+    session.look();
+    session.receive();
+    session.greet();
+    if (session.ready) return session;
+    await session.wait();
+  }
+}
+
+for (const lane of [true, false]) {
+  test(`the rest of a message that waited runs at once, ${lane ? "through a lane" : "over the socket"}`, async () => {
+    await using own = new LocalHost({ limits: { message: 200_000 } });
+    own.store.command("slow", { args: [], help: "Waits.", run: () => sleep(20).then(() => 1) });
+    await own.store.start();
+    own.store.local.set("t", "k", "x".repeat(90_000));
+    const session = await openSession(own.endpoint, lane);
+    let replies = 0, late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      session.wake();
+    }, 5000);
+    try {
+      const get = encoded(["get", "t", "k"]);
+      session.send(
+        header(1, false, true),
+        concat(encoded(["slow"]), ...Array.from({ length: 9 }, () => get)),
+      );
+      while (replies < 10 && !late) {
+        session.look();
+        const reply = session.receive();
+        if (!reply) await session.wait();
+        else {for (const reader = new Reader(reply.payload); reader.at < reply.payload.length; replies++) {
+            assert.equal(reader.value(), 0);
+            reader.value();
+          }}
+      }
+      assert.equal(replies, 10);
+    } finally {
+      clearTimeout(timer);
+      await session.close();
+    }
+  });
+}
+
 /** Runs commands over a session. Returns their replies. */
 function runner(session: HostSession): RunCommands {
   let number = 0;
@@ -816,18 +866,8 @@ for (const lane of [true, false]) {
   test(`a host does what the model does, ${lane ? "through a lane" : "over the socket"}`, async () => {
     await using host = await Host.start();
     await using client = new MemStoreClient(host.endpoint, { lane: false });
-    const zeromq = new ZeroMqConnector(address(host.endpoint), undefined);
-    const session = new HostSession(lane ? new LaneConnector(zeromq) : zeromq, LIMITS.message);
+    const session = await openSession(host.endpoint, lane);
     try {
-      await session.open();
-      session.connect();
-      for (;;) {
-        session.look();
-        session.receive();
-        session.greet();
-        if (session.ready) break;
-        await session.wait();
-      }
       assert.equal((await client.stats()).lanes, lane ? 1 : 0);
       const seed = below(2 ** 31), run = runner(session);
       for (let i = 0, end = performance.now() + 1500; performance.now() < end; i++) {

@@ -28,7 +28,7 @@ interface Entry {
 }
 
 /** A load on fronts that share their data, and what became of it. */
-export class Ledger {
+export class Ledger implements AsyncDisposable {
   readonly counters = new Map<string, Entry>();
   readonly entries = new Map<string, Entry>();
   acknowledged = 0;
@@ -39,19 +39,21 @@ export class Ledger {
   /** The errors, by their codes. */
   readonly codes = new Map<string, string>();
   #stopped = false;
+  /** What ended a worker; an error that no write may end with. */
+  #failed: unknown;
+  readonly #clients: MemStoreClient[] = [];
   readonly #workers: Promise<void>[] = [];
 
   /** Begins to write through the fronts at these endpoints. */
   start(endpoints: readonly string[], workers = 8): void {
     for (const [i, endpoint] of endpoints.entries()) {
       const client = new MemStoreClient(endpoint, { timeout: TIMEOUT_MS });
-      const all = Array.from({ length: workers }, (_, n) => this.#work(client, `${i} ${n}`));
-      this.#workers.push(
-        Promise.all(all).then(() => client.close(), async (error) => {
-          await client.close();
-          throw error;
-        }),
-      );
+      this.#clients.push(client);
+      for (let n = 0; n < workers; n++) {
+        this.#workers.push(
+          this.#work(client, `${i} ${n}`).catch((error) => this.#failed ??= error) as Promise<void>,
+        );
+      }
     }
   }
 
@@ -59,6 +61,7 @@ export class Ledger {
   async proceeds(more: number): Promise<void> {
     const end = performance.now() + 30_000, enough = this.acknowledged + more;
     while (this.acknowledged < enough) {
+      if (this.#failed) throw this.#failed;
       assert.ok(performance.now() < end, `the load does not go on: ${this}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
@@ -68,6 +71,7 @@ export class Ledger {
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all(this.#workers);
+    if (this.#failed) throw this.#failed;
     assert.ok(this.slowest < TIMEOUT_MS + GRACE_MS, `a call took ${this.slowest} ms`);
   }
 
@@ -126,6 +130,12 @@ export class Ledger {
     for (const [key, entry] of this.counters) compare(key, entry, counts.get(key) ?? 0);
     for (const [key, entry] of this.entries) compare(key, entry, found.has(key) ? 1 : 0);
     return lost;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#clients.map((client) => client.close()));
+    await Promise.all(this.#workers);
   }
 
   toString(): string {

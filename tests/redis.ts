@@ -227,17 +227,25 @@ export class RedisCluster implements AsyncDisposable {
     return found;
   }
 
-  /**
-   * Kills a master, and waits until a replica has taken its place and all that run say that the cluster is well.
-   * Resolves with the one that was killed.
-   */
-  async failOver(): Promise<RedisServer> {
-    const before = await this.masters();
-    const [killed] = before;
-    await killed.kill();
-    await until("a replica has taken over", async () => (await this.masters()).length === before.length);
+  /** The replica of a master that has one. */
+  async replicaOf(master: RedisServer): Promise<RedisServer> {
+    for (const node of this.living) {
+      const [role, , port] = (await node.cli("ROLE")).split("\n");
+      if (role === "slave" && Number(port) === master.port) return node;
+    }
+    throw new Error(`Cannot find a replica of ${master.port}`);
+  }
+
+  /** Waits until a replica has taken the place of a master that was killed, and all that run say that all is well. */
+  async failedOver(killed: RedisServer): Promise<void> {
+    await until("a replica has taken over", async () => {
+      const [first] = this.living;
+      const nodes = await first.cli("CLUSTER", "NODES");
+      return !nodes.split("\n").some((line) =>
+        line.includes(`:${killed.port}@`) && /\d-\d|\bconnected \d/.test(line)
+      );
+    });
     await this.ready();
-    return killed;
   }
 
   /** Moves some slots from a master to another one while both serve. */

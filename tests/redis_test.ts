@@ -50,8 +50,11 @@ test("a replica of the tests' cluster takes over from a master that is killed, w
   await using cluster = await RedisCluster.start({ replicas: 1, nodeTimeout: 1000 });
   assert.equal((await cluster.masters()).length, 3);
   for (let i = 0; i < 30; i++) await cluster.nodes[0].cli("-c", "HSET", `{${i}}`, "a", "1");
-  const killed = await cluster.failOver();
+  const [killed] = await cluster.masters();
+  const replica = await cluster.replicaOf(killed);
+  await killed.kill();
+  await cluster.failedOver(killed);
   const masters = await cluster.masters();
-  assert.ok(masters.length === 3 && !masters.includes(killed));
+  assert.ok(masters.length === 3 && masters.includes(replica) && !masters.includes(killed));
   assert.equal((await cluster.entries()).reduce((a, b) => a + b), 30);
 });

@@ -21,7 +21,7 @@ const MIN_VERSION = 7;
  * @throws {MemStoreError} if it cannot be used.
  */
 export async function openDatabase(url: string, options: RedisOptions): Promise<Database> {
-  const nodes = await Nodes.connect(parseRedis(url));
+  const nodes = await Nodes.connect(parseRedis(url), options.replicas);
   try {
     await checkVersion(nodes);
     return new Database(await agree(nodes, options), nodes);

@@ -63,8 +63,17 @@ export function unavailable(milliseconds: number, error: unknown): MemStoreError
   return new MemStoreError("UNAVAILABLE", `Cannot run: ${why}: ${read(error).text}`);
 }
 
+/** A command was done, but its node could be lost, and too few others have it. */
+export class NotReplicated extends Error {}
+
 /** The error for a command that may have been done. */
 export function uncertain(error: unknown): MemStoreError {
+  if (error instanceof NotReplicated) {
+    return new MemStoreError(
+      "UNCERTAIN",
+      `Cannot tell: the command was done, but may be lost: ${error.message}`,
+    );
+  }
   const why = "the connection to Redis was lost before its reply: the command may have been done";
   return new MemStoreError("UNCERTAIN", `Cannot tell: ${why}: ${read(error).text}`);
 }

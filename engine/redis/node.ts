@@ -9,6 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import type { RedisClientType } from "npm:redis@5.12.1";
+import { NotReplicated } from "./faults.ts";
 import { allScripts } from "./scripts.ts";
 import type { RedisAddress } from "./url.ts";
 
@@ -23,6 +24,8 @@ export const nodeRedis = (): Promise<NodeRedis> => import(REDIS);
 const CONNECT_MS = 2000;
 /** … and how long a node may leave a question unanswered before the connection is made again. */
 const SILENT_MS = 4000;
+/** How long replicas may take to have a write, in milliseconds: less than clients wait by default. */
+const REPLICATION_MS = 2000;
 /** The longest wait before another attempt to connect, in milliseconds. */
 const RETRY_MS = 250;
 
@@ -48,6 +51,7 @@ export class Node {
   /** When the question was asked that is not answered yet. */
   #asked: number | undefined;
   #closed = false;
+  #replicated: Promise<void> | undefined;
 
   constructor(redis: NodeRedis, host: string, port: number, access: RedisAddress) {
     this.#redis = redis;
@@ -67,6 +71,21 @@ export class Node {
   /** Sends a command. It leaves with all that is sent in this turn of the event loop. */
   send(args: readonly Argument[]): Promise<Reply> {
     return this.#client.sendCommand(args as Argument[], this.#options as never) as Promise<Reply>;
+  }
+
+  /**
+   * Waits until replicas have what was sent before, in one question for all of it.
+   *
+   * @throws {NotReplicated} if too few have it in time.
+   */
+  replicated(replicas: number): Promise<void> {
+    return this.#replicated ??= Promise.resolve().then(async () => {
+      this.#replicated = undefined;
+      const count = await this.send(["WAIT", `${replicas}`, `${REPLICATION_MS}`]) as number;
+      if (count < replicas) {
+        throw new NotReplicated(`${count} of ${replicas} replicas of ${this.address} have it`);
+      }
+    });
   }
 
   /** Loads the scripts (again). */

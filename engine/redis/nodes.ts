@@ -74,10 +74,12 @@ export class Nodes {
   #refreshing: Promise<void> | undefined;
   readonly #checks: ReturnType<typeof setInterval>;
   #closed = false;
+  readonly #replicas: number;
 
-  private constructor(redis: NodeRedis, access: RedisAddress) {
+  private constructor(redis: NodeRedis, access: RedisAddress, replicas: number) {
     this.#redis = redis;
     this.#access = access;
+    this.#replicas = replicas;
     this.#checks = setInterval(() => {
       for (const node of this.#nodes.values()) node.check();
     }, CHECK_MS);
@@ -86,10 +88,11 @@ export class Nodes {
   /**
    * Connects.
    *
+   * @param replicas How many replicas must have a write before it is acknowledged.
    * @throws {MemStoreError} `UNAVAILABLE` if no node can be reached; `DENIED` if the user or the password is refused.
    */
-  static async connect(access: RedisAddress): Promise<Nodes> {
-    const nodes = new Nodes(await nodeRedis(), access);
+  static async connect(access: RedisAddress, replicas: number): Promise<Nodes> {
+    const nodes = new Nodes(await nodeRedis(), access, replicas);
     try {
       await nodes.#open();
       return nodes;
@@ -135,7 +138,7 @@ export class Nodes {
     if (this.#held.size > 0 && this.#held.has(slot)) return this.#hold(slot, args, effect, "later");
     this.#inFlight[slot]++;
     this.#pending++;
-    return this.#owners[slot].send(args).then((reply) => {
+    return this.#sendTo(this.#owners[slot], args, effect).then((reply) => {
       this.#inFlight[slot]--;
       this.#pending--;
       return reply;
@@ -178,7 +181,7 @@ export class Nodes {
   async #sendHeld(slot: number, { args, effect, since }: Held): Promise<Reply> {
     for (let wait = 1;; wait = Math.min(wait * 2, RETRY_MS)) {
       try {
-        return await this.#follow(slot, args);
+        return await this.#follow(slot, args, effect);
       } catch (error) {
         if (!mayTryAgain(error, effect)) throw lastly(error);
         if (this.#closed || performance.now() - since > HOLD_MS) {
@@ -190,24 +193,39 @@ export class Nodes {
     }
   }
 
+  #sendTo(node: Node, args: readonly Argument[], effect: Effect): Promise<Reply> {
+    const reply = node.send(args);
+    return this.#replicas > 0 && effect === "once" ? this.#replicated(node, reply) : reply;
+  }
+
+  /** The reply to a write, when enough replicas have it. */
+  async #replicated(node: Node, sent: Promise<Reply>): Promise<Reply> {
+    const replicated = node.replicated(this.#replicas);
+    // (What was not done need not be copied.)
+    replicated.catch(() => {});
+    const reply = await sent;
+    await replicated;
+    return reply;
+  }
+
   /** Sends a command to where its slot is now, even if that is known to another node only. */
-  async #follow(slot: number, args: readonly Argument[]): Promise<Reply> {
+  async #follow(slot: number, args: readonly Argument[], effect: Effect): Promise<Reply> {
     let node = this.#owners[slot];
     try {
-      return await node.send(args);
+      return await this.#sendTo(node, args, effect);
     } catch (error) {
       if (lacksScript(error)) {
         await node.loadScripts();
-        return await node.send(args);
+        return await this.#sendTo(node, args, effect);
       }
       const redirect = redirectOf(error);
       if (!redirect) throw error;
       node = this.#nodeAt(redirect.address, node);
       if (!redirect.once) this.#owners[slot] = node;
       for (let wait = 1; !node.isReady && wait < RETRY_MS; wait *= 2) await sleep(wait);
-      if (!redirect.once) return await node.send(args);
+      if (!redirect.once) return await this.#sendTo(node, args, effect);
       // (Both leave together: nothing comes in between.)
-      const asking = node.send(["ASKING"]), reply = node.send(args);
+      const asking = node.send(["ASKING"]), reply = this.#sendTo(node, args, effect);
       await asking.catch(() => {});
       return await reply;
     }

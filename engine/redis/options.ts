@@ -16,6 +16,12 @@ export interface RedisOptions {
    * @default {256}
    */
   partitions?: number;
+  /**
+   * How many replicas of a node must have a write before it is acknowledged. A write that too few have in time is
+   * `UNCERTAIN`: it was done, and may be lost if its node is.
+   * @default {0}
+   */
+  replicas: number;
 }
 
 /**
@@ -23,7 +29,9 @@ export interface RedisOptions {
  *
  * @throws {RangeError} if one of them is out of its range.
  */
-export function completeRedis({ prefix = "memstore", partitions }: Partial<RedisOptions>): RedisOptions {
+export function completeRedis(
+  { prefix = "memstore", partitions, replicas = 0 }: Partial<RedisOptions>,
+): RedisOptions {
   if (!/^[^{}\s]{1,64}$/.test(prefix)) {
     const why = "the prefix has 1 to 64 characters, without spaces and braces";
     throw new RangeError(`Cannot use Redis: ${why}: received ${prefix}`);
@@ -31,5 +39,8 @@ export function completeRedis({ prefix = "memstore", partitions }: Partial<Redis
   if (partitions !== undefined && !(Number.isInteger(partitions) && partitions >= 1 && partitions <= 4096)) {
     throw new RangeError(`Cannot use Redis: partitions must be 1 to 4096: received ${partitions}`);
   }
-  return { prefix, partitions };
+  if (!(Number.isInteger(replicas) && replicas >= 0)) {
+    throw new RangeError(`Cannot use Redis: replicas must be 0 or more: received ${replicas}`);
+  }
+  return { prefix, partitions, replicas };
 }

@@ -95,9 +95,10 @@ class LaneTransport implements Transport {
 
   send(header: Uint8Array, payload: Uint8Array): void {
     const lane = this.#lane;
-    const inLane = lane.write(header, payload);
-    if (!inLane) this.#connection.send(header, payload);
-    if (lane.wakePeer() && inLane) this.#connection.ring();
+    if (!lane.write(header, payload)) {
+      this.#connection.send(header, payload);
+      lane.endNap();
+    } else if (lane.wakePeer()) this.#connection.ring();
   }
 
   receive(): Reply | undefined {

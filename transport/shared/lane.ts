@@ -335,6 +335,15 @@ export class Lane implements Disposable {
     return how === AT_CONNECTION;
   }
 
+  /**
+   * Ends the other end's nap: a message is on its way outside. (If it sleeps at the connection, that wakes it, and it may
+   * be asleep again by now: its `sleeps` must stay.)
+   */
+  endNap(): void {
+    const words = this.#words, { sleeps } = this.#out;
+    if (Atomics.compareExchange(words, sleeps, AT_WORD, AWAKE) === AT_WORD) wakeAt(this.#outWord);
+  }
+
   /** Says that this end is about to sleep. Look once more whether something is there. */
   sleep(how: typeof AT_WORD | typeof AT_CONNECTION): void {
     Atomics.store(this.#words, this.#in.sleeps, how);

@@ -126,7 +126,10 @@ export class LanePort implements Port {
 
   #next(): IncomingMessage | undefined {
     // (To look at the ZeroMQ port takes longer than to answer a message. Before the loop waits, it is looked at.)
-    if (this.#share-- > 0) return this.#nextOfLanes();
+    if (this.#share-- > 0) {
+      const message = this.#nextOfLanes();
+      if (message || !this.#waiting) return message;
+    }
     this.#share = LANE_SHARE;
     return this.#nextOfConnections() ?? this.#nextOfLanes();
   }
@@ -136,9 +139,10 @@ export class LanePort implements Port {
     const own = from.hasLane ? this.#lanes.get(from) : undefined;
     if (!own?.lane.attached || !to.direct) return this.#zeromq.reply(to, payload);
     if (from.disconnected) return;
-    const inLane = own.lane.write(to.envelope[2], payload);
-    if (!inLane) this.#zeromq.reply(to, payload);
-    if (own.lane.wakePeer() && inLane) this.#zeromq.ring(from);
+    if (!own.lane.write(to.envelope[2], payload)) {
+      this.#zeromq.reply(to, payload);
+      own.lane.endNap();
+    } else if (own.lane.wakePeer()) this.#zeromq.ring(from);
   }
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {
@@ -193,7 +197,10 @@ export class LanePort implements Port {
     if (this.#turns.length === 0) return this.#zeromq.spin();
     // (A nap would hold up the lanes of other ports.)
     if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
+    this.look();
     if (!this.#zeromq.changed) return false;
+    // (What has changed may be who is connected.)
+    this.look();
     this.#share = 0;
     return true;
   }

@@ -248,9 +248,11 @@ export class ZeroMqPort implements Port {
     return false;
   }
 
-  /** Looks for a while. */
+  /** Looks for a while, and notices who came or went. */
   spin(): boolean {
-    return this.socket.spin();
+    if (!this.socket.spin()) return false;
+    this.look();
+    return true;
   }
 
   /** Resolves when there may be something to answer. */

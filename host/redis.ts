@@ -20,6 +20,9 @@ import { Flow } from "./flow.ts";
 import type { HostOptions } from "./options.ts";
 import { PipelinedExecution } from "./pipeline.ts";
 
+/** How often the event loop turns before the host sleeps, while it waits for replies: less than a millisecond. */
+const TURNS = 64;
+
 /** Holds the data in Redis. */
 export class RedisEngine implements Engine {
   readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
@@ -29,6 +32,9 @@ export class RedisEngine implements Engine {
   readonly #address: RedisAddress;
   readonly #options: HostOptions;
   readonly #flow = new Flow();
+  /** How many commands had been sent when the loop was last idle, and how often it has been since. */
+  #sent = 0;
+  #turns = 0;
   #database: Database | undefined;
   #sweeper: Sweeper | undefined;
 
@@ -66,8 +72,15 @@ export class RedisEngine implements Engine {
 
   async save(): Promise<void> {}
 
+  /** (To sleep and to be woken takes longer than most replies do.) */
   cleanWhenIdle(): boolean {
-    return false;
+    const { pending, sent } = this.#open.nodes;
+    if (pending === 0) return false;
+    if (sent !== this.#sent) {
+      this.#sent = sent;
+      this.#turns = 0;
+    }
+    return this.#turns++ < TURNS;
   }
 
   async stats(): Promise<Record<string, unknown>> {

@@ -15,7 +15,7 @@
 
 import { Call, SHORT_REPLY, type WriteReply } from "../engine/call.ts";
 import { LimitError } from "../msgpack/msgpack.ts";
-import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
+import { type MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import {
   type Deliver,
   type Execution,

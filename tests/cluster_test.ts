@@ -150,6 +150,12 @@ test("a batch whose keys share a partition is a transaction; any other is refuse
       5,
       5,
     ]);
+    const several = [["set", "t", "alice", 1], ["push", "online", "alice"], [
+      "incr",
+      "visits",
+      "alice",
+    ]] as const;
+    assert.deepEqual(await client.batch(several), [1, 1, 1]);
     await client.set("t", "text", "a");
     await assert.rejects(client.batch([["set", "t", "text", "b"], ["incr", "t", "text"]]), {
       code: "FAILED",

@@ -27,7 +27,7 @@ const PLAIN: Readonly<Record<string, string>> = {
 /** Of the operations that compare a value, where in the arguments is what is expected, and what is known to be another value. */
 const COMPARED: Readonly<Record<string, { expected: number; unless: number }>> = {
   cas: { expected: 1, unless: 4 },
-  del_if: { expected: 1, unless: 3 },
+  del_if: { expected: 1, unless: 2 },
 };
 
 /** What one command of a batch does. */

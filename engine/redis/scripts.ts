@@ -65,11 +65,11 @@ local function delay(K, key, deadline, suffix)
   redis.call('ZADD', K[3], deadline, key)
   redis.call('ZADD', K[4], 'LT', deadline, suffix)
 end
-local function note(K, key, suffix)
-  if log then log[#log + 1] = { 'entry', K, key, redis.call('HGET', K[1], key), suffix } end
+local function note(K, key)
+  if log then log[#log + 1] = { 'entry', K, key, redis.call('HGET', K[1], key) } end
 end
 local function store(K, key, value, suffix, deadline)
-  note(K, key, suffix)
+  note(K, key)
   if deadline then value = '\\193' .. struct.pack('>d', deadline) .. value end
   local made = redis.call('HSET', K[1], key, value)
   if deadline then
@@ -79,8 +79,8 @@ local function store(K, key, value, suffix, deadline)
   end
   name(made, 'HLEN', K, suffix)
 end
-local function remove(K, key, suffix)
-  note(K, key, suffix)
+local function remove(K, key)
+  note(K, key)
   if redis.call('HDEL', K[1], key) == 0 then return 0 end
   redis.call('ZREM', K[3], key)
   return 1
@@ -227,7 +227,7 @@ export const CAS: Script = operation(
 `,
 );
 
-/** A: key, expected, suffix, unless. The same. */
+/** A: key, expected, unless. The same. */
 export const DEL_IF: Script = operation(
   "del_if",
   4,
@@ -235,33 +235,33 @@ export const DEL_IF: Script = operation(
   `
   local old = live(redis.call('HGET', K[1], A[1]))
   if not old then return 0 end
-  local is = same(body(old), A[2], A[4])
+  local is = same(body(old), A[2], A[3])
   if is == nil then return body(old), true end
-  if is then return remove(K, A[1], A[3]) end
+  if is then return remove(K, A[1]) end
   return 0
 `,
 );
 
-/** A: key, suffix. Returns whether it was there. */
+/** A: key. Returns whether it was there. */
 export const DEL: Script = operation(
   "del",
   4,
   [TIME, WRITE],
   `
   local old = live(redis.call('HGET', K[1], A[1]))
-  remove(K, A[1], A[2])
+  remove(K, A[1])
   return old and 1 or 0
 `,
 );
 
-/** A: key, suffix. Returns the value, or nil. */
+/** A: key. Returns the value, or nil. */
 export const POP: Script = operation(
   "pop",
   4,
   [TIME, WRITE],
   `
   local old = live(redis.call('HGET', K[1], A[1]))
-  remove(K, A[1], A[2])
+  remove(K, A[1])
   return old and body(old)
 `,
 );
@@ -318,7 +318,7 @@ export const EXPIRE: Script = operation(
   `
   local old = live(redis.call('HGET', K[1], A[1]))
   if not old then return 0 end
-  if tonumber(A[3]) <= 0 then return remove(K, A[1], A[2]) end
+  if tonumber(A[3]) <= 0 then return remove(K, A[1]) end
   store(K, A[1], body(old), A[2], after(A[3]))
   return 1
 `,
@@ -385,7 +385,7 @@ ops.call = function(K, A)
 end
 local function rollback()
   for i = #log, 1, -1 do
-    local what, K, key, old, suffix = unpack(log[i], 1, 5)
+    local what, K, key, old = unpack(log[i], 1, 4)
     if what ~= 'entry' then
       redis.call(what, K, key)
     elseif not old then
@@ -394,7 +394,7 @@ local function rollback()
     else
       redis.call('HSET', K[1], key, old)
       if old:byte() == 193 then
-        delay(K, key, struct.unpack('>d', old, 2), suffix)
+        redis.call('ZADD', K[3], struct.unpack('>d', old, 2), key)
       else
         redis.call('ZREM', K[3], key)
       end

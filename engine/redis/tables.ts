@@ -67,12 +67,12 @@ export const tableHandlers = {
   },
   pop(call) {
     const { store, table, partition, key } = entryOf(call);
-    return store.run(partition, scripts.POP, [...store.tableKeys(table, partition), key, table.suffix])
+    return store.run(partition, scripts.POP, [...store.tableKeys(table, partition), key])
       .then((value) => (to) => value === null ? to.nil() : to.raw(value as Buffer));
   },
   del(call) {
     const { store, table, partition, key } = entryOf(call);
-    return store.run(partition, scripts.DEL, [...store.tableKeys(table, partition), key, table.suffix]).then(
+    return store.run(partition, scripts.DEL, [...store.tableKeys(table, partition), key]).then(
       replyNumber,
     );
   },

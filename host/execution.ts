@@ -86,6 +86,8 @@ export interface Execution {
   readonly isBlocked: boolean;
   /** Bytes of the reply so far. */
   readonly bytes: number;
+  /** Whether it waits though not all of its commands have begun: then the client's next messages must not run. */
+  readonly isPartlySent: boolean;
 }
 
 /** What the messages of a host share. */
@@ -168,6 +170,8 @@ export class LocalExecution implements Execution {
 
   /** Whether it was paused because another message goes through the data in steps. */
   isBlocked = false;
+
+  readonly isPartlySent = false;
 
   /** Bytes of the reply so far. */
   get bytes(): number {

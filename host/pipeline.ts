@@ -7,8 +7,8 @@
  * ```
  *
  * The commands of a message are sent together, as are those of all messages that arrive in one turn, so that a message costs
- * one round trip however many commands it has. A long message is sent a **window** of commands at a time. Other messages run
- * meanwhile, also those of the same client: the engine keeps the order of commands on the same key.
+ * one round trip. Only where very much is under way ({@link ./flow.ts}) is a message sent part by part. When all of it has been
+ * sent, the next messages of its client run, too: the engine keeps the order of commands on the same key.
  *
  * @module
  */
@@ -28,15 +28,14 @@ import {
   type Shared,
   unreadable,
 } from "./execution.ts";
+import type { Flow } from "./flow.ts";
 import { type FindCommand, Plan } from "./plan.ts";
 import { Slice } from "./slice.ts";
-
-/** How many commands of a message are sent at a time. */
-const WINDOW = 256;
 
 /** Data whose replies come later. */
 export interface RemoteData<Data> {
   readonly data: Data;
+  readonly flow: Flow;
   /** Begins a batch, which takes the commands in place of the data. */
   begin(): Data & RemoteBatch;
 }
@@ -64,11 +63,14 @@ export class PipelinedExecution<Data> implements Execution {
   /** The commands from … to … were sent, and their replies are awaited. */
   #from = 0;
   #to = 0;
+  /** How many of them have their room in the flow. */
+  #taken = 0;
   /** What they came to. */
   readonly #results: Result[] = [];
   waiting: Promise<void> | undefined;
   isUnread = false;
   readonly isBlocked = false;
+  isPartlySent = false;
 
   constructor(remote: RemoteData<Data>, shared: Shared) {
     this.#remote = remote;
@@ -84,7 +86,7 @@ export class PipelinedExecution<Data> implements Execution {
     const call = this.#call;
     this.#job = job;
     this.#deliver = deliver;
-    this.#planned = this.isUnread = false;
+    this.#planned = this.isUnread = this.isPartlySent = false;
     this.#from = this.#to = this.#results.length = 0;
     this.waiting = undefined;
     this.#plan.reset();
@@ -103,7 +105,8 @@ export class PipelinedExecution<Data> implements Execution {
       this.#writeResults();
       if (this.#from === this.#plan.length) break;
       if (this.#job.batch) this.#sendBatch();
-      else this.#send(WINDOW);
+      else this.#sendSome();
+      this.isPartlySent = this.#to < this.#plan.length;
       if (this.waiting) return false;
     }
     const readable = this.#plan.refusals.get(0)?.code !== "BAD_REQUEST";
@@ -141,10 +144,18 @@ export class PipelinedExecution<Data> implements Execution {
     }
   }
 
-  /** Sends the next commands, as many as are wanted at most. */
-  #send(most: number): void {
+  /** Sends the next commands, or waits until there is room for some. */
+  #sendSome(): void {
+    const { flow } = this.#remote;
+    this.#taken = flow.take(this.#plan.length - this.#from);
+    if (this.#taken > 0) this.#send(this.#taken);
+    else this.waiting = flow.room;
+  }
+
+  /** Sends the next commands. */
+  #send(count: number): void {
     const results = this.#results, first = this.#from;
-    this.#to = Math.min(first + most, this.#plan.length);
+    this.#to = first + count;
     let pending = 0;
     const { promise, resolve } = Promise.withResolvers<void>();
     for (let i = first; i < this.#to; i++) {
@@ -213,11 +224,15 @@ export class PipelinedExecution<Data> implements Execution {
 
   /** Writes the replies to the commands that were sent. */
   #writeResults(): void {
+    const { reply } = this.#call, taken = this.#taken, start = reply.length;
     for (let i = this.#from; i < this.#to; i++) {
       this.#write(this.#results[i - this.#from], this.#plan.commands[i]);
     }
     this.#results.length = 0;
     this.#from = this.#to;
+    this.#taken = 0;
+    // (What was delivered in between is not counted.)
+    this.#remote.flow.give(taken, reply.length < start ? reply.length : reply.length - start);
   }
 
   #write(result: Result, command: HostCommand | undefined): void {

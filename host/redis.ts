@@ -15,6 +15,7 @@ import { tableHandlers } from "../engine/redis/tables.ts";
 import { RedisTransfers } from "../state/redis.ts";
 import type { Engine } from "./engine.ts";
 import type { Execution, Shared } from "./execution.ts";
+import { Flow } from "./flow.ts";
 import type { HostOptions } from "./options.ts";
 import { PipelinedExecution } from "./pipeline.ts";
 
@@ -26,6 +27,7 @@ export class RedisEngine implements Engine {
   readonly isLocal = false;
   readonly #url: string;
   readonly #options: HostOptions;
+  readonly #flow = new Flow();
   #database: Database | undefined;
   #sweeper: Sweeper | undefined;
 
@@ -39,7 +41,7 @@ export class RedisEngine implements Engine {
 
   makeExecution(shared: Shared): Execution {
     const data = this.#open;
-    return new PipelinedExecution({ data, begin: () => new Batch(data) }, shared);
+    return new PipelinedExecution({ data, flow: this.#flow, begin: () => new Batch(data) }, shared);
   }
 
   get busy(): boolean {

@@ -247,17 +247,20 @@ export class ServingLoop {
   /** Goes on with a message when what it waits for is there. */
   #wait(running: Running): void {
     const { execution, port, message: { from } } = running;
+    const { isPartlySent } = execution;
     port.begin(from);
+    if (isPartlySent) port.pause(from);
     const done = execution.waiting!.then(() => {
+      if (isPartlySent) port.resume(from);
       port.end(from);
       this.#goOn?.(true);
       // (When the loop has ended, there is no other slice.)
       const isDone = this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity);
       // (The rest of its message may be next.)
       if (isDone) return port.wake();
-      if (execution.waiting) return this.#wait(running);
-      this.#pause(running);
-      port.wake();
+      if (execution.waiting) this.#wait(running);
+      else this.#pause(running);
+      if (isPartlySent || !execution.waiting) port.wake();
     }).finally(() => this.#waiting.delete(done));
     this.#waiting.add(done);
   }

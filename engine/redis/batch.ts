@@ -17,13 +17,8 @@ import { BATCH, type Script } from "./scripts.ts";
 
 /** How often a batch is tried whose values the front must compare, while others change them. */
 const MAX_TRIES = 64;
-/** The commands that may be in a batch without a script of their own, and the operations that do them. */
-const PLAIN: Readonly<Record<string, string>> = {
-  HGET: "call",
-  HMGET: "call",
-  SISMEMBER: "call",
-  SREM: "pull",
-};
+/** The commands that may be in a batch without a script of their own. */
+const PLAIN = ["HGET", "HMGET", "SISMEMBER"];
 /** Of the operations that compare a value, where in the arguments is what is expected, and what is known to be another value. */
 const COMPARED: Readonly<Record<string, { expected: number; unless: number }>> = {
   cas: { expected: 1, unless: 4 },
@@ -54,9 +49,9 @@ export class Batch extends Database {
   }
 
   override send(partition: number, args: readonly Argument[]): Promise<Reply> {
-    const [command, key, ...others] = args, name = PLAIN[command as string];
-    if (!name) throw this.#refuse();
-    return this.#note(partition, name, [key], name === "call" ? [command, ...others] : others);
+    const [command, key, ...others] = args;
+    if (!PLAIN.includes(command as string)) throw this.#refuse();
+    return this.#note(partition, "call", [key], [command, ...others]);
   }
 
   override run(partition: number, { operation, keys }: Script, args: readonly Argument[]): Promise<Reply> {

@@ -12,6 +12,8 @@
  * ```
  *
  * While commands of a partition are **held**, later ones queue behind them, so that no retry overtakes and none is overtaken.
+ * What was sent behind a command that is held, and was done nevertheless, is asked again if it only reads. What writes to a
+ * table or set names the same keys as all else that does, so that a node refuses one like the other while their slot moves.
  * What only reads is sent again also if it may have been done; what writes is not: `UNCERTAIN`.
  *
  * node-redis has a client for clusters, too. It follows `MOVED`, but learns of a failover only if a node tells it, waits for
@@ -55,6 +57,8 @@ interface Held {
 
 /** The held commands of a slot: those that were sent before, and those that came later. */
 interface Line {
+  /** The number of the command that was not done. */
+  readonly first: number;
   readonly sent: Held[];
   readonly later: Held[];
 }
@@ -70,6 +74,8 @@ export class Nodes {
   /** Of each slot, how many commands are on their way. */
   readonly #inFlight = new Uint32Array(SLOTS);
   #pending = 0;
+  /** How many commands were sent. */
+  #sent = 0;
   readonly #held = new Map<number, Line>();
   #refreshing: Promise<void> | undefined;
   readonly #checks: ReturnType<typeof setInterval>;
@@ -136,17 +142,22 @@ export class Nodes {
    */
   send(slot: number, args: readonly Argument[], effect: Effect): Promise<Reply> {
     if (this.#held.size > 0 && this.#held.has(slot)) return this.#hold(slot, args, effect, "later");
+    const number = this.#sent++;
     this.#inFlight[slot]++;
     this.#pending++;
     return this.#sendTo(this.#owners[slot], args, effect).then((reply) => {
       this.#inFlight[slot]--;
       this.#pending--;
-      return reply;
+      // (Of a slot that moves, a node does a command whose keys it still has, after it refused one that has other keys.)
+      const first = effect === "repeatable" && this.#held.size > 0
+        ? this.#held.get(slot)?.first ?? number
+        : number;
+      return first < number ? this.#hold(slot, args, effect, "sent") : reply;
     }, (error) => {
       this.#inFlight[slot]--;
       this.#pending--;
       if (!mayTryAgain(error, effect)) throw lastly(error);
-      return this.#hold(slot, args, effect, "sent");
+      return this.#hold(slot, args, effect, "sent", number);
     });
   }
 
@@ -157,10 +168,16 @@ export class Nodes {
     for (const node of this.#nodes.values()) node.close();
   }
 
-  #hold(slot: number, args: readonly Argument[], effect: Effect, when: keyof Line): Promise<Reply> {
+  #hold(
+    slot: number,
+    args: readonly Argument[],
+    effect: Effect,
+    when: "sent" | "later",
+    number = Infinity,
+  ): Promise<Reply> {
     let line = this.#held.get(slot);
     if (!line) {
-      this.#held.set(slot, line = { sent: [], later: [] });
+      this.#held.set(slot, line = { first: number, sent: [], later: [] });
       this.#drain(slot, line);
     }
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();

@@ -162,7 +162,7 @@ function operation(name: string, keys: number, parts: string[], body: string): S
 /** A: key, value, suffix. */
 export const SET: Script = operation(
   "set",
-  3,
+  4,
   [WRITE],
   `
   store(K, A[1], A[2], A[3])
@@ -354,10 +354,10 @@ export const PUSH: Script = operation(
 `,
 );
 
-/** K: members. A: member. Returns whether it was one. (Outside of a batch it is \`SREM\`.) */
+/** K: members, catalog. A: member. Returns whether it was one. */
 export const PULL: Script = operation(
   "pull",
-  1,
+  2,
   [WRITE],
   `
   local pulled = redis.call('SREM', K[1], A[1])
@@ -455,6 +455,9 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 return redis.call('SREM', KEYS[2], ARGV[1])
 `,
 );
+
+/** KEYS: members, catalog. Deletes the members. */
+export const CLEAR_SET: Script = make(2, "return redis.call('UNLINK', KEYS[1])");
 
 /** KEYS: members, catalog. ARGV: suffix. Returns whether there was such a set. */
 export const DROP_SET: Script = make(

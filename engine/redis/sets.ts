@@ -9,10 +9,10 @@ import type { Buffer } from "node:buffer";
 import { head, skip } from "../../msgpack/msgpack.ts";
 import type { WriteReply } from "../call.ts";
 import { Key } from "../key.ts";
-import { type Call, canonical, type Handler } from "./database.ts";
+import { type Call, canonical, type Database, type Handler } from "./database.ts";
 import { allOf, divide, Gathering, replyAny, replyFlag, replyNumber, replySum } from "./items.ts";
 import type { Collection } from "./layout.ts";
-import { DROP_SET, PUSH } from "./scripts.ts";
+import { CLEAR_SET, DROP_SET, PULL, PUSH } from "./scripts.ts";
 import { writeKeys, writeNames, writePage } from "./walk.ts";
 
 /** The handlers of commands on sets, by the commands' names. */
@@ -20,8 +20,7 @@ export const setHandlers = {
   push(call) {
     const { store, set, partition, member } = memberOf(call);
     return store.run(partition, PUSH, [
-      set.key(partition),
-      store.catalog("sets", partition),
+      ...keysOf(store, set, partition),
       set.suffix,
       member,
     ])
@@ -32,8 +31,7 @@ export const setHandlers = {
     const { parts } = divide(call, 1, "keys");
     return replySum(Array.from(parts, ([partition, members]) => {
       return store.run(partition, PUSH, [
-        set.key(partition),
-        store.catalog("sets", partition),
+        ...keysOf(store, set, partition),
         set.suffix,
         ...members,
       ]);
@@ -41,7 +39,7 @@ export const setHandlers = {
   },
   pull(call) {
     const { store, set, partition, member } = memberOf(call);
-    return store.send(partition, ["SREM", set.key(partition), member], "once").then(replyNumber);
+    return store.run(partition, PULL, [...keysOf(store, set, partition), member]).then(replyNumber);
   },
   in_set(call) {
     const { store, set, partition, member } = memberOf(call);
@@ -74,15 +72,14 @@ export const setHandlers = {
   },
   clear_set(call) {
     const { store } = call, set = setOf(call);
-    const cleared = store.partitions.map((each) => store.send(each, ["UNLINK", set.key(each)], "once"));
+    const cleared = store.partitions.map((each) => store.run(each, CLEAR_SET, keysOf(store, set, each)));
     return allOf(cleared).then(() => replyNumber(1));
   },
   drop_set(call) {
     const { store } = call, set = setOf(call);
     return replyAny(store.partitions.map((partition) => {
       return store.run(partition, DROP_SET, [
-        set.key(partition),
-        store.catalog("sets", partition),
+        ...keysOf(store, set, partition),
         set.suffix,
       ]);
     }));
@@ -91,6 +88,11 @@ export const setHandlers = {
     return writeNames(call.store, "sets", call.maxReply);
   },
 } satisfies Record<string, Handler>;
+
+/** What scripts on a set take. */
+function keysOf(store: Database, set: Collection, partition: number): [members: string, catalog: string] {
+  return [set.key(partition), store.catalog("sets", partition)];
+}
 
 /** The set that is argument 0. */
 function setOf(call: Call): Collection {

@@ -35,8 +35,7 @@ export const tableHandlers = {
   set(call) {
     if (call.count > 3) return put(call, scripts.SET_FOR).then(replyNumber);
     const { store, table, partition, key } = entryOf(call);
-    const [entries, catalog, deadlines] = store.tableKeys(table, partition);
-    const args = [entries, catalog, deadlines, key, argument(call, 2), table.suffix];
+    const args = [...store.tableKeys(table, partition), key, argument(call, 2), table.suffix];
     return store.run(partition, scripts.SET, args).then(replyNumber);
   },
   set_new(call) {

@@ -21,7 +21,13 @@
  */
 
 import "./system/deno.ts";
-export { type CommandHost, type CustomCommand, MemStore, type MemStoreOptions } from "./server.ts";
+export {
+  type CommandHost,
+  type CustomCommand,
+  MemStore,
+  type MemStoreOptions,
+  type RedisOptions,
+} from "./server.ts";
 export { LocalCommands, LocalStore } from "./server.ts";
 export { type NoOptions, SyncCommands, type SyncEntryOptions } from "./commands/sync.ts";
 export { SharedMap } from "./commands/shared_map.ts";
@@ -34,7 +40,15 @@ export { Lock, type LockOptions } from "./client/lock.ts";
 export type { Update } from "./client/update.ts";
 export type { RawCommand } from "./client/batch.ts";
 export type { Log, LogLevel } from "./state/persistence.ts";
-export type { CommandInfo, Commands, Hello, StateStatus, Stats, Transfer } from "./commands/list.ts";
+export type {
+  CommandInfo,
+  Commands,
+  Hello,
+  NodeStats,
+  StateStatus,
+  Stats,
+  Transfer,
+} from "./commands/list.ts";
 export type { LaneOffer } from "./transport/shared/lane.ts";
 export { type ClientCode, type Code, MemStoreError } from "./transport/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";

@@ -3,27 +3,29 @@
  *
  * A message's way through it: {@link ./transport/zeromq/port.ts | port} → {@link ./host/serving.ts | serving loop} →
  * {@link ./host/dispatch.ts | dispatcher} → {@link ./host/execution.ts | execution} →
- * {@link ./engine/memory/commands/tables.ts | handler} → {@link ./engine/memory/store.ts | store}, and back as the reply.
+ * {@link ./engine/memory/commands/tables.ts | handler} → {@link ./engine/memory/store.ts | store}, and back as the reply. What
+ * comes after the dispatcher is the {@link ./host/engine.ts | engine}'s: there is another one, for data in Redis.
  *
  * @module
  */
 
 import type { StateStatus } from "./commands/list.ts";
-import { Heap } from "./engine/memory/heap.ts";
-import { Store } from "./engine/memory/store.ts";
 import { hostCommands } from "./host/commands.ts";
 import { type CustomCommand, customCommand, PendingCommands, send } from "./host/custom.ts";
 import { Dispatcher } from "./host/dispatch.ts";
+import type { Engine } from "./host/engine.ts";
 import { Lifecycle } from "./host/lifecycle.ts";
 import { LocalStore } from "./host/local.ts";
 import { boundedWarnings } from "./host/log.ts";
+import { MemoryEngine } from "./host/memory.ts";
 import { completeOptions, type MemStoreOptions } from "./host/options.ts";
+import { RedisEngine } from "./host/redis.ts";
 import { helloOf, statsOf } from "./host/status.ts";
 import { Gate } from "./state/gate.ts";
-import { Persistence } from "./state/persistence.ts";
 
 export type { CommandHost, CustomCommand } from "./host/custom.ts";
 export type { MemStoreOptions } from "./host/options.ts";
+export type { RedisOptions } from "./engine/redis/options.ts";
 export { LocalCommands, LocalStore } from "./host/local.ts";
 
 /**
@@ -62,6 +64,7 @@ export class MemStore implements AsyncDisposable {
    * ```
    */
   readonly local: LocalStore;
+  readonly #engine: Engine;
   readonly #dispatcher: Dispatcher;
   readonly #pendingCommands = new PendingCommands();
   readonly #lifecycle: Lifecycle;
@@ -80,31 +83,35 @@ export class MemStore implements AsyncDisposable {
       throw new TypeError("Cannot make a host: it needs an endpoint: received none");
     }
     const complete = completeOptions(options);
-    const { dataDirectory, allowAnyPath, s3, maxMemory, limits, log } = complete;
-    const heap = new Heap();
-    if (maxMemory !== undefined) heap.limit = maxMemory;
-    const store = new Store(heap), gate = new Gate(), warn = boundedWarnings(log);
-    const bounds = { directory: dataDirectory, anyPath: allowAnyPath };
-    const persistence = new Persistence(store, bounds, s3, log, gate);
-    const dispatcher = new Dispatcher(store, limits, gate, (client, command) => {
+    const gate = new Gate(), warn = boundedWarnings(complete.log);
+    const engine = complete.engine === "memory"
+      ? new MemoryEngine(complete, gate)
+      : new RedisEngine(complete.engine, complete);
+    const dispatcher = new Dispatcher(engine, complete.limits, gate, (client, command) => {
       warn("denied", { client, command });
     });
     const pendingCommands = this.#pendingCommands;
-    const parts = { options: complete, store, persistence, gate, dispatcher, pendingCommands, warn };
+    const parts = { options: complete, engine, gate, dispatcher, pendingCommands, warn };
     const lifecycle = new Lifecycle(names, parts);
     const commands = hostCommands({
-      persistence,
+      persistence: engine.persistence,
       commands: () => dispatcher.commands,
       hello: (right) => helloOf(complete, right),
       openLane: (from) => lifecycle.openLane(from),
-      stats: () => statsOf(store, lifecycle.figures),
+      stats: () => {
+        const data = engine.stats();
+        if (!(data instanceof Promise)) return statsOf(data, lifecycle.figures);
+        return data.then((data) => statsOf(data, lifecycle.figures));
+      },
       stop: () => lifecycle.beginStop(),
-    });
+    }, engine.handlers);
     for (const command of commands) dispatcher.add(command);
+    this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#lifecycle = lifecycle;
     this.local = new LocalStore(
       (name, args) => {
+        engine.checkLocal(name);
         lifecycle.checkHolds(name);
         return send(dispatcher, name, args);
       },
@@ -202,6 +209,7 @@ export class MemStore implements AsyncDisposable {
    * @throws {TypeError} if there is a command of this name.
    */
   command(name: string, command: CustomCommand): void {
-    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, this.#pendingCommands));
+    const { isLocal } = this.#engine;
+    this.#dispatcher.add(customCommand(name, command, this.#dispatcher, this.#pendingCommands, isLocal));
   }
 }

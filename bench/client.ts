@@ -8,6 +8,7 @@
  * client.ts MAP ADDRESS idle SECONDS        the same, when nothing has happened for 50 ms before each
  * client.ts MAP ADDRESS slowest SECONDS     the slowest get, in milliseconds
  * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
+ * client.ts MAP ADDRESS both SECONDS        gets and sets a second, 128 of each at once
  * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
  * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
  * ```
@@ -113,6 +114,16 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
     const { count, took } = await repeat(seconds, (first) =>
       Promise.all(
         Array.from({ length: MANY }, (_, i) => map.get(KEYS[ORDER[(first + i) % ORDER.length]])),
+      ));
+    return count * MANY / took * 1000;
+  },
+  async both(map, seconds) {
+    const { count, took } = await repeat(seconds, (first) =>
+      Promise.all(
+        Array.from({ length: MANY }, (_, i): Promise<unknown> => {
+          const at = ORDER[(first + i) % ORDER.length];
+          return i % 2 === 0 ? map.get(KEYS[at]) : map.set(KEYS[at], VALUES[at]);
+        }),
       ));
     return count * MANY / took * 1000;
   },

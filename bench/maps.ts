@@ -58,6 +58,18 @@ async function nodeRedis(client: NodeRedis): Promise<AwaitedMap> {
   };
 }
 
+/** Plain keys: a hash would be on one of the nodes. */
+async function nodeRedisCluster(nodes: string): Promise<AwaitedMap> {
+  const { createCluster } = await import("redis5");
+  const client = createCluster({ rootNodes: nodes.split(",").map((node) => ({ url: `redis://${node}` })) });
+  await client.connect();
+  return {
+    get: (key) => client.get(`${TABLE}:${key}`),
+    set: (key, value) => client.set(`${TABLE}:${key}`, value),
+    close: () => client.destroy(),
+  };
+}
+
 async function ioredis(path: string, enableAutoPipelining: boolean): Promise<AwaitedMap> {
   const { Redis } = await import("ioredis");
   const client = new Redis(path, { enableAutoPipelining });
@@ -68,7 +80,7 @@ async function ioredis(path: string, enableAutoPipelining: boolean): Promise<Awa
   };
 }
 
-/** By name; the address is an endpoint, the path of Redis' socket, or the path of a file. */
+/** By name; the address is an endpoint, the path of Redis' socket, the nodes of a cluster, or the path of a file. */
 export const awaited: Record<string, (address: string) => Promise<AwaitedMap>> = {
   "memstore": (address) => memstore(address, true),
   "memstore over ZeroMQ": (address) => memstore(address, false),
@@ -80,6 +92,7 @@ export const awaited: Record<string, (address: string) => Promise<AwaitedMap>> =
     const { createClient } = await import("redis6");
     return await nodeRedis(createClient({ socket: { path, tls: false } }));
   },
+  "node-redis 5, cluster": nodeRedisCluster,
   "ioredis": (path) => ioredis(path, false),
   "ioredis, pipelining": (path) => ioredis(path, true),
   async "Deno KV"(path) {

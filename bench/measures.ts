@@ -7,6 +7,7 @@
 import type { Measure, Size } from "./measure.ts";
 import { atOnce } from "./measures/at_once.ts";
 import { batches } from "./measures/batches.ts";
+import { cluster } from "./measures/cluster.ts";
 import { encrypted } from "./measures/encrypted.ts";
 import { growth } from "./measures/growth.ts";
 import { besideHostiles } from "./measures/hostiles.ts";
@@ -37,6 +38,7 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
   yield idle(host);
   yield* encrypted(directory, stack);
   yield* besideHostiles(directory);
+  if (tools.redis) yield* cluster(directory, size, stack);
   if (tools.load && tools.python) yield legacy(host, await start(startLoop(directory)), tools.load);
   if (!tools.load) return;
   yield slowest(directory, tools.load, redis !== undefined, size);

@@ -1,6 +1,6 @@
 /**
  * The processes of the benchmark: the host, its peers and their loads. Each is killed at the end of the
- * block that started it, and lives in one temporary directory; none is reached over the network.
+ * block that started it, and lives in a temporary directory; none is reached from other machines.
  *
  * @module
  */
@@ -164,10 +164,13 @@ export async function findTools(directory: string, files: string): Promise<Tools
     await run("cc", ["-O2", "-o", `${directory}/load`, `${HERE}load.c`, "-lzmq"]);
     tools.load = `${directory}/load`;
   });
-  await find("Redis (needs redis-server, redis-benchmark and redis-cli)", async () => {
-    for (const name of ["redis-benchmark", "redis-cli"]) await run(name, ["--version"]);
-    tools.redis = /v=(\S+)/.exec(await run("redis-server", ["--version"]))?.[1] ?? "?";
-  });
+  await find(
+    "Redis, and fronts of a Redis cluster (need redis-server, redis-benchmark and redis-cli)",
+    async () => {
+      for (const name of ["redis-benchmark", "redis-cli"]) await run(name, ["--version"]);
+      tools.redis = /v=(\S+)/.exec(await run("redis-server", ["--version"]))?.[1] ?? "?";
+    },
+  );
   await find("pymemstore's loop (needs python3-zmq and python3-msgpack)", async () => {
     tools.python = await run(PYTHON, ["-c", "import sys, zmq, msgpack; print(sys.version.split()[0])"]);
   });

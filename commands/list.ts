@@ -91,10 +91,26 @@ export interface StateStatus {
   changed: boolean;
 }
 
+/** A node of Redis, in the reply to `stats`. */
+export interface NodeStats {
+  /** `host:port`. */
+  address: string;
+  /** The number of entries of tables that it has. */
+  entries: number;
+  /** The number of members of sets that it has. */
+  members: number;
+  /** Its memory for data, in bytes, whoever's data it is. */
+  memory: number;
+}
+
 /** The reply to `stats`. */
 export interface Stats {
   /** The version of memstore. */
   version: string;
+  /** What holds the data: the memory of the host, or Redis. */
+  engine: "memory" | "redis";
+  /** The nodes of Redis that have the data; nil if it is in the memory of the host. */
+  nodes: NodeStats[] | null;
   /** The host's process. */
   pid: number;
   /** Seconds since the host started. */

@@ -9,6 +9,7 @@
  * | `replies` | bytes of replies, at the client | a value or an error of ours |
  * | `states` | bytes of state files | what is damaged is refused, what is not comes back the same |
  * | `model` | nothing: commands in any order | the replies of Maps and Sets |
+ * | `fronts` | commands of four clients, through four fronts of a Redis cluster | the replies of Maps and Sets |
  * | `connections` | bytes of a connection to a host | the host still replies |
  * | `lanes` | the memory of lanes, while the host reads it | the host still replies, and right |
  *
@@ -22,6 +23,7 @@ import { commands, replyShape } from "../commands/list.ts";
 import { hostCommands } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import type { Job } from "../host/execution.ts";
+import { memoryHandlers, runsOn } from "../host/memory.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
@@ -35,6 +37,7 @@ import { MalformedError, skip } from "../msgpack/msgpack.ts";
 import { TempDir } from "../tests/host.ts";
 import { concat } from "../tests/hostiles.ts";
 import { contentsOf } from "../tests/stores.ts";
+import { fronts } from "./fronts.ts";
 import { connections, lanes, neighbours, work } from "./hosts.ts";
 import { Model, Refused } from "./model.ts";
 import type { Target } from "./target.ts";
@@ -52,6 +55,7 @@ export const targets: Record<string, () => Promise<Target>> = {
   lanes,
   neighbours,
   work,
+  fronts,
 };
 
 function plain(run: (random: Random) => void): Promise<Target> {
@@ -63,7 +67,7 @@ const LIMITED = { ...LIMITS, commands: 20, depth: 30, message: 20_000 };
 /** A store and its dispatcher, without a socket. */
 function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
   const persistence = new Persistence(store, { directory: "/nonexistent", anyPath: false }, {}, () => {});
-  const dispatcher = new Dispatcher(store, LIMITED);
+  const dispatcher = new Dispatcher(runsOn(store), LIMITED);
   const hello = () => ({
     version: "",
     protocol: 1,
@@ -79,7 +83,7 @@ function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
     stats: () => ({}),
     stop: () => Promise.resolve(),
   };
-  for (const command of hostCommands(host)) dispatcher.add(command);
+  for (const command of hostCommands(host, memoryHandlers)) dispatcher.add(command);
   return { store, dispatcher };
 }
 

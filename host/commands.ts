@@ -7,28 +7,27 @@
 
 import type { Command } from "../commands/describe.ts";
 import { commandInfo, commands, type Hello } from "../commands/list.ts";
-import type { Call, Handler, WriteReply } from "../engine/memory/commands/call.ts";
-import { setHandlers } from "../engine/memory/commands/sets.ts";
-import { tableHandlers } from "../engine/memory/commands/tables.ts";
-import type { Persistence } from "../state/persistence.ts";
+import type { Call, Handler, WriteReply } from "../engine/call.ts";
+import type { Transfers } from "../state/persistence.ts";
 import { encode } from "../msgpack/codec.ts";
 import type { Right } from "../auth/clients.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
 import type { LaneOffer } from "../transport/shared/lane.ts";
 import type { Sender } from "../transport/transport.ts";
+import type { Engine } from "./engine.ts";
 import type { HostCommand } from "./execution.ts";
 
 /** What these commands need of the host. */
 export interface HostServices {
-  readonly persistence: Persistence;
+  readonly persistence: Transfers;
   /** Every command that the host has. */
   commands(): readonly Command[];
   /** What `hello` tells a client with this right. */
   hello(right: Right): Hello;
   /** Makes a lane for a client; undefined if it cannot have one. */
   openLane(from: Sender): LaneOffer | undefined;
-  /** What `stats` tells of the process. */
-  stats(): Record<string, unknown>;
+  /** What `stats` tells of the process and of its data. */
+  stats(): Record<string, unknown> | Promise<Record<string, unknown>>;
   /**
    * Stops the host. Resolves when that is certain: the state is stored, and the pending replies will leave.
    *
@@ -37,10 +36,14 @@ export interface HostServices {
   stop(): Promise<void>;
 }
 
-/** The commands of a host, each with its handler. */
-export function hostCommands(host: HostServices): HostCommand[] {
-  const handlers = { ...tableHandlers, ...setHandlers, ...hostHandlers(host) };
-  return commands.map((command) => ({ ...command, run: handlers[command.name] }));
+/**
+ * The commands of a host, each with its handler.
+ *
+ * @param handlers The engine's.
+ */
+export function hostCommands(host: HostServices, handlers: Engine["handlers"]): HostCommand[] {
+  const all: Engine["handlers"] = { ...handlers, ...hostHandlers(host) };
+  return commands.map((command) => ({ ...command, run: all[command.name] }));
 }
 
 /** The handlers of commands about a host, by the commands' names. */
@@ -81,7 +84,9 @@ function hostHandlers(host: HostServices) {
       call.reply.str("mb");
     },
     stats(call) {
-      tell(call, host.stats());
+      const stats = host.stats();
+      if (!(stats instanceof Promise)) return tell(call, stats);
+      return stats.then((stats) => (reply) => encode(stats, reply));
     },
     commands(call) {
       tell(call, host.commands().map(commandInfo));

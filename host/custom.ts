@@ -6,7 +6,7 @@
 
 import { type Commands, replyShape } from "../commands/list.ts";
 import { isThenable } from "../commands/methods.ts";
-import type { Call } from "../engine/memory/commands/call.ts";
+import type { Call } from "../engine/call.ts";
 import type { Right } from "../auth/clients.ts";
 import { encode, Reader } from "../msgpack/codec.ts";
 import { LimitError, Writer } from "../msgpack/msgpack.ts";
@@ -66,12 +66,17 @@ export class PendingCommands {
   }
 }
 
-/** A custom command, for the dispatcher. */
+/**
+ * A custom command, for the dispatcher.
+ *
+ * @param isLocal Whether what it sends is done at once; if not, it cannot be part of a batch.
+ */
 export function customCommand(
   name: string,
   { args, help, needs = "admin", run }: CustomCommand,
   dispatcher: Dispatcher,
   pending: PendingCommands,
+  isLocal = true,
 ): HostCommand {
   return {
     name,
@@ -81,7 +86,7 @@ export function customCommand(
     reply: "value",
     slow: true,
     // (An asynchronous function would go on after its batch.)
-    batch: run.constructor.name !== "AsyncFunction",
+    batch: isLocal && run.constructor.name !== "AsyncFunction",
     run(call: Call) {
       const { inBatch } = call;
       let open = true;

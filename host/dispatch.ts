@@ -5,13 +5,13 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import type { Store } from "../engine/memory/store.ts";
 import { Gate } from "../state/gate.ts";
 import { RIGHTS } from "../auth/clients.ts";
 import type { Limits } from "../transport/limits.ts";
 import { type MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import { head, latin1, skip, Writer } from "../msgpack/msgpack.ts";
-import { type Deliver, Execution, type HostCommand, type Job, type Shared } from "./execution.ts";
+import type { Engine } from "./engine.ts";
+import type { Deliver, Execution, HostCommand, Job, Shared } from "./execution.ts";
 
 /** How long a message runs before others are served, in milliseconds. */
 const SLICE_MS = 4;
@@ -29,19 +29,23 @@ interface Known {
 /** Is told when a client may not run a command. */
 export type Denied = (client: string | undefined, command: string) => void;
 
+/** As much of an engine as runs messages. */
+export type RunsMessages = Pick<Engine, "makeExecution" | "transaction">;
+
 /** Runs messages against the commands of a host. */
 export class Dispatcher {
   readonly #known = new Map<string, Known>();
   /** The command that was found last: the next one is mostly the same. */
   #last: Known | undefined;
   readonly #spare: Execution[] = [];
+  readonly #engine: RunsMessages;
   readonly #denied: Denied;
   readonly #shared: Shared;
 
-  constructor(store: Store, limits: Limits, gate: Gate = new Gate(), denied: Denied = () => {}) {
+  constructor(engine: RunsMessages, limits: Limits, gate: Gate = new Gate(), denied: Denied = () => {}) {
+    this.#engine = engine;
     this.#denied = denied;
     this.#shared = {
-      store,
       limits,
       gate,
       find: (payload, at, job) => this.#find(payload, at, job),
@@ -70,7 +74,7 @@ export class Dispatcher {
     if (shared.inBatch) throw new TypeError("Cannot run a batch within another batch");
     shared.inBatch = true;
     try {
-      return shared.store.transaction(run);
+      return this.#engine.transaction(run);
     } finally {
       shared.inBatch = false;
     }
@@ -98,7 +102,7 @@ export class Dispatcher {
    * @returns The message, to {@linkcode Dispatcher.resume}, if it pauses or waits; else undefined.
    */
   run(job: Job, deliver: Deliver, slice: number = SLICE_MS): Execution | undefined {
-    const execution = this.#spare.pop() ?? new Execution(this.#shared);
+    const execution = this.#spare.pop() ?? this.#engine.makeExecution(this.#shared);
     execution.take(job, deliver);
     return this.resume(execution, slice) ? undefined : execution;
   }

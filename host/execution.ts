@@ -1,5 +1,5 @@
 /**
- * One message while it runs: from its payload to its reply.
+ * One message while it runs on data in this process: from its payload to its reply.
  *
  * ```text
  * payload ─► plan: walked, looked up, checked ─► command, command, … ─► reply ─► deliver
@@ -20,13 +20,7 @@
  */
 
 import type { Command } from "../commands/describe.ts";
-import {
-  Call,
-  type Handler,
-  SHORT_REPLY,
-  type Steps,
-  type WriteReply,
-} from "../engine/memory/commands/call.ts";
+import { Call, SHORT_REPLY, type Steps, type WriteReply } from "../engine/call.ts";
 import { hash } from "../engine/memory/hash.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import type { Store } from "../engine/memory/store.ts";
@@ -42,7 +36,8 @@ import { Slice } from "./slice.ts";
 
 /** A command that a host has: what it is, and what carries it out. */
 export interface HostCommand extends Command {
-  run: Handler;
+  /** A {@linkcode Handler}. (A method: those of an engine take a call with the data of that engine.) */
+  run(call: Call): void | Steps | Promise<WriteReply>;
 }
 
 /** A message to run. */
@@ -69,9 +64,34 @@ export interface Job {
  */
 export type Deliver = (reply: Uint8Array, readable: boolean, rest?: Uint8Array) => void;
 
+/** A message that runs. It is used again for another message when its reply was delivered. */
+export interface Execution {
+  /** Takes a message to run. */
+  take(job: Job, deliver: Deliver): void;
+  /**
+   * Runs on.
+   *
+   * @param slice How long, in milliseconds; Infinity for a message that may not pause.
+   * @returns Whether the reply was delivered. If not, the message waits for {@linkcode Execution.waiting}, or else
+   * for its next slice.
+   */
+  run(slice: number): boolean;
+  /** Gives up: commands that have not run are answered with an error. */
+  abandon(why: MemStoreError): void;
+  /** Resolves when what the message waits for is there; undefined if it does not wait. */
+  readonly waiting: Promise<void> | undefined;
+  /** Whether nobody is there any more to take the replies: what only reads need not run. */
+  isUnread: boolean;
+  /** Whether it was paused because another message goes through the data in steps. */
+  readonly isBlocked: boolean;
+  /** Bytes of the reply so far. */
+  readonly bytes: number;
+  /** Whether it waits though not all of its commands have begun: then the client's next messages must not run. */
+  readonly isPartlySent: boolean;
+}
+
 /** What the messages of a host share. */
 export interface Shared {
-  readonly store: Store;
   readonly limits: Limits;
   /** Closed when the host stops. */
   readonly gate: Gate;
@@ -98,7 +118,7 @@ const CACHE_BYTES = 1 << 20;
 /** Longer keys are not prefetched: to find them is not what takes time. */
 const PREFETCH_MAX_BYTES = 256;
 
-const NOT_RUN: Refusal = {
+export const NOT_RUN: Refusal = {
   code: "NOT_RUN",
   message: "Cannot run: another command of the batch was refused or failed",
 };
@@ -106,11 +126,12 @@ const NOT_RUN: Refusal = {
 /** Why nothing is done for a client. */
 export const GONE: MemStoreError = new MemStoreError("FAILED", "Cannot run: the client is gone");
 
-/** One message while it runs. */
-export class Execution {
+/** One message while it runs on a {@linkcode Store}. */
+export class LocalExecution implements Execution {
   readonly #shared: Shared;
+  readonly #store: Store;
   readonly #plan = new Plan<HostCommand>();
-  readonly #call: Call;
+  readonly #call: Call<Store>;
   readonly #find: FindCommand<HostCommand> = (payload, at) => this.#shared.find(payload, at, this.#job);
   readonly #hashes = new Int32Array(PREFETCH_COMMANDS);
   readonly #slice = new Slice();
@@ -138,9 +159,10 @@ export class Execution {
   /** Resolves when what the command waits for is there; undefined if it does not wait. */
   waiting: Promise<void> | undefined;
 
-  constructor(shared: Shared) {
+  constructor(store: Store, shared: Shared) {
+    this.#store = store;
     this.#shared = shared;
-    this.#call = new Call(shared.store, shared.limits.message);
+    this.#call = new Call(store, shared.limits.message);
   }
 
   /** Whether nobody is there any more to take the replies: what only reads is not run. */
@@ -148,6 +170,8 @@ export class Execution {
 
   /** Whether it was paused because another message goes through the data in steps. */
   isBlocked = false;
+
+  readonly isPartlySent = false;
 
   /** Bytes of the reply so far. */
   get bytes(): number {
@@ -253,7 +277,7 @@ export class Execution {
 
   /** Runs the commands as a transaction. */
   #runBatch(): void {
-    const shared = this.#shared, plan = this.#plan, { store } = shared;
+    const shared = this.#shared, plan = this.#plan, store = this.#store;
     const [refused] = plan.refusals;
     if (refused) return this.#refuseBatch(...refused);
     store.begin();
@@ -339,7 +363,7 @@ export class Execution {
     this.isBlocked = outer !== undefined && outer !== this && this.#canPause;
     if (this.isBlocked) return false;
     // (One reading after another would keep what writers leave behind for ever.)
-    if (!outer && this.#canPause && shared.store.heap.isPressed && shared.store.cleanWhenIdle()) return false;
+    if (!outer && this.#canPause && this.#store.heap.isPressed && this.#store.cleanWhenIdle()) return false;
     shared.stepping = this;
     try {
       for (let step; !(step = this.#steps!.next()).done;) {
@@ -385,7 +409,7 @@ export class Execution {
    * Brings the keys of the next commands into the processor's caches together: see {@linkcode Table.prefetch}.
    */
   #prefetch(): void {
-    const plan = this.#plan, call = this.#call, { store } = this.#shared, hashes = this.#hashes;
+    const plan = this.#plan, call = this.#call, store = this.#store, hashes = this.#hashes;
     const from = this.#index, to = Math.min(from + PREFETCH_COMMANDS, plan.length);
     this.#prefetchAt = to;
     if (store.heap.live <= CACHE_BYTES) return;
@@ -417,19 +441,19 @@ export class Execution {
 
 const together = new Int32Array(PREFETCH_COMMANDS);
 
-function notInBatch({ name }: Command): MemStoreError {
+export function notInBatch({ name }: Command): MemStoreError {
   const why = "it cannot be rolled back: send it on its own";
   return new MemStoreError("NOT_IN_BATCH", `Cannot run ${name} in a batch: ${why}`);
 }
 
 /** The refusal of a message that cannot be read. */
-function unreadable(error: unknown): MemStoreError {
+export function unreadable(error: unknown): MemStoreError {
   if (error instanceof MemStoreError) return error;
   return new MemStoreError("BAD_REQUEST", `Cannot read the message: ${messageOf(error)}`);
 }
 
 /** The refusal that tells a client of an error. */
-function refusalOf(error: unknown): MemStoreError {
+export function refusalOf(error: unknown): MemStoreError {
   if (error instanceof MemStoreError) return error;
   return new MemStoreError(error instanceof OutOfMemory ? "OUT_OF_MEMORY" : "FAILED", messageOf(error));
 }

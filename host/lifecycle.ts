@@ -14,16 +14,13 @@
  */
 
 import type { StateStatus } from "../commands/list.ts";
-import type { Store } from "../engine/memory/store.ts";
-import { Sweeper } from "../engine/memory/sweeper.ts";
-import { AutoSave } from "../state/autosave.ts";
 import type { Gate } from "../state/gate.ts";
-import type { Persistence } from "../state/persistence.ts";
 import type { LaneOffer } from "../transport/shared/lane.ts";
 import type { Sender } from "../transport/transport.ts";
 import { MemStoreError } from "../transport/message.ts";
 import type { PendingCommands } from "./custom.ts";
 import type { Dispatcher } from "./dispatch.ts";
+import type { Engine } from "./engine.ts";
 import { messageOf, type Warn } from "./log.ts";
 import type { HostOptions } from "./options.ts";
 import { isServedElsewhere, Ports } from "./ports.ts";
@@ -40,8 +37,7 @@ const CUSTOM_MS = 2000;
 /** What a host consists of, before it is started. */
 export interface HostParts {
   readonly options: HostOptions;
-  readonly store: Store;
-  readonly persistence: Persistence;
+  readonly engine: Engine;
   /** Keeps writes out once the state was stored for the last time. */
   readonly gate: Gate;
   readonly dispatcher: Dispatcher;
@@ -52,8 +48,6 @@ export interface HostParts {
 /** What a host has open while it serves. */
 interface Serving {
   readonly ports: Ports;
-  readonly autoSave: AutoSave | undefined;
-  readonly sweeper: Sweeper;
   readonly loop: ServingLoop;
   /** Resolves when the loop has ended. */
   readonly ended: Promise<void>;
@@ -86,7 +80,7 @@ export class Lifecycle {
 
   /** Where the state is kept, and whether that is up to date; undefined if it is not kept. */
   get state(): StateStatus | undefined {
-    return this.#serving?.autoSave?.status;
+    return this.#serving && this.#parts.engine.state;
   }
 
   /** Resolves when the host has stopped. */
@@ -198,21 +192,20 @@ export class Lifecycle {
   }
 
   async #serve(): Promise<"serving"> {
-    const { options, store, warn } = this.#parts;
+    const { options, engine, warn } = this.#parts;
     const { log, state } = options;
     const ports = await Ports.open(this.#names, options, warn);
-    const autoSave = await this.#openState().catch(async (error) => {
+    const abandoned = await engine.open().catch(async (error) => {
       // (If the ports cannot be closed either, the caller is told why the start failed.)
       await ports.close().catch(() => {});
       throw error;
     });
-    const sweeper = new Sweeper(store);
-    const loop = new ServingLoop(this.#served(ports, sweeper), ports.all);
+    const loop = new ServingLoop(this.#served(ports), ports.all);
     // (It begins when the host is started: a message may stop it.)
     const ended = Promise.resolve().then(() => loop.serve()).catch((error) => this.#fail(error));
-    this.#serving = { ports, autoSave, sweeper, loop, ended };
+    this.#serving = { ports, loop, ended };
     this.#phase = "started";
-    if (autoSave?.abandoned || ports.abandoned) {
+    if (abandoned || ports.abandoned) {
       const why = "the last host did not stop, it crashed or was killed: what it had not stored is lost";
       log("warning", "start", { why });
     }
@@ -220,36 +213,31 @@ export class Lifecycle {
     return "serving";
   }
 
-  /** Loads the state and keeps it up to date, if it is kept. */
-  async #openState(): Promise<AutoSave | undefined> {
-    const { options: { state, storeEvery }, store, persistence } = this.#parts;
-    if (state === undefined) return undefined;
-    return await AutoSave.open(persistence.own(state), store, persistence, storeEvery);
-  }
-
-  #served(ports: Ports, sweeper: Sweeper): Served {
-    const { dispatcher, store, persistence } = this.#parts;
+  #served(ports: Ports): Served {
+    const { dispatcher, engine } = this.#parts;
     return {
       dispatcher,
       client: (publicKey) => ports.findClient(publicKey),
-      cleanWhenIdle: () => store.cleanWhenIdle(),
+      cleanWhenIdle: () => engine.cleanWhenIdle(),
       get busy() {
-        return persistence.busy || sweeper.busy;
+        return engine.persistence.busy || engine.busy;
+      },
+      get awaitsReplies() {
+        return engine.awaitsReplies;
       },
     };
   }
 
   /** Stores the state, twice if it is changed meanwhile. The second time, writes are refused: none is lost. */
   async #settle(): Promise<void> {
-    const autoSave = this.#serving?.autoSave;
-    if (!autoSave) return;
-    const { gate, persistence } = this.#parts;
-    await autoSave.save();
+    const { gate, engine } = this.#parts;
+    if (!engine.state) return;
+    await engine.save();
     gate.close();
     const why = new MemStoreError("STOPPING", "Cannot store or restore: the host is stopping");
-    persistence.refusePending(why);
+    engine.persistence.refusePending(why);
     try {
-      await autoSave.save();
+      await engine.save();
     } catch (error) {
       gate.open();
       throw error;
@@ -268,15 +256,14 @@ export class Lifecycle {
    *
    * @throws the first failure.
    */
-  async #close({ ports, autoSave, sweeper, loop, ended }: Serving): Promise<void> {
+  async #close({ ports, loop, ended }: Serving): Promise<void> {
     ports.hide();
     loop.close();
     await ended;
     await this.#awaitCommands(loop);
     const resources = new AsyncDisposableStack();
     resources.defer(() => ports.close());
-    resources.defer(() => sweeper.close());
-    resources.defer(() => autoSave?.close());
+    resources.defer(() => this.#parts.engine.close());
     try {
       await resources.disposeAsync();
     } catch (error) {

@@ -5,6 +5,7 @@
  */
 
 import { resolve } from "node:path";
+import { completeRedis, type RedisOptions } from "../engine/redis/options.ts";
 import type { Log } from "../state/persistence.ts";
 import type { S3Options } from "../state/s3.ts";
 import { completeLimits, type Limits } from "../transport/limits.ts";
@@ -15,6 +16,15 @@ const MIN_MEMORY = 2 ** 23;
 
 /** How a host keeps and serves its data. */
 export interface MemStoreOptions {
+  /**
+   * What holds the data: `memory`, which is this process, or a Redis or Valkey server or cluster (7.0 or newer), for which
+   * this host is a front that holds nothing: `redis://host:6379`, `redis://user:password@host:7101,host:7102`, or `rediss://…`
+   * for TLS. Several nodes are those that are asked first; whether it is a cluster is found out.
+   * @default {"memory"}
+   */
+  engine?: string;
+  /** How the data is kept in Redis, if that is the engine. */
+  redis?: Partial<RedisOptions>;
   /**
    * The directory that the paths of `store` and `restore` are relative to, and that they may not leave.
    * @default {"the working directory"}
@@ -75,6 +85,8 @@ export interface MemStoreOptions {
 
 /** The options of a host, complete and checked. */
 export interface HostOptions extends MemStoreOptions {
+  readonly engine: string;
+  readonly redis: RedisOptions;
   /** An absolute path: it stays the same if the process changes its working directory. */
   readonly dataDirectory: string;
   readonly allowAnyPath: boolean;
@@ -94,6 +106,8 @@ export interface HostOptions extends MemStoreOptions {
  */
 export function completeOptions(options: MemStoreOptions): HostOptions {
   const {
+    engine = "memory",
+    redis = {},
     dataDirectory = ".",
     allowAnyPath = false,
     s3 = {},
@@ -111,6 +125,8 @@ export function completeOptions(options: MemStoreOptions): HostOptions {
   }
   return {
     ...options,
+    engine,
+    redis: completeRedis(redis),
     dataDirectory: resolve(dataDirectory),
     allowAnyPath,
     s3,

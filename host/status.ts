@@ -6,7 +6,6 @@
 
 import type { Right } from "../auth/clients.ts";
 import type { Hello, StateStatus } from "../commands/list.ts";
-import type { Store } from "../engine/memory/store.ts";
 import { VERSION } from "../transport/message.ts";
 import { MAX_BATCH_COMMANDS } from "./execution.ts";
 import type { HostOptions } from "./options.ts";
@@ -25,7 +24,7 @@ export function helloOf({ limits, lane }: HostOptions, right: Right): Hello {
   };
 }
 
-/** What `stats` tells that the store does not know. */
+/** What `stats` tells that the engine does not know. */
 export interface Figures {
   /** When the host was started, in the time of `performance.now()`. */
   readonly startedAt: number;
@@ -37,25 +36,23 @@ export interface Figures {
   readonly state: StateStatus | undefined;
 }
 
-/** What `stats` tells. */
-export function statsOf({ tables, sets, heap }: Store, figures: Figures): Record<string, unknown> {
+/**
+ * What `stats` tells.
+ *
+ * @param data What the engine tells of the data.
+ */
+export function statsOf(data: Record<string, unknown>, figures: Figures): Record<string, unknown> {
   const { startedAt, endpoints, clients, lanes, messages, maxMemory, state } = figures;
   return {
     version: manifest.version,
     pid: Deno.pid,
     uptime: (performance.now() - startedAt) / 1000,
     endpoints,
-    tables: tables.size,
-    entries: tables.entries,
-    sets: sets.size,
-    members: sets.entries,
+    ...data,
     clients,
     lanes,
     messages,
-    expiring: tables.expiring,
     memory: Deno.memoryUsage().rss,
-    heap: heap.size,
-    heap_live: heap.live,
     max_memory: maxMemory ?? null,
     state: state ?? null,
   };

@@ -36,7 +36,11 @@ export interface SettingsFile {
 export function readFile(path: string): SettingsFile {
   const { text, mode } = open(path);
   const values = parseFile(text, path);
-  const secret = [...values.keys()].find((key) => settings.get(key)?.secret);
+  const holdsSecret = ([key, value]: [string, unknown]) => {
+    const { secret, hasSecret } = settings.get(key)!;
+    return secret ?? hasSecret?.(value);
+  };
+  const [secret] = [...values].find(holdsSecret) ?? [];
   const warnings = secret !== undefined && (mode & 0o077) !== 0
     ? [`${path} holds ${secret}, and other users can read or write it: run chmod 600 ${path}`]
     : [];

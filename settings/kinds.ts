@@ -37,6 +37,15 @@ export const text: Kind<string> = {
   },
 };
 
+/** What keys in Redis begin with. (Braces would decide on the node of a key.) */
+export const prefix: Kind<string> = {
+  types: ["string"],
+  parse(written) {
+    if (/^[^{}\s]{1,64}$/.test(String(written))) return String(written);
+    throw new TypeError("it must have 1 to 64 characters, without spaces and braces");
+  },
+};
+
 /** A path. A relative one starts at the directory. */
 export const path: Kind<string> = {
   types: ["string"],
@@ -150,6 +159,25 @@ export const url: Kind<string> = {
     return String(written);
   },
 };
+
+const NODE = String.raw`(?:\[[\da-f:.]+\]|[^\s@/:,[\]]+)(?::\d{1,5})?`;
+const ENGINE = new RegExp(`^(?:memory|rediss?://(?:[^\\s@/]*@)?${NODE}(?:,${NODE})*/?)$`, "i");
+
+/** What holds the data: `memory`, or servers of Redis, `redis://user:password@host:port,host:port`. */
+export const engine: Kind<string> = {
+  types: ["string"],
+  parse(written) {
+    const engine = String(written);
+    if (ENGINE.test(engine)) return engine;
+    const why = "memory, or servers such as redis://host:7101,host:7102 are needed";
+    throw engine.includes("@") ? new Complete(why) : new TypeError(why);
+  },
+};
+
+/** Whether the URL of an engine has a password in it. */
+export function hasPassword(engine: string): boolean {
+  return /^\w+:\/\/[^@]*:[^@]+@/.test(engine);
+}
 
 /** An error whose text is complete: the value is in it, or must not be shown. */
 export class Complete extends TypeError {}

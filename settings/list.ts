@@ -14,10 +14,13 @@ import {
   duration,
   endpoint,
   endpoints,
+  engine,
   flag,
+  hasPassword,
   type Kind,
   oneOf,
   path,
+  prefix,
   publicKey,
   text,
   url,
@@ -42,6 +45,8 @@ export interface Setting<Value> {
   readonly example?: Written;
   /** It is never shown. It has no flag, since other users of the machine can see command lines. */
   readonly secret?: true;
+  /** Whether a value has a secret in it, where not every value does. It should not be a flag then, but may be. */
+  hasSecret?(value: unknown): boolean;
 }
 
 type Details = Omit<Setting<unknown>, "kind" | "default" | "example">;
@@ -79,6 +84,35 @@ export const table = {
     flag: "[endpoints...]",
     env: "MEMSTORE_ENDPOINT",
   }),
+  engine: setting(engine, {
+    default: "memory",
+    help:
+      "What holds the data: memory (this process), or the nodes of Redis or Valkey: redis://host:7101,host:7102.",
+    flag: "--engine <url>",
+    env: "MEMSTORE_ENGINE",
+    hasSecret: (value) => hasPassword(String(value)),
+  }),
+  redis: {
+    prefix: setting(prefix, {
+      default: "memstore",
+      help: "What the keys in Redis begin with. Hosts with the same prefix share their data.",
+      flag: "--redis-prefix <text>",
+      env: "MEMSTORE_REDIS_PREFIX",
+    }),
+    partitions: optional(within(count, [1, 4096]), {
+      example: 256,
+      help:
+        "Over how many partitions new tables and sets are divided. Default: 256, or what the data in Redis has.",
+      flag: "--redis-partitions <number>",
+      env: "MEMSTORE_REDIS_PARTITIONS",
+    }),
+    replicas: setting(within(count, [0, 100]), {
+      default: 0,
+      help: "How many replicas must have a write before it is acknowledged (WAIT).",
+      flag: "--redis-replicas <number>",
+      env: "MEMSTORE_REDIS_REPLICAS",
+    }),
+  },
   dataDir: optional(path, {
     example: "data",
     help:

@@ -58,7 +58,14 @@ export async function readSettings(
     problems.push(...conflicts(values).map(({ key, why }) => from(key) + problem(key, why)));
   }
   if (problems.length > 0) throw new SettingsError(problems);
-  return { settings: nested(values), warnings: file?.warnings ?? [] };
+  const warnings = file?.warnings ?? [];
+  for (const [key, value] of flags) {
+    const setting = settings.get(key);
+    if (!setting?.hasSecret?.(value)) continue;
+    const where = `set it in a settings file or as ${setting.env}`;
+    warnings.push(`The flag of ${key} holds a password, which other users of the machine can see: ${where}`);
+  }
+  return { settings: nested(values), warnings };
 }
 
 /** Settings that are each valid, but do not fit each other or the files that are there. */
@@ -72,6 +79,15 @@ function conflicts(values: ReadonlyMap<string, unknown>): { key: string; why: st
   needs("storeEvery", "state", "which says where to store");
   needs("key", "authorizedClients", "which lists who may connect");
   needs("authorizedClients", "key", "without which no client is asked for a key");
+  if (values.get("engine") !== "memory") {
+    const why = {
+      state: "Redis keeps the data, use store and restore for copies of it",
+      maxMemory: "Redis has the data, set its own maxmemory",
+    };
+    for (const [key, instead] of Object.entries(why)) {
+      if (values.has(key)) found.push({ key, why: `only the engine memory has it: ${instead}` });
+    }
+  }
   const directory = values.get("dataDir") as string | undefined;
   if (directory !== undefined && !isDirectory(directory)) {
     found.push({ key: "dataDir", why: `there is no such directory, make it first: received ${directory}` });

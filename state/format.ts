@@ -18,7 +18,8 @@
  * comes last: it detects damage that leaves valid MessagePack.
  *
  * A state is written and read as a stream: only a piece of it, or the one item that is being read, is in memory beside
- * the data. What is read goes to a new store, which is used only if the whole state is valid.
+ * the data. What is read goes to a new store, which is used only if the whole state is valid. (An engine whose data is
+ * elsewhere writes the same, and has the data read to a {@linkcode StateSink} of its own.)
  *
  * The file is long and holds one idea: the format, as it is written and as it is read.
  *
@@ -28,7 +29,7 @@
 import { crc32 } from "node:zlib";
 import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
 import type { Heap } from "../engine/memory/heap.ts";
-import type { Entry } from "../engine/memory/entry.ts";
+import type { Entry, Span } from "../engine/memory/entry.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";
 import type { Table } from "../engine/memory/table.ts";
 import type { TableView } from "../engine/memory/view.ts";
@@ -37,7 +38,7 @@ import { head, latin1, MalformedError, skip, TruncatedError, Writer } from "../m
 import { turn } from "../system/turn.ts";
 
 /** The version that is written and read. */
-const VERSION = 1;
+export const VERSION = 1;
 /** Bytes that are written or read at once; in between, other work of the process is done. */
 const CHUNK = 1 << 17;
 /** Values longer than this are read piece by piece. */
@@ -137,6 +138,68 @@ export function* encodeState(
   yield to.written;
 }
 
+/** What receives the data of a state, in the order in which it is read. A key is good until the method returns. */
+export interface StateSink {
+  /** A table follows, whose entries may be missing. */
+  table(name: Key): void;
+  /** An entry of the table. */
+  entry(key: Key, bytes: Uint8Array, from: number, to: number): void;
+  /** Makes room for an entry of the table, whose value has `length` bytes and is long: they are put there later. */
+  reserve(key: Key, length: number): Span;
+  /** A set follows. */
+  set(name: Key): void;
+  /** A member of the set. */
+  member(key: Key): void;
+  /** Deadlines of entries of a table follow. */
+  deadlines(table: Key): void;
+  /** The deadline of an entry, in milliseconds since 1970. Returns whether there is one, if that is known. */
+  deadline(key: Key, time: number): boolean;
+  /** Resolves when more may follow. */
+  ready(): Promise<void>;
+}
+
+/** Puts the data of a state into a store. */
+class StoreSink implements StateSink {
+  readonly #store: Store;
+  #table!: Table;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  table(name: Key): void {
+    this.#table = this.#store.tables.make(name);
+  }
+
+  entry(key: Key, bytes: Uint8Array, from: number, to: number): void {
+    this.#table.set(key, bytes, from, to);
+  }
+
+  reserve(key: Key, length: number): Span {
+    return this.#table.reserve(key, length);
+  }
+
+  set(name: Key): void {
+    this.#table = this.#store.sets.make(name);
+  }
+
+  member(key: Key): void {
+    this.#table.set(key, NO_BYTES, 0, 0);
+  }
+
+  deadlines(table: Key): void {
+    this.table(table);
+  }
+
+  deadline(key: Key, time: number): boolean {
+    return this.#store.expire(this.#table, key, time);
+  }
+
+  ready(): Promise<void> {
+    return turn();
+  }
+}
+
 /**
  * Reads the bytes of a state. Other work of the process runs meanwhile.
  *
@@ -148,8 +211,23 @@ export async function decodeState(
   to: Store = new Store(),
   progress: Progress = { entries: 0, bytes: 0 },
 ): Promise<Store> {
-  using input = new Window(to.heap);
-  const reading = new StateReader(input, to, progress).read();
+  await readState(pieces, new StoreSink(to), progress, to.heap);
+  return to;
+}
+
+/**
+ * The same for data that goes elsewhere.
+ *
+ * @param memory What bytes that were not read yet count toward.
+ */
+export async function readState(
+  pieces: AsyncIterable<Uint8Array>,
+  sink: StateSink,
+  progress: Progress,
+  memory: Pick<Heap, "charge" | "discharge"> = FREE,
+): Promise<void> {
+  using input = new Window(memory);
+  const reading = new StateReader(input, sink, progress).read();
   const read = () => {
     try {
       return reading.next().done;
@@ -164,17 +242,18 @@ export async function decodeState(
       input.add(part);
       if (!input.satisfied) continue;
       read();
-      await turn();
+      await sink.ready();
     }
   }
   input.last = true;
   read();
-  return to;
 }
+
+const FREE = { charge: () => {}, discharge: () => {} };
 
 /** The bytes that were not read yet, as far as they are there. They count toward the limit of a heap. */
 class Window implements Disposable {
-  readonly #heap: Heap;
+  readonly #heap: Pick<Heap, "charge" | "discharge">;
   bytes: Uint8Array = new Uint8Array(0);
   /** Where in {@linkcode Window.bytes} reading goes on. */
   at = 0;
@@ -190,7 +269,7 @@ class Window implements Disposable {
   #crc = 0;
   #summed = 0;
 
-  constructor(heap: Heap) {
+  constructor(heap: Pick<Heap, "charge" | "discharge">) {
     this.#heap = heap;
   }
 
@@ -277,14 +356,14 @@ class Window implements Disposable {
 /** Reads from the bytes that have arrived, and yields when it needs more. */
 class StateReader {
   readonly #window: Window;
-  readonly #store: Store;
+  readonly #sink: StateSink;
   readonly #progress: Progress;
   readonly #name = new Key();
   readonly #key = new Key();
 
-  constructor(window: Window, store: Store, progress: Progress) {
+  constructor(window: Window, sink: StateSink, progress: Progress) {
     this.#window = window;
-    this.#store = store;
+    this.#sink = sink;
     this.#progress = progress;
   }
 
@@ -324,31 +403,31 @@ class StateReader {
 
   *#readTables(): Generator<void, void> {
     for (let tables = yield* this.#open("map", '"store"'); tables > 0; tables--) {
-      const table = this.#store.tables.make(yield* this.#readKey(this.#name));
+      this.#sink.table(yield* this.#readKey(this.#name));
       for (let pairs = yield* this.#open("map", "a table"); pairs > 0; pairs--) {
-        yield* this.#readEntry(table);
+        yield* this.#readEntry();
         this.#progress.entries++;
       }
     }
   }
 
-  *#readEntry(table: Table): Generator<void, void> {
+  *#readEntry(): Generator<void, void> {
     const window = this.#window;
     let from, to;
     while ((from = window.end(window.at, MAX_KEY_DEPTH)) < 0 || (to = window.end(from)) < 0) {
       const length = from < 0 ? 0 : window.length(from);
-      if (length > LARGE) return yield* this.#readLarge(table, from, length);
+      if (length > LARGE) return yield* this.#readLarge(from, length);
       yield;
     }
     if (to - from > MAX_ITEM) throw tooLong(from);
-    table.set(this.#key.aim(window.bytes, window.at, from), window.bytes, from, to);
+    this.#sink.entry(this.#key.aim(window.bytes, window.at, from), window.bytes, from, to);
     window.at = to;
   }
 
   /** Reads a long value straight to where it stays. */
-  *#readLarge(table: Table, from: number, length: number): Generator<void, void> {
+  *#readLarge(from: number, length: number): Generator<void, void> {
     const window = this.#window;
-    const to = table.reserve(this.#key.aim(window.bytes, window.at, from), length);
+    const to = this.#sink.reserve(this.#key.aim(window.bytes, window.at, from), length);
     window.at = from;
     window.wanted = 0;
     for (let at = to.from; at < to.to;) {
@@ -363,9 +442,9 @@ class StateReader {
 
   *#readSets(): Generator<void, void> {
     for (let sets = yield* this.#open("map", '"sets"'); sets > 0; sets--) {
-      const set = this.#store.sets.make(yield* this.#readKey(this.#name));
+      this.#sink.set(yield* this.#readKey(this.#name));
       for (let members = yield* this.#open("array", "a set"); members > 0; members--) {
-        set.set(yield* this.#readKey(this.#key), NO_BYTES, 0, 0);
+        this.#sink.member(yield* this.#readKey(this.#key));
         this.#progress.entries++;
       }
     }
@@ -373,11 +452,11 @@ class StateReader {
 
   *#readExpiries(): Generator<void, void> {
     for (let tables = yield* this.#open("map", '"expires"'); tables > 0; tables--) {
-      const table = this.#store.tables.make(yield* this.#readKey(this.#name));
+      this.#sink.deadlines(yield* this.#readKey(this.#name));
       yield* this.#readPairs((key, bytes, from) => {
         const time = new Reader(bytes, from).value();
         if (typeof time !== "number" || !(time > 0)) throw new MalformedError("a time is needed", from);
-        if (!this.#store.expire(table, key, time)) {
+        if (!this.#sink.deadline(key, time)) {
           throw new MalformedError("an entry that is not there expires", from);
         }
       });

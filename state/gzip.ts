@@ -9,8 +9,11 @@ import { turn } from "../system/turn.ts";
 /** How many compressed bytes are decompressed at once. They become at most a thousand times as many. */
 const SLICE = 1 << 11;
 
+/** The bytes of a state, piece by piece. A piece is good until the next is asked for. */
+export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
 /** Compresses a stream. Each piece is compressed before the next one is read. */
-export async function* gzip(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+export async function* gzip(pieces: Pieces): AsyncGenerator<Uint8Array> {
   const { readable, writable } = new CompressionStream("gzip");
   const writing = feed(pieces, writable.getWriter());
   // (If it fails, the stream fails with the same error.)
@@ -19,9 +22,9 @@ export async function* gzip(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8A
   await writing;
 }
 
-async function feed(pieces: Iterable<Uint8Array>, to: WritableStreamDefaultWriter): Promise<void> {
+async function feed(pieces: Pieces, to: WritableStreamDefaultWriter): Promise<void> {
   try {
-    for (const piece of pieces) {
+    for await (const piece of pieces) {
       await to.write(piece);
       // Data that compresses well gives no output for a long time: let other work run.
       await turn();

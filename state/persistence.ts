@@ -1,5 +1,6 @@
 /**
- * Stores and restores a host's data: for clients, and for the state that the host itself keeps.
+ * Stores and restores a host's data: for clients, and for the state that the host itself keeps. What is the same for every
+ * engine is {@linkcode Transfers}.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import { MemStoreError } from "../transport/message.ts";
 import { type PathBounds, StateFile } from "./file.ts";
 import { decodeState, encodeState, type Progress } from "./format.ts";
 import type { Gate } from "./gate.ts";
-import { gzip, plain } from "./gzip.ts";
+import { gzip, type Pieces, plain } from "./gzip.ts";
 import type { StateLocation, Stored, WhenBusy } from "./location.ts";
 import { TransferQueue } from "./transfer_queue.ts";
 import { parseS3, S3Object, type S3Options } from "./s3.ts";
@@ -32,7 +33,7 @@ export type LogLevel = "debug" | "info" | "warning" | "error";
 export type Log = (level: LogLevel, event: string, fields: Record<string, unknown>) => void;
 
 /** What is known of a transfer while it runs. */
-interface Running extends Progress {
+export interface Running extends Progress {
   what: Transfer["what"];
   where: string;
   start: number;
@@ -40,24 +41,33 @@ interface Running extends Progress {
   done(): number;
 }
 
-/** Stores and restores one store. */
-export class Persistence {
-  readonly #store: Store;
+/** The data of an engine that is being stored. */
+export interface EncodedState extends Disposable {
+  /** The state, whose progress is noted. */
+  pieces(progress: Progress): Pieces;
+  /** How much of it that is, from 0 to 1. */
+  done(progress: Progress): number;
+}
+
+/** Stores and restores the data of an engine. */
+export abstract class Transfers {
   readonly #bounds: PathBounds;
   readonly #s3: S3Options;
   readonly #log: Log;
-  readonly #gate: Gate | undefined;
   readonly #running = new Set<Running>();
   readonly #queue = new TransferQueue(TRANSFERS, PENDING_TRANSFERS);
 
-  /** @param gate Tells when the data may not be replaced any more. */
-  constructor(store: Store, bounds: PathBounds, s3: S3Options, log: Log, gate?: Gate) {
-    this.#store = store;
+  constructor(bounds: PathBounds, s3: S3Options, log: Log) {
     this.#bounds = bounds;
     this.#s3 = s3;
     this.#log = log;
-    this.#gate = gate;
   }
+
+  /** The data as it is to be stored. */
+  protected abstract encode(): EncodedState;
+
+  /** Replaces the data by a state. If it throws, the data is as it was. */
+  protected abstract replace(pieces: AsyncIterable<Uint8Array>, progress: Progress): Promise<void>;
 
   /** A file, of a path that a client gave. */
   file(path: string): StateLocation {
@@ -97,19 +107,13 @@ export class Persistence {
   }
 
   /**
-   * Stores the state for a client. If two others are running, it waits. It is that of the moment at which it
-   * begins; changes made meanwhile are not in it. It is compressed if that is asked for, or the location's name ends
+   * Stores the state for a client. If two others are running, it waits. It is compressed if that is asked for, or the location's name ends
    * with `.gz`.
    *
    * @throws {Error} that says what could not be stored where, and why.
    */
   store(location: StateLocation, compress = false): Promise<void> {
-    return this.#queue.run(`store to ${location.name}`, () => this.#write(location, "refuse", compress));
-  }
-
-  /** The same for the host itself: at once, or after a client's store to the same location. */
-  storeOwn(location: StateLocation): Promise<void> {
-    return this.#write(location, "wait", false);
+    return this.#queue.run(`store to ${location.name}`, () => this.write(location, "refuse", compress));
   }
 
   /**
@@ -121,17 +125,10 @@ export class Persistence {
     return this.#queue.run(
       `restore from ${location.name}`,
       () =>
-        this.#run("restore", location, async (running) => {
+        this.run("restore", location, async (running) => {
           const stored = await location.read();
           if (!stored) throw new Error("nothing is there");
-          const state = await this.#read(stored, running);
-          try {
-            this.#gate?.check("restore");
-            this.#store.swap(state);
-          } finally {
-            // Of what was replaced, or could not be used.
-            await state.close();
-          }
+          await this.replace(piecesOf(stored, running), running);
         }),
     );
   }
@@ -141,50 +138,18 @@ export class Persistence {
     this.#queue.refusePending(why);
   }
 
-  /**
-   * Reads a state into a store of its own; undefined if nothing is there.
-   *
-   * @throws {Error} that says what could not be restored from where, and why.
-   */
-  load(location: StateLocation): Promise<{ state: Store; time: Date | undefined } | undefined> {
-    return this.#run("restore", location, async (running) => {
-      const stored = await location.read();
-      return stored && { state: await this.#read(stored, running), time: stored.time };
-    });
-  }
-
-  async #write(location: StateLocation, whenBusy: WhenBusy, compress: boolean): Promise<void> {
-    using state = this.#store.snapshot();
-    const all = state.tables.totals.entries + state.sets.totals.entries;
-    await this.#run("store", location, async (running) => {
-      running.done = () => all === 0 ? 1 : running.entries / all;
-      const pieces = encodeState(state, running);
+  /** Stores the state. */
+  protected async write(location: StateLocation, whenBusy: WhenBusy, compress: boolean): Promise<void> {
+    using state = this.encode();
+    await this.run("store", location, async (running) => {
+      running.done = () => state.done(running);
+      const pieces = state.pieces(running);
       await location.write(compress || location.name.endsWith(".gz") ? gzip(pieces) : pieces, whenBusy);
     });
   }
 
-  async #read({ pieces, size }: Stored, running: Running): Promise<Store> {
-    let read = 0;
-    running.done = () => size === 0 ? 1 : read / size;
-    const counted = pieces.pipeThrough(
-      new TransformStream<Uint8Array, Uint8Array>({
-        transform(piece, controller) {
-          read += piece.length;
-          controller.enqueue(piece);
-        },
-      }),
-    );
-    const store = this.#store.sibling();
-    try {
-      return await decodeState(freed(plain(counted)), store, running);
-    } catch (error) {
-      await store.close();
-      throw error;
-    }
-  }
-
   /** Does it, and logs how it ended. */
-  async #run<Result>(
+  protected async run<Result>(
     what: Transfer["what"],
     location: StateLocation,
     run: (running: Running) => Promise<Result>,
@@ -217,6 +182,82 @@ export class Persistence {
       this.#running.delete(running);
     }
   }
+}
+
+/** Stores and restores one store in memory: the state is that of one moment. */
+export class Persistence extends Transfers {
+  readonly #store: Store;
+  readonly #gate: Gate | undefined;
+
+  /** @param gate Tells when the data may not be replaced any more. */
+  constructor(store: Store, bounds: PathBounds, s3: S3Options, log: Log, gate?: Gate) {
+    super(bounds, s3, log);
+    this.#store = store;
+    this.#gate = gate;
+  }
+
+  /** Stores the state for the host itself: at once, or after a client's store to the same location. */
+  storeOwn(location: StateLocation): Promise<void> {
+    return this.write(location, "wait", false);
+  }
+
+  /**
+   * Reads a state into a store of its own; undefined if nothing is there.
+   *
+   * @throws {Error} that says what could not be restored from where, and why.
+   */
+  load(location: StateLocation): Promise<{ state: Store; time: Date | undefined } | undefined> {
+    return this.run("restore", location, async (running) => {
+      const stored = await location.read();
+      return stored && { state: await this.#read(piecesOf(stored, running), running), time: stored.time };
+    });
+  }
+
+  protected override encode(): EncodedState {
+    const state = this.#store.snapshot();
+    const all = state.tables.totals.entries + state.sets.totals.entries;
+    return {
+      pieces: (progress) => encodeState(state, progress),
+      done: ({ entries }) => all === 0 ? 1 : entries / all,
+      [Symbol.dispose]: () => state[Symbol.dispose](),
+    };
+  }
+
+  protected override async replace(pieces: AsyncIterable<Uint8Array>, progress: Progress): Promise<void> {
+    const state = await this.#read(pieces, progress);
+    try {
+      this.#gate?.check("restore");
+      this.#store.swap(state);
+    } finally {
+      // Of what was replaced, or could not be used.
+      await state.close();
+    }
+  }
+
+  async #read(pieces: AsyncIterable<Uint8Array>, progress: Progress): Promise<Store> {
+    const store = this.#store.sibling();
+    try {
+      return await decodeState(pieces, store, progress);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+}
+
+/** The bytes of what is stored, not compressed any more. How far they were read is noted. */
+function piecesOf({ pieces, size }: Stored, running: Running): AsyncIterable<Uint8Array> {
+  let read = 0;
+  running.done = () => size === 0 ? 1 : read / size;
+  const counted = pieces.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(piece, controller) {
+        read += piece.length;
+        controller.enqueue(piece);
+      },
+    }),
+  );
+  return freed(plain(counted));
 }
 
 /**

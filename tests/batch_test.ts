@@ -3,10 +3,18 @@
 import assert from "node:assert/strict";
 import { type CommandMethods, MemStoreClient } from "../mod.ts";
 import { Host } from "./host.ts";
+import { engines } from "./engines.ts";
 import { abortListeners, pair } from "./pair.ts";
 
-Deno.test("of a batch that fails in its middle nothing is done, and it rejects with what failed", async () => {
-  await using both = await pair();
+const PARTITIONS =
+  "the keys of its batches are in several partitions: cluster_test.ts has batches within one";
+const test = engines({
+  "of a batch that fails in its middle nothing is done, and it rejects with what failed": PARTITIONS,
+  "a batch leaves no listener at its signal, however it ends": PARTITIONS,
+});
+
+test("of a batch that fails in its middle nothing is done, and it rejects with what failed", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   await client.set("t", "text", "a");
   for (const at of [0, 1, 3]) {
@@ -26,8 +34,8 @@ Deno.test("of a batch that fails in its middle nothing is done, and it rejects w
   assert.deepEqual(await client.keys("t"), ["text"]);
 });
 
-Deno.test("a method of a batch throws at once when its function has returned", async () => {
-  await using both = await pair();
+test("a method of a batch throws at once when its function has returned", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   let late!: CommandMethods;
   await client.batch((batch) => {
@@ -41,8 +49,8 @@ Deno.test("a method of a batch throws at once when its function has returned", a
   assert.deepEqual(await client.keys("t"), ["k"]);
 });
 
-Deno.test("a batch within a batch throws at once, and the outer one does nothing", async () => {
-  await using both = await pair();
+test("a batch within a batch throws at once, and the outer one does nothing", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   let thrown: unknown;
   const outer = client.batch((batch) => {
@@ -61,8 +69,8 @@ Deno.test("a batch within a batch throws at once, and the outer one does nothing
   assert.deepEqual(await client.batch([["set", "t", "k", 1]]), [1]);
 });
 
-Deno.test("the function of a batch returns an array, or nothing is done", async () => {
-  await using both = await pair();
+test("the function of a batch returns an array, or nothing is done", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   const wrong = [
     async (batch: CommandMethods) => [await batch.set("t", "k", 1)],
@@ -75,8 +83,8 @@ Deno.test("the function of a batch returns an array, or nothing is done", async 
   assert.equal(await client.size("t"), 0);
 });
 
-Deno.test("a batch leaves no listener at its signal, however it ends", async () => {
-  await using both = await pair();
+test("a batch leaves no listener at its signal, however it ends", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   const { signal } = new AbortController();
   const listeners = () => abortListeners(signal);
@@ -128,15 +136,17 @@ Deno.test("a batch error that is caught does not end the process", async (test) 
   }
 });
 
-Deno.test("batches keep their place among the other calls", async () => {
-  await using host = await Host.start();
+test("batches keep their place among the other calls", async (engine) => {
+  await using host = await engine.host();
   await using client = new MemStoreClient(host.endpoint);
-  const ends: unknown[] = [];
+  const ends: unknown[] = [], batches: Promise<unknown>[] = [];
   for (let i = 0; i < 100; i++) {
     client.set("t", "k", "first");
-    client.batch([["set", "t", "k", "batch"], ["get", "t", "k"]]).then(([, value]) => ends.push(value));
+    const batch = client.batch([["set", "t", "k", "batch"], ["get", "t", "k"]]);
+    batches.push(batch.then(([, value]) => ends.push(value)));
     client.set("t", "k", "last");
     ends.push(await client.get("t", "k"));
   }
+  await Promise.all(batches);
   assert.deepEqual([...new Set(ends)].sort(), ["batch", "last"]);
 });

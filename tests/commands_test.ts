@@ -4,18 +4,35 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type CommandMethods, MemStore, MemStoreClient } from "../mod.ts";
 import { encoded } from "../msgpack/codec.ts";
-import { Host, Peer, TempDir } from "./host.ts";
+import { type Engine, engines } from "./engines.ts";
+import { Peer, TempDir } from "./host.ts";
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+const LIMIT = "the memory of the host is limited; cluster_test.ts fills that of Redis";
+const test = engines({
+  "an entry whose time has come is not there, also before it is swept":
+    "a custom command runs on the front, where its host.send is asynchronous; cluster_test.ts has another such test",
+  "a hundred thousand entries that expire at one moment hold up nobody":
+    "the clock of Redis counts, and a test cannot put it forward",
+  "a host at its limit refuses growth, serves reads and deletes, and grows again after those": LIMIT,
+  "values that set_many overwrote are back if there was no room for all": LIMIT,
+  "a state that is larger than the limit is not restored, and what is there stays": LIMIT,
+});
+
 /** A host in this process, and a client of it. */
 async function hosted(
+  engine: Engine,
   run: (client: MemStoreClient, store: MemStore, path: string) => Promise<void>,
   options: { maxMemory?: number } = {},
 ): Promise<void> {
   await using directory = new TempDir();
   const path = `${directory.path}/store.sock`;
-  await using store = new MemStore(path, { dataDirectory: directory.path, ...options });
+  await using store = new MemStore(path, {
+    dataDirectory: directory.path,
+    ...engine.options,
+    ...options,
+  });
   await store.start();
   await using client = new MemStoreClient(path, { timeout: 30_000 });
   await run(client, store, directory.path);
@@ -23,8 +40,8 @@ async function hosted(
 
 const MIN = -(2n ** 63n), MAX = 2n ** 64n - 1n;
 
-Deno.test("incr counts exactly over all integers of 64 bits, and refuses what is beyond", () =>
-  hosted(async (client) => {
+test("incr counts exactly over all integers of 64 bits, and refuses what is beyond", (engine) =>
+  hosted(engine, async (client) => {
     assert.equal(await client.incr("t", "new"), 1);
     assert.equal(await client.incr("t", "new", -5), -4);
     await client.set("t", "n", 2 ** 53 - 1);
@@ -50,8 +67,8 @@ Deno.test("incr counts exactly over all integers of 64 bits, and refuses what is
     );
   }));
 
-Deno.test("incr adds floats, keeps an expiry, and refuses what is no number", () =>
-  hosted(async (client) => {
+test("incr adds floats, keeps an expiry, and refuses what is no number", (engine) =>
+  hosted(engine, async (client) => {
     await client.set("t", "f", 1.5);
     assert.equal(await client.incr("t", "f"), 2.5);
     assert.equal(await client.incr("t", "i", 0.25), 0.25);
@@ -71,8 +88,8 @@ Deno.test("incr adds floats, keeps an expiry, and refuses what is no number", ()
     assert.ok(left !== undefined && left > 0 && left <= 60, `${left}`);
   }));
 
-Deno.test("of all that race with cas, one wins each round", async () => {
-  await using host = await Host.start();
+test("of all that race with cas, one wins each round", async (engine) => {
+  await using host = await engine.host();
   const clients = Array.from({ length: 4 }, () => new MemStoreClient(host.endpoint));
   try {
     await Promise.all(clients.map(async (client) => {
@@ -87,8 +104,8 @@ Deno.test("of all that race with cas, one wins each round", async () => {
   }
 });
 
-Deno.test("cas, set_new, pop, and the commands for many do what a Map does", () =>
-  hosted(async (client) => {
+test("cas, set_new, pop, and the commands for many do what a Map does", (engine) =>
+  hosted(engine, async (client) => {
     const key = fc.constantFrom<unknown>("a", "b", 1, 2.5, true, "long enough to be no short string at all");
     const value = fc.constantFrom<unknown>(1, "x", [1, 2], 1.5, "y".repeat(300));
     const step = fc.oneof(
@@ -132,8 +149,8 @@ Deno.test("cas, set_new, pop, and the commands for many do what a Map does", () 
 
 const sorted = (entries: Iterable<unknown>) => Array.from(entries, (each) => JSON.stringify(each)).sort();
 
-Deno.test("of a key that a map has twice the last value counts, and a key is one in whatever form it comes", async () => {
-  await using host = await Host.start();
+test("of a key that a map has twice the last value counts, and a key is one in whatever form it comes", async (engine) => {
+  await using host = await engine.host();
   await using peer = await Peer.connect(host.endpoint);
   const command = [0x93, ...encoded("set_many"), ...encoded("t")];
   const one = [0x01], longOne = [0xcd, 0, 1], float = encoded(1.0);
@@ -145,8 +162,8 @@ Deno.test("of a key that a map has twice the last value counts, and a key is one
   );
 });
 
-Deno.test("what a command for many cannot take is refused before anything of its batch runs", async () => {
-  await using host = await Host.start();
+test("what a command for many cannot take is refused before anything of its batch runs", async (engine) => {
+  await using host = await engine.host();
   await using client = new MemStoreClient(host.endpoint);
   const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
   const bad: [string, ...unknown[]][] = [
@@ -174,8 +191,8 @@ Deno.test("what a command for many cannot take is refused before anything of its
   assert.equal(await client.setMany("t", new Map([[nest(16), nest(400)]])), 1);
 });
 
-Deno.test("push_many tells how many are new; union, inter and diff are those of Sets", () =>
-  hosted(async (client) => {
+test("push_many tells how many are new; union, inter and diff are those of Sets", (engine) =>
+  hosted(engine, async (client) => {
     assert.equal(await client.pushMany("s", [1, "1", 1, [1]]), 3);
     assert.equal(await client.pushMany("s", [1, 2]), 1);
     const names = ["a", "b", "c", "d"];
@@ -200,8 +217,8 @@ Deno.test("push_many tells how many are new; union, inter and diff are those of 
     );
   }));
 
-Deno.test("an entry is gone at its time for every command, and not before", async () => {
-  await using host = await Host.start();
+test("an entry is gone at its time for every command, and not before", async (engine) => {
+  await using host = await engine.host();
   await using client = new MemStoreClient(host.endpoint);
   await client.setMany("t", { stays: 1, goes: 2, kept: 3 });
   assert.equal(await client.expire("t", "missing", 1), false);
@@ -228,7 +245,7 @@ Deno.test("an entry is gone at its time for every command, and not before", asyn
   assert.equal((await client.stats()).entries, 2);
 });
 
-Deno.test("an entry whose time has come is not there, also before it is swept", async () => {
+test("an entry whose time has come is not there, also before it is swept", async () => {
   await using directory = new TempDir();
   await using store = new MemStore(`${directory.path}/store.sock`);
   store.command("look", {
@@ -254,8 +271,8 @@ Deno.test("an entry whose time has come is not there, also before it is swept", 
   assert.deepEqual(await client.send(["look"]), [1, ["stays"], { stays: 1 }, { stays: 1 }, [null, 1], 1, 2]);
 });
 
-Deno.test("a value that is set anew stays; an expiry of 0 or less is at once", () =>
-  hosted(async (client) => {
+test("a value that is set anew stays; an expiry of 0 or less is at once", (engine) =>
+  hosted(engine, async (client) => {
     await client.setMany("t", { a: 1, b: 1, c: 1 });
     for (const key of ["a", "b"]) await client.expire("t", key, 0.05);
     await client.set("t", "a", 2);
@@ -267,8 +284,8 @@ Deno.test("a value that is set anew stays; an expiry of 0 or less is at once", (
     assert.equal((await client.stats()).expiring, 0);
   }));
 
-Deno.test("entries expire also after a store and a restore", () =>
-  hosted(async (client) => {
+test("entries expire also after a store and a restore", (engine) =>
+  hosted(engine, async (client) => {
     await client.setMany("t", { a: 1, b: 1 });
     await client.expire("t", "a", 0.4);
     await client.store("state");
@@ -280,9 +297,9 @@ Deno.test("entries expire also after a store and a restore", () =>
     assert.deepEqual(await client.keys("t"), ["b"]);
   }));
 
-Deno.test("a hundred thousand entries that expire at one moment hold up nobody", () =>
+test("a hundred thousand entries that expire at one moment hold up nobody", (engine) =>
   // (In this process: so nobody else's use of the machine counts.)
-  hosted(async (client) => {
+  hosted(engine, async (client) => {
     const count = 100_000;
     for (let i = 0; i < count; i += 1000) {
       await client.batch((batch) =>
@@ -301,8 +318,8 @@ Deno.test("a hundred thousand entries that expire at one moment hold up nobody",
     }
   }));
 
-Deno.test("a scan sees every entry that stays, each once, while the table grows and shrinks", async () => {
-  await using host = await Host.start();
+test("a scan sees every entry that stays, each once, while the table grows and shrinks", async (engine) => {
+  await using host = await engine.host();
   await using client = new MemStoreClient(host.endpoint);
   const stays = Array.from({ length: 3000 }, (_, i) => `stays ${i}`);
   const comes = Array.from({ length: 3000 }, (_, i) => `comes ${i}`);
@@ -317,7 +334,7 @@ Deno.test("a scan sees every entry that stays, each once, while the table grows 
       for (const [key, value] of entries) seen.push(key), assert.equal(key, value);
       const some = comes.slice(round * 100, round * 100 + 100);
       if (change === "grow") await client.setMany("t", new Map(some.map((key) => [key, key])));
-      else await client.batch((batch) => some.map((key) => batch.del("t", key)));
+      else await Promise.all(some.map((key) => client.del("t", key)));
       cursor = next;
       round++;
     } while (cursor !== 0);
@@ -335,8 +352,8 @@ Deno.test("a scan sees every entry that stays, each once, while the table grows 
   assert.deepEqual(await client.scan("none", 0), [0, new Map()]);
 });
 
-Deno.test("a scan's reply is of bounded size, and a table is iterated in many messages", () =>
-  hosted(async (client) => {
+test("a scan's reply is of bounded size, and a table is iterated in many messages", (engine) =>
+  hosted(engine, async (client) => {
     const value = "x".repeat(300_000);
     for (let i = 0; i < 40; i++) await client.set("large", i, value);
     const [cursor, entries] = await client.scan("large", 0, 1000);
@@ -354,8 +371,8 @@ Deno.test("a scan's reply is of bounded size, and a table is iterated in many me
     for await (const [, value] of client.table("deep")) assert.deepEqual(value, nest(511));
   }));
 
-Deno.test("a legacy client uses the new commands, optional arguments too", async () => {
-  await using host = await Host.start();
+test("a legacy client uses the new commands, optional arguments too", async (engine) => {
+  await using host = await engine.host();
   await using peer = await Peer.connect(host.endpoint);
   const legacy = async (...command: unknown[]) => (await peer.request([[], encoded(command)])).at(-1);
   assert.deepEqual(await legacy("set", "t", "n", 1, 60), encoded(1));
@@ -367,9 +384,9 @@ Deno.test("a legacy client uses the new commands, optional arguments too", async
   assert.deepEqual(await legacy("pop", "t", "n"), encoded(7));
 });
 
-Deno.test("get_many returns what it is given for keys that do not exist, and for no others", () =>
-  hosted(async (client) => {
-    await client.batch((batch) => [batch.set("t", "nil", null), batch.set("t", "k", 1)]);
+test("get_many returns what it is given for keys that do not exist, and for no others", (engine) =>
+  hosted(engine, async (client) => {
+    await client.setMany("t", { nil: null, k: 1 });
     await client.set("t", "expired", 1, { seconds: 0.001 });
     await sleep(5);
     for (const missing of [0, "none", null, { a: [1] }, "x".repeat(100_000)]) {
@@ -389,8 +406,8 @@ Deno.test("get_many returns what it is given for keys that do not exist, and for
     await assert.rejects(client.send(["get_many", "t", keys, "x".repeat(10_000)]), { code: "TOO_LARGE" });
   }));
 
-Deno.test("a host at its limit refuses growth, serves reads and deletes, and grows again after those", () =>
-  hosted(async (client) => {
+test("a host at its limit refuses growth, serves reads and deletes, and grows again after those", (engine) =>
+  hosted(engine, async (client) => {
     const value = "v".repeat(1000);
     const thousand = (from: number) => new Map(Array.from({ length: 1000 }, (_, i) => [from + i, value]));
     let count = 0;
@@ -429,8 +446,8 @@ Deno.test("a host at its limit refuses growth, serves reads and deletes, and gro
     assert.deepEqual(again, [true, ...Array(8).fill(1000)]);
   }, { maxMemory: 2 ** 24 }));
 
-Deno.test("values that set_many overwrote are back if there was no room for all", () =>
-  hosted(async (client) => {
+test("values that set_many overwrote are back if there was no room for all", (engine) =>
+  hosted(engine, async (client) => {
     await client.setMany("t", { a: "old", b: "x".repeat(5000), c: 1 });
     await client.expire("t", "b", 1000);
     const before = sorted(await client.all("t"));
@@ -442,8 +459,8 @@ Deno.test("values that set_many overwrote are back if there was no room for all"
     assert.ok(left !== undefined && left > 900 && left <= 1000);
   }, { maxMemory: 2 ** 23 }));
 
-Deno.test("a state that is larger than the limit is not restored, and what is there stays", () =>
-  hosted(async (large, _store, directory) => {
+test("a state that is larger than the limit is not restored, and what is there stays", (engine) =>
+  hosted(engine, async (large, _store, directory) => {
     for (let i = 0; i < 12; i++) await large.set("t", i, "x".repeat(2 ** 20));
     await large.store("state");
     await using small = new MemStore(`${directory}/small.sock`, {

@@ -7,6 +7,7 @@ import { Key } from "../engine/key.ts";
 import { Store } from "../engine/memory/store.ts";
 import { hostCommands, type HostServices } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
+import { memoryHandlers, runsOn } from "../host/memory.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { completeLimits } from "../transport/limits.ts";
 import { header, readReply } from "../transport/message.ts";
@@ -242,8 +243,8 @@ Deno.test("a message of work without end holds nobody up, and ends with its clie
 });
 
 Deno.test("who reads without end keeps no writes from the room that others left", () => {
-  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(store, completeLimits({}));
-  for (const command of hostCommands({} as HostServices)) dispatcher.add(command);
+  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(runsOn(store), completeLimits({}));
+  for (const command of hostCommands({} as HostServices, memoryHandlers)) dispatcher.add(command);
   store.heap.limit = 24 * 2 ** 20;
   const key = (value: unknown) => {
     const bytes = encoded(value);
@@ -288,9 +289,11 @@ Deno.test("what a client only reads ends when it is gone, and what it writes is 
 });
 
 Deno.test("a message pauses however few its commands are: what they cost counts", () => {
-  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(store, completeLimits({}));
+  const store = new Store(), dispatcher: Dispatcher = new Dispatcher(runsOn(store), completeLimits({}));
   const services = { persistence: { transfers: [] }, commands: () => dispatcher.commands, stats: () => ({}) };
-  for (const command of hostCommands(services as unknown as HostServices)) dispatcher.add(command);
+  for (const command of hostCommands(services as unknown as HostServices, memoryHandlers)) {
+    dispatcher.add(command);
+  }
   const run = (commands: unknown[][], batch = false) => {
     let pauses = 0, reply: unknown;
     const payload = concat(...commands.map(encoded));

@@ -95,6 +95,12 @@ export class Host implements AsyncDisposable {
     return Host.#spawn(new TempDir(), endpoints);
   }
 
+  /** The same with flags, and the permissions of a task. */
+  static spawnWith({ flags, task }: { flags: string[]; task: "start" | "compile" }): Host {
+    const directory = new TempDir();
+    return Host.#spawn(directory, [`${directory.path}/host.sock`, ...flags], { task });
+  }
+
   static #spawn(
     directory: TempDir,
     endpoints: string[],

@@ -1,6 +1,6 @@
 /**
  * README.md and docs/: every block of code runs as it is printed, against a real host, and prints what it says; the
- * references are up to date; and what is linked exists. (docs/recipes.md has a test of its own.)
+ * references are up to date; and what is linked exists. (docs/recipes.md and docs/cluster.md have tests of their own.)
  *
  * Blocks run in a sandbox that stands in for the reader's machine. What it replaces: the runtime directory, addresses of
  * the network, and where software comes from: `jsr:@memstore/memstore`, `npx deno`, and a release are this checkout.
@@ -10,6 +10,7 @@ import assert from "node:assert/strict";
 import manifest from "../deno.json" with { type: "json" };
 import { render } from "../tools/docs.ts";
 import { TempDir } from "./host.ts";
+import { freePorts, testWithRedis } from "./redis.ts";
 import { CREDENTIALS, S3Server } from "./s3_server.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -273,6 +274,41 @@ Deno.test("shell commands in the pages succeed", async (t) => {
         }
       }
     });
+  }
+});
+
+testWithRedis("docs/cluster.md brings a newcomer to a running cluster, to its data, and back", async () => {
+  let text = await Deno.readTextFile(`${ROOT}docs/cluster.md`);
+  const ports = freePorts(6);
+  for (const [i, port] of ["7101", "7102", "7103"].entries()) {
+    text = text.replaceAll(`--port ${port}`, `--port ${port} --cluster-port ${ports[i + 3]}`);
+    text = text.replaceAll(port, `${ports[i]}`);
+  }
+  const found = Array.from(
+    text.matchAll(/^```(sh|console)\n(.*?)^```$/gms),
+    ([, language, code]) => ({ language, code }),
+  );
+  const isLast = ({ code }: { code: string }) => code.includes("shutdown");
+  await using sandbox = new Sandbox();
+  await sandbox.serve();
+  try {
+    for (const { language, code } of [...found.filter((block) => !isLast(block)), ...found.filter(isLast)]) {
+      const turns = language === "sh"
+        ? code.trim().split("\n").map((command) => [command, ""])
+        : code.split(/^\$ /m).slice(1).map((
+          turn,
+        ) => [turn.split("\n", 1)[0], turn.slice(turn.indexOf("\n") + 1)]);
+      for (const [command, expected] of turns) {
+        const [, served] = /^(memstore serve.*) &$/.exec(command) ?? [];
+        const printed = await (served ? sandbox.serve(served) : sandbox.run(`{ ${command}\n} 2>&1`));
+        if (language === "console") assert.equal(anywhere(printed), anywhere(expected), command);
+      }
+    }
+  } finally {
+    // (Also if it failed before: they are daemons.)
+    for (const port of ports.slice(0, 3)) {
+      await sandbox.run(`redis-cli -p ${port} shutdown nosave 2>&1 || true`);
+    }
   }
 });
 

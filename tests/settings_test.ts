@@ -9,7 +9,7 @@ import manifest from "../deno.json" with { type: "json" };
 import { SettingsError } from "../settings/error.ts";
 import { parseFile } from "../settings/file.ts";
 import { example } from "../settings/init.ts";
-import { bytes, duration, type Kind } from "../settings/kinds.ts";
+import { bytes, duration, engine, hasPassword, type Kind } from "../settings/kinds.ts";
 import { readClientSettings, readSettings } from "../settings/read.ts";
 import { settings } from "../settings/list.ts";
 import { colored, human, json } from "../terminal/log.ts";
@@ -202,6 +202,14 @@ const FAULTS: [name: string, text: string, expected: string[]][] = [
     "m.json:1: Cannot set s3.secretAccessKey: a string is needed: received number",
     "m.json:1: Cannot set s3.sessionToken: it must not be empty",
   ]],
+  ["an engine that is none", '{"engine": "mongodb://x",\n"redis": {"partitions": 0, "prefix": "a{b"}}', [
+    'm.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed: received "mongodb://x"',
+    "m.json:2: Cannot set redis.partitions: it must be from 1 to 4096: received 0",
+    'm.json:2: Cannot set redis.prefix: it must have 1 to 64 characters, without spaces and braces: received "a{b"',
+  ]],
+  ["an engine that is none, with a password", '{"engine": "redis://me:hush@x:y"}', [
+    "m.json:1: Cannot set engine: memory, or servers such as redis://host:7101,host:7102 are needed",
+  ]],
   ["a password in an address", '{"s3": {"endpoint": "https://me:hush@x"}}', [
     "m.json:1: Cannot set s3.endpoint: it must not contain a name and a password",
   ]],
@@ -286,12 +294,48 @@ Deno.test("settings that do not fit each other or the machine are refused, with 
     ],
     ['{"dataDir": "none"}', [], /^\S+m\.json: Cannot set dataDir: there is no such directory.*\/none$/],
     ['{"dataDir": "m.json"}', [], /^\S+m\.json: Cannot set dataDir: there is no such directory/],
+    [
+      '{"engine": "redis://x", "state": "s", "maxMemory": "8MB"}',
+      [],
+      /^\S+m\.json: Cannot set state: only the engine memory has it: .*\n\S+m\.json: Cannot set maxMemory: only the/,
+    ],
+    ["{}", [["engine", "redis://x"], ["state", "s"]], /^Cannot set state: only the engine memory has it/],
     ["{}", [["dataDir", "/none"]], /^Cannot set dataDir: there is no such directory.*received \/none$/],
   ];
   for (const [text, flags, expected] of cases) {
     await Deno.writeTextFile(file, text);
     await assert.rejects(readSettings(new Map(flags), file), { name: "Error", message: expected }, text);
   }
+});
+
+Deno.test("an engine is memory or one or several servers of Redis, with a user or a password or none", () => {
+  const fine = [
+    "memory",
+    "redis://localhost",
+    "rediss://me:hush@redis.example.com:7101,redis.example.com:7102/",
+    "redis://:hu%40sh@127.0.0.1:1,127.0.0.1:2,[::1]:3",
+  ];
+  for (const each of fine) assert.equal(engine.parse(each, "/"), each);
+  for (
+    const each of ["", "redis", "redis://", "redis://,", "redis://a b", "http://x", "redis://x/y", "memory "]
+  ) {
+    assert.throws(() => engine.parse(each, "/"), { name: "TypeError", message: /^memory, or servers/ }, each);
+  }
+  assert.deepEqual(fine.map(hasPassword), [false, false, true, true]);
+});
+
+Deno.test("a password in an engine that others can see is warned of, and not shown", async () => {
+  await using dir = new TempDir();
+  const file = `${dir.path}/m.json`, url = "redis://me:hush@x:1";
+  await Deno.writeTextFile(file, JSON.stringify({ engine: url }), { mode: 0o644 });
+  const { settings, warnings } = await readSettings(new Map([["engine", url]]), file);
+  assert.equal(settings.engine, url);
+  assert.equal(warnings.length, 2);
+  assert.match(warnings[0], /m\.json holds engine, and other users can read or write it: run chmod 600/);
+  assert.match(warnings[1], /^The flag of engine holds a password, .* as MEMSTORE_ENGINE$/);
+  assert.doesNotMatch(warnings.join(), /hush/);
+  await Deno.writeTextFile(file, JSON.stringify({ engine: "redis://x:1" }));
+  assert.deepEqual((await readSettings(new Map([["engine", "redis://x:1"]]), file)).warnings, []);
 });
 
 Deno.test("memstore config check reads the host's key and its list of clients", async () => {

@@ -7,7 +7,10 @@ import assert from "node:assert/strict";
 import { Exam } from "msgpack-test-js";
 import { MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
-import { Host, Peer } from "./host.ts";
+import { engines } from "./engines.ts";
+import { Peer } from "./host.ts";
+
+const test = engines();
 
 const encodings = Exam.getExams().flatMap((exam) => exam.getMsgpacks().map((bytes) => new Uint8Array(bytes)));
 
@@ -16,9 +19,9 @@ const command = (...items: Uint8Array[]) =>
 const [SET, GET, TABLE] = ["set", "get", "t"].map(encoded);
 const HEADER = new Uint8Array([0x4d, 1]);
 
-Deno.test(`each of the suite's ${encodings.length} encodings comes back with the same bytes`, async () => {
+test(`each of the suite's ${encodings.length} encodings comes back with the same bytes`, async (engine) => {
   assert.ok(encodings.length > 200);
-  await using host = await Host.start();
+  await using host = await engine.host();
   await using peer = await Peer.connect(host.endpoint);
   await using client = new MemStoreClient(host.endpoint);
   for (const [i, value] of encodings.entries()) {

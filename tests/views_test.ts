@@ -3,7 +3,10 @@
 import assert from "node:assert/strict";
 import { commands } from "../commands/list.ts";
 import { CommandMethods, RemoteSet, RemoteTable } from "../mod.ts";
+import { engines } from "./engines.ts";
 import { pair } from "./pair.ts";
+
+const test = engines();
 
 /** The commands on tables and on sets, and the methods of the views that send them. */
 const TABLE: Record<string, keyof RemoteTable> = {
@@ -53,8 +56,8 @@ Deno.test("the views have every command on tables and sets", () => {
   assert.ok("hello" in CommandMethods.prototype);
 });
 
-Deno.test("a table's methods answer with booleans and undefined", async () => {
-  await using both = await pair();
+test("a table's methods answer with booleans and undefined", async (engine) => {
+  await using both = await pair(engine.options);
   const ages = both.client.table<string, number>("ages");
   assert.equal(await ages.get("alice"), undefined);
   assert.equal(await ages.pop("alice"), undefined);
@@ -98,8 +101,8 @@ Deno.test("a table's methods answer with booleans and undefined", async () => {
   assert.equal(await ages.drop(), false);
 });
 
-Deno.test("a set's methods answer with booleans and values", async () => {
-  await using both = await pair();
+test("a set's methods answer with booleans and values", async (engine) => {
+  await using both = await pair(engine.options);
   const a = both.client.namedSet<number>("a"), b = both.client.namedSet<number>("b");
   assert.equal(await a.addMany([1, 2, 3, 3]), 3);
   await b.add(3);
@@ -118,8 +121,8 @@ Deno.test("a set's methods answer with booleans and values", async () => {
   assert.equal(await b.size(), 0);
 });
 
-Deno.test("get and cas in a loop end, whatever is there: undefined is what is missing", async () => {
-  await using both = await pair();
+test("get and cas in a loop end, whatever is there: undefined is what is missing", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   for (
     const start of [
@@ -141,8 +144,8 @@ Deno.test("get and cas in a loop end, whatever is there: undefined is what is mi
   }
 });
 
-Deno.test("no change is lost between updates, and undefined deletes", async () => {
-  await using both = await pair();
+test("no change is lost between updates, and undefined deletes", async (engine) => {
+  await using both = await pair(engine.options);
   const { client } = both;
   await Promise.all(
     Array.from({ length: 20 }, () => client.update<number>("t", "n", async (n = 0) => await n + 1)),

@@ -54,10 +54,13 @@ import type { Writer } from "../msgpack/msgpack.ts";
  * | `OUT_OF_MEMORY` | the host's memory is full |
  * | `DENIED` | this client may not |
  * | `NOT_IN_BATCH` | a batch cannot hold it: it could not be rolled back |
+ * | `NOT_ATOMIC` | the commands of a batch are about several partitions of a cluster: none was done |
  * | `FAILED` | it was tried: the text says what went wrong |
  * | `NOT_RUN` | nothing is wrong with it, but another command of its batch was refused or failed |
  * | `IN_USE` | a host serves the endpoint already |
  * | `STOPPING` | the host has stored its state and stops: it takes no more writes |
+ * | `UNAVAILABLE` | what has the data (Redis) could not be reached in time: it was not done |
+ * | `UNCERTAIN` | the connection to what has the data was lost before its reply: it may have been done |
  */
 export type Code =
   | "BAD_REQUEST"
@@ -71,7 +74,10 @@ export type Code =
   | "FAILED"
   | "NOT_RUN"
   | "IN_USE"
-  | "STOPPING";
+  | "STOPPING"
+  | "NOT_ATOMIC"
+  | "UNAVAILABLE"
+  | "UNCERTAIN";
 
 /**
  * A command that was not done, or of which it is unknown whether it was.

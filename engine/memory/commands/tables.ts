@@ -6,7 +6,7 @@
 
 import { MemStoreError } from "../../../transport/message.ts";
 import { head } from "../../../msgpack/msgpack.ts";
-import { sameValue } from "../../key.ts";
+import { equalValues } from "../../key.ts";
 import type { Span } from "../entry.ts";
 import type { Table } from "../table.ts";
 import type { Call, Handler, Steps } from "./call.ts";
@@ -161,24 +161,12 @@ function tableToRead(call: Call): Table | undefined {
     : call.store.tables.get(call.key(0));
 }
 
-/** Bytes of values that are compared by value: to put larger ones in order takes too long. */
-const MAX_COMPARED = 2 ** 18;
-
-function sameBytes(a: Uint8Array, at: number, b: Uint8Array, from: number, to: number): boolean {
-  let i = from;
-  while (i < to && a[at + i - from] === b[i]) i++;
-  return i === to;
-}
-
 /** Whether the value of an entry is argument 2, by value; without an entry it is nil. */
 function isExpected(address: number, call: Call): boolean {
   const { payload } = call, from = call.from(2), to = call.to(2);
   if (address === 0) return payload[from] === 0xc0;
   const { bytes, keyTo, valueTo } = call.store.entry.read(address);
-  if (valueTo - keyTo > MAX_COMPARED || to - from > MAX_COMPARED) {
-    return valueTo - keyTo === to - from && sameBytes(bytes, keyTo, payload, from, to);
-  }
-  return sameValue(bytes, keyTo, valueTo, payload, from, to);
+  return equalValues(bytes, keyTo, valueTo, payload, from, to);
 }
 
 const NIL: Span = { bytes: new Uint8Array([0xc0]), from: 0, to: 1 };

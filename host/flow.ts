@@ -1,0 +1,45 @@
+/**
+ * How many commands may be on their way to data that is elsewhere: so many that their replies fill no more memory than a bound,
+ * as far as the size of earlier replies tells.
+ *
+ * @module
+ */
+
+/** Bytes of replies that may be on their way. */
+const MAX_BYTES = 2 ** 26;
+/** Commands that may be on their way, however short the replies: each takes about a kilobyte until it has one. */
+const MAX_COMMANDS = 2 ** 14;
+/** … and however long they are. */
+const MIN_COMMANDS = 16;
+/** How much one look at some replies counts, beside what was known before. */
+const WEIGHT = 1 / 8;
+
+/** Commands that are on their way. */
+export class Flow {
+  #pending = 0;
+  /** Bytes of a reply, on the average. */
+  #bytes = 64;
+  #free = Promise.withResolvers<void>();
+
+  /** Takes room for commands: for as many as are wanted, or fewer, or none. */
+  take(wanted: number): number {
+    const most = Math.min(MAX_COMMANDS, Math.max(MIN_COMMANDS, Math.floor(MAX_BYTES / this.#bytes)));
+    const taken = Math.max(0, Math.min(wanted, most - this.#pending));
+    this.#pending += taken;
+    return taken;
+  }
+
+  /** Gives room back when the replies to commands are there. */
+  give(commands: number, bytes: number): void {
+    if (commands === 0) return;
+    this.#pending -= commands;
+    this.#bytes += (bytes / commands - this.#bytes) * WEIGHT;
+    this.#free.resolve();
+    this.#free = Promise.withResolvers();
+  }
+
+  /** Resolves when room was given back. */
+  get room(): Promise<void> {
+    return this.#free.promise;
+  }
+}

@@ -30,8 +30,8 @@ const WAITS_WITHOUT = 64;
 const MAX_VAIN = 4;
 /** How long a nap lasts at most, in milliseconds. */
 export const NAP_MS = 5;
-/** What comes within this time comes soon, in milliseconds: also what a front asks Redis for. */
-const SOON_MS = 1;
+/** What comes within this time comes soon, in milliseconds. (An application that waits longer has other work to do.) */
+const SOON_MS = 0.2;
 /** After so many waits that ended soon, it naps … */
 const SOON_ENOUGH = 8;
 /** … and after a nap without anything, not until so many more have. */

@@ -23,6 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 #include <zmq.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
 
 static double now(void) {
   struct timespec t;
@@ -116,7 +120,9 @@ static const char *dealer_receive(size_t *size) {
 
 #ifdef __linux__
 
-enum { LANE_HEADER = 1 << 16, RING = 1 << 17, RECORD = 16, SPIN_US = 100 };
+enum { LANE_HEADER = 1 << 16, RING = 1 << 17, RECORD = 16, YIELDS = 40, NAP_NS = 5000000 };
+/* How an end sleeps. */
+enum { AT_CONNECTION = 1, AT_WORD = 2 };
 /* The words of a lane's header, by their index. */
 enum { ATTACHED = 16, REQUEST_TAIL = 32, REQUEST_HEAD = 48, HOST_SLEEPS = 64 };
 enum { REPLY_TAIL = 80, REPLY_HEAD = 96, CLIENT_SLEEPS = 112 };
@@ -190,19 +196,22 @@ static void lane_send(const char *payload, size_t size) {
   memcpy(record + RECORD, header, sizeof header);
   memcpy(record + RECORD + sizeof header, payload, size);
   lane[REQUEST_TAIL] = tail += bytes;
-  if (lane[HOST_SLEEPS] == 1 && atomic_exchange(&lane[HOST_SLEEPS], 0) == 1) zmq_send(dealer, "", 0, 0);
+  if (lane[HOST_SLEEPS] == 0) return;
+  const uint32_t how = atomic_exchange(&lane[HOST_SLEEPS], 0);
+  if (how == AT_WORD) syscall(SYS_futex, &lane[HOST_SLEEPS], FUTEX_WAKE, 1, NULL, NULL, 0);
+  if (how == AT_CONNECTION) zmq_send(dealer, "", 0, 0);
 }
 
-/* Waits until the reply ring's tail moves: spins first, then sleeps until the doorbell, an empty message. */
+/* Waits until the reply ring's tail moves: lets others run, naps at the word, then sleeps until the doorbell. */
 static void lane_wait(uint32_t tail) {
-  const double end = now() + SPIN_US / 1e6;
-  while (now() < end) {
-    for (int i = 0; i < 16; i++) {
-      if (lane[REPLY_TAIL] != tail) return;
-      sched_yield();
-    }
+  for (int i = 0; i < YIELDS; i++) {
+    if (lane[REPLY_TAIL] != tail) return;
+    sched_yield();
   }
-  lane[CLIENT_SLEEPS] = 1;
+  const struct timespec nap = {0, NAP_NS};
+  lane[CLIENT_SLEEPS] = AT_WORD;
+  if (lane[REPLY_TAIL] == tail) syscall(SYS_futex, &lane[CLIENT_SLEEPS], FUTEX_WAIT, AT_WORD, &nap, NULL, 0);
+  lane[CLIENT_SLEEPS] = AT_CONNECTION;
   if (lane[REPLY_TAIL] == tail) {
     size_t size;
     dealer_receive(&size);

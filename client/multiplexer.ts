@@ -234,7 +234,8 @@ export class Multiplexer {
         return this.#watchConnecting(first.calls[0]);
       }
       const { limits } = session;
-      if (!inFlight.hasRoomFor(first, limits)) return;
+      // (A value that is being encoded may make many calls.)
+      if (first.encoding || !inFlight.hasRoomFor(first, limits)) return;
       const request = queue.take(limits, inFlight.replyBytes);
       if (!request) continue;
       const payload = request.payload(this.#scratch);

@@ -80,6 +80,10 @@ export async function fronts(): Promise<Target> {
 
 async function run(owner: Owner, random: Random): Promise<void> {
   for (let steps = 1 + random.below(10); steps > 0; steps--) {
+    if (random.one(4)) {
+      await runBatch(owner, random);
+      continue;
+    }
     // (A command on all of a table has no order among those that are sent before it is done.)
     const sent = random.one(3)
       ? [anyCommand(owner, random, random.pick([...ON_ALL, ...ON_OWN]))]
@@ -100,6 +104,31 @@ async function run(owner: Owner, random: Random): Promise<void> {
         assert.deepEqual(ownPart(owner, sent[i], reply), ownPart(owner, sent[i], expected[i]), what);
       }
     }
+  }
+}
+
+/** Commands on one key of several tables and sets, as a batch: all are done, or none. */
+async function runBatch(owner: Owner, random: Random): Promise<void> {
+  const key = [owner.id, random.pick(ITEMS)];
+  const sent = Array.from({ length: 1 + random.below(5) }, () => {
+    const [name, , , ...rest] = anyCommand(owner, random, random.pick(ON_KEYS));
+    return [name, random.pick(NAMES), key, ...rest];
+  });
+  const model = owner.model.copy();
+  const expected = sent.map((command) => attempt(model, command));
+  const what = Deno.inspect(sent, { depth: 4 });
+  const batch = owner.client.batch(sent as [string, ...unknown[]][]);
+  if (expected.some((each) => each instanceof Refused)) {
+    await assert.rejects(batch, { code: "FAILED" }, what);
+    // (What was rolled back is as it was.)
+    for (const name of NAMES) {
+      const [value, isMember] = [["get", name, key], ["in_set", name, key]];
+      assert.deepEqual(await owner.client.send(value as ["get"]), owner.model.run(value), what);
+      assert.deepEqual(await owner.client.send(isMember as ["in_set"]), owner.model.run(isMember), what);
+    }
+  } else {
+    assert.deepEqual(await batch, expected, what);
+    owner.model.adopt(model);
   }
 }
 

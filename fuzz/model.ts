@@ -26,6 +26,14 @@ export class Model {
     return copy;
   }
 
+  /** Takes the contents of another. */
+  adopt({ tables, sets }: Model): void {
+    this.tables.clear();
+    this.sets.clear();
+    for (const [name, table] of tables) this.tables.set(name, table);
+    for (const [name, set] of sets) this.sets.set(name, set);
+  }
+
   /** Does a command; what it answers. Lists are in no order. */
   run([name, ...args]: readonly unknown[]): unknown {
     const [first = null, second, third, fourth] = args;

@@ -25,6 +25,8 @@ export interface Engine {
   readonly isLocal: boolean;
   /** Whether it has work to do that must not wait. */
   readonly busy: boolean;
+  /** Whether replies from elsewhere are awaited, which come soon. */
+  readonly awaitsReplies: boolean;
   /** Makes what runs messages. */
   makeExecution(shared: Shared): Execution;
   /**

@@ -222,6 +222,9 @@ export class Lifecycle {
       get busy() {
         return engine.persistence.busy || engine.busy;
       },
+      get awaitsReplies() {
+        return engine.awaitsReplies;
+      },
     };
   }
 

@@ -34,6 +34,7 @@ export class MemoryEngine implements Engine {
   readonly handlers: Engine["handlers"] = memoryHandlers;
   readonly isLocal = true;
   readonly persistence: Persistence;
+  readonly awaitsReplies = false;
   readonly #store: Store;
   readonly #options: HostOptions;
   #autoSave: AutoSave | undefined;

@@ -53,6 +53,10 @@ export class RedisEngine implements Engine {
   }
 
   get busy(): boolean {
+    return this.awaitsReplies;
+  }
+
+  get awaitsReplies(): boolean {
     return this.#open.nodes.pending > 0;
   }
 

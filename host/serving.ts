@@ -34,6 +34,11 @@ const MESSAGES_PER_TURN = 256;
 const MESSAGES_PER_WAIT = 1;
 /** … and a message that was paused as this many. */
 const PAUSED_MESSAGES = 64;
+/**
+ * How long the loop waits for a reply from elsewhere (Redis) before it sleeps at the ports, in milliseconds. A reply comes
+ * sooner than a thread that sleeps there is woken.
+ */
+const REPLY_MS = 1;
 /** A host that stops goes on serving until nothing has arrived for this long, in milliseconds, … */
 const QUIET_MS = 20;
 /** … but no longer than this. */
@@ -48,6 +53,8 @@ export interface Served {
   cleanWhenIdle(): boolean;
   /** Whether the process has other work that must not wait. */
   readonly busy: boolean;
+  /** Whether replies from elsewhere are awaited, which come soon. */
+  readonly awaitsReplies: boolean;
 }
 
 /** A message that has begun to run. */
@@ -65,6 +72,10 @@ export class ServingLoop {
   readonly #paused = new PausedMessages<Running>();
   /** Messages that wait for something else, until they are done. */
   readonly #waiting = new Set<Promise<void>>();
+  /** Ends a wait for the next of them that goes on. */
+  #goOn: ((isReply: boolean) => void) | undefined;
+  #nextReply: Promise<boolean> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #open = true;
   #nudged = false;
   #messages = 0;
@@ -121,13 +132,29 @@ export class ServingLoop {
       } else if (!this.#host.cleanWhenIdle()) {
         // (A wait that spins may end before other work has had a turn.)
         messages += MESSAGES_PER_WAIT;
-        if (this.#host.busy || !port.spin()) await port.wait();
+        if (this.#host.awaitsReplies && this.#waiting.size > 0) await this.#reply() || await port.wait();
+        else if (this.#host.busy || !port.spin()) await port.wait();
         if (messages < MESSAGES_PER_TURN) continue;
       }
       messages = 0;
       await turn();
     }
     await this.#drain(port);
+  }
+
+  /** Waits for a little while until one of the messages that wait goes on. Whether one did. */
+  #reply(): Promise<boolean> {
+    return this.#nextReply ??= new Promise((resolve) => {
+      // (To set a timer takes longer than most replies: one ends whichever wait is under way when it is due.)
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined;
+        this.#goOn?.(false);
+      }, REPLY_MS);
+      this.#goOn = (isReply) => {
+        this.#goOn = this.#nextReply = undefined;
+        resolve(isReply);
+      };
+    });
   }
 
   /** Answers what clients sent before the end: it may still be on its way through libzmq's threads. */
@@ -226,6 +253,7 @@ export class ServingLoop {
     const done = execution.waiting!.then(() => {
       if (isPartlySent) port.resume(from);
       port.end(from);
+      this.#goOn?.(true);
       // (When the loop has ended, there is no other slice.)
       const isDone = this.#host.dispatcher.resume(execution, this.#open ? this.#firstSlice : Infinity);
       // (The rest of its message may be next.)

@@ -150,6 +150,12 @@ test("a batch whose keys share a partition is a transaction; any other is refuse
       5,
       5,
     ]);
+    const several = [["set", "t", "alice", 1], ["push", "online", "alice"], [
+      "incr",
+      "visits",
+      "alice",
+    ]] as const;
+    assert.deepEqual(await client.batch(several), [1, 1, 1]);
     await client.set("t", "text", "a");
     await assert.rejects(client.batch([["set", "t", "text", "b"], ["incr", "t", "text"]]), {
       code: "FAILED",
@@ -489,6 +495,32 @@ test("a master that is killed under load: every write is acknowledged, refused o
 
 test("no acknowledged write is lost with a killed master if each waits for a replica", async () => {
   assert.equal(await failOverUnderLoad("--redis-replicas", "1"), 0);
+});
+
+test("writes whose replies are lost are not done again, and reads are", async () => {
+  await using cluster = await RedisCluster.start();
+  await using first = await front(cluster.url);
+  await using second = await front(cluster.url);
+  await using ledger = new Ledger();
+  await using reader = new MemStoreClient(first.endpoint, { timeout: 20_000 });
+  ledger.start([first.endpoint, second.endpoint]);
+  await ledger.proceeds(300);
+  let reading = true;
+  const reads = (async () => {
+    for (let i = 0; reading; i++) {
+      await Promise.all([reader.get("counters", `counter ${i % 300}`), reader.size("t")]);
+    }
+  })();
+  reads.catch(() => {});
+  for (let round = 0; round < 3; round++) {
+    for (const node of cluster.nodes) await node.cutClients();
+    await ledger.proceeds(100);
+  }
+  reading = false;
+  await reads;
+  await ledger.stop();
+  assert.ok(ledger.unknown > 0 && ledger.refused === 0, `${ledger}`);
+  assert.equal(await ledger.check(reader), 0);
 });
 
 test("slots that move under load lose nothing, and refuse nothing", async () => {

@@ -119,6 +119,22 @@ export class RedisServer implements AsyncDisposable {
     this.#process?.kill(signal);
   }
 
+  /** Cuts the connections of all clients, when what they have sent was done, and before they are told. */
+  async cutClients(): Promise<void> {
+    using connection = await Deno.connect({ hostname: "127.0.0.1", port: this.port });
+    const ask = async (command: string) => {
+      await connection.write(new TextEncoder().encode(`${command}\r\n`));
+      return async () => void await connection.read(new Uint8Array(100));
+    };
+    await (await ask("PING"))();
+    // (What comes while it is stopped is done in one turn; the replies are sent in the next.)
+    this.signal("SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const replied = await ask("CLIENT KILL TYPE normal SKIPME yes");
+    this.signal("SIGCONT");
+    await replied();
+  }
+
   /** Kills it. Resolves when it has ended. */
   async kill(): Promise<void> {
     const process = this.#process;

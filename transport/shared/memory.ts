@@ -26,6 +26,7 @@ const symbols = {
   close: { parameters: ["i32"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  sched_yield: { parameters: [], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   /** `futex(2)`, which the C library has no function for. (Other calls take other parameters.) */
   futex: {
@@ -94,6 +95,11 @@ const time = new BigInt64Array(new ArrayBuffer(16));
 const timeBytes = new Uint8Array(time.buffer);
 const waiters = new BigUint64Array(new ArrayBuffer(MAX_WORDS * WAITER_BYTES));
 const waiterBytes = new Uint8Array(waiters.buffer);
+
+/** Lets another process run that is ready to. */
+export function yieldProcessor(): void {
+  system!.sched_yield();
+}
 
 /** A word of shared memory at which a thread can sleep, of any process that has mapped it: `futex(2)`. */
 export interface Word {

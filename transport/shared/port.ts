@@ -199,8 +199,6 @@ export class LanePort implements Port {
     if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
     this.look();
     if (!this.#zeromq.changed) return false;
-    // (What has changed may be who is connected.)
-    this.look();
     this.#share = 0;
     return true;
   }

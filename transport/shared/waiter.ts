@@ -1,33 +1,36 @@
 /**
- * How an end of a lane waits for the other: it looks, then it naps, then it sleeps.
+ * How an end of a lane waits for the other: it looks, it lets others run, it naps, it sleeps.
  *
- * | | woken within | but |
+ * | | goes on within | but |
  * |---|---|---|
- * | look | 0.1 µs | it takes the processor from others |
- * | nap at a word of the memory | 3 to 20 µs | it blocks the event loop |
+ * | look | 0.1 µs | the other end must run on another processor |
+ * | let others run, `sched_yield(2)` | 1 µs | a process that computes keeps the processor for milliseconds |
+ * | nap at a word of the memory, `futex(2)` | 3 to 20 µs | the event loop does not turn |
  * | sleep at the connection | 60 µs | nothing |
  *
- * So it looks as long as that mostly helps: where there are more processes than processors, the other end cannot run
- * meanwhile. It naps only if what it waited for came soon the last times. A nap that ends without anything would hold up
- * other work of the process: the next ones are sleeps. (A nap cannot be much shorter: to set a timer that is due before the
- * system's own takes 10 µs in a virtual machine.)
+ * So it looks for two microseconds, then lets others run some times, as long as that helps: if it was in vain several times
+ * in a row, or took long, it is left out for a while. It naps only if what it waited for came soon the last times. A nap
+ * that ends without anything holds up other work of the process: the next ones are sleeps. (A nap cannot be much shorter:
+ * to set a timer that is due before the system's own takes 10 µs in a virtual machine.)
  *
  * @module
  */
 
 import { AT_WORD, type Lane } from "./lane.ts";
-import { sleepAt } from "./memory.ts";
+import { sleepAt, yieldProcessor } from "./memory.ts";
 
-/** How often an end looks, which takes some 15 microseconds, … */
-const LOOKS = 500;
-/** … or less than one, … */
-const SHORT_LOOKS = 20;
-/** … for so many waits, after it has looked in vain so many times in a row. */
-const SHORT_WAITS = 64;
+/** How often an end looks before anything else. */
+const LOOKS = 4;
+/** How often it lets others run. */
+const YIELDS = 40;
+/** If it does not get the processor back within this time, in milliseconds, others compute. */
+const LONG_MS = 0.1;
+/** For so many waits it does not let others run, after it has done so in vain so many times in a row, or for long. */
+const WAITS_WITHOUT = 64;
 const MAX_VAIN = 4;
 /** How long a nap lasts at most, in milliseconds. */
 export const NAP_MS = 5;
-/** What comes within this time comes soon, in milliseconds. */
+/** What comes within this time comes soon, in milliseconds. (An application that waits longer has other work to do.) */
 const SOON_MS = 0.2;
 /** After so many waits that ended soon, it naps … */
 const SOON_ENOUGH = 8;
@@ -36,10 +39,10 @@ const PENALTY = 64;
 
 /** How one end waits at its lanes. */
 export class Waiter {
-  /** How many times in a row it has looked in vain. */
+  /** How many times in a row it has let others run in vain. */
   #vain = 0;
-  /** How many times it looks only shortly. */
-  #short = 0;
+  /** For how many waits it does not let others run. */
+  #without = 0;
   /** How many waits have ended soon, less those that have not. */
   #soon = 0;
 
@@ -81,14 +84,19 @@ export class Waiter {
   }
 
   #look(lanes: number, isReady: () => boolean): boolean {
-    const isLong = this.#short === 0;
-    for (let i = isLong ? LOOKS : SHORT_LOOKS; i > 0; i -= lanes) {
-      if (!isReady()) continue;
-      if (isLong) this.#vain = 0;
-      return true;
+    for (let i = LOOKS; i > 0; i -= lanes) if (isReady()) return true;
+    if (this.#without > 0) {
+      this.#without--;
+      return false;
     }
-    if (!isLong) this.#short--;
-    else if (++this.#vain >= MAX_VAIN) this.#short = SHORT_WAITS;
-    return false;
+    const start = performance.now();
+    let ready = false;
+    for (let i = 0; i < YIELDS && !ready; i++) {
+      yieldProcessor();
+      ready = isReady();
+    }
+    this.#vain = ready ? 0 : this.#vain + 1;
+    if (this.#vain >= MAX_VAIN || performance.now() - start > LONG_MS) this.#without = WAITS_WITHOUT;
+    return ready;
   }
 }

@@ -20,9 +20,6 @@ import { Flow } from "./flow.ts";
 import type { HostOptions } from "./options.ts";
 import { PipelinedExecution } from "./pipeline.ts";
 
-/** How often the event loop turns before the host sleeps, while it waits for replies: less than a millisecond. */
-const TURNS = 64;
-
 /** Holds the data in Redis. */
 export class RedisEngine implements Engine {
   readonly handlers: Engine["handlers"] = { ...tableHandlers, ...setHandlers };
@@ -32,9 +29,6 @@ export class RedisEngine implements Engine {
   readonly #address: RedisAddress;
   readonly #options: HostOptions;
   readonly #flow = new Flow();
-  /** How many commands had been sent when the loop was last idle, and how often it has been since. */
-  #sent = 0;
-  #turns = 0;
   #database: Database | undefined;
   #sweeper: Sweeper | undefined;
 
@@ -76,15 +70,8 @@ export class RedisEngine implements Engine {
 
   async save(): Promise<void> {}
 
-  /** (To sleep and to be woken takes longer than most replies do.) */
   cleanWhenIdle(): boolean {
-    const { pending, sent } = this.#open.nodes;
-    if (pending === 0) return false;
-    if (sent !== this.#sent) {
-      this.#sent = sent;
-      this.#turns = 0;
-    }
-    return this.#turns++ < TURNS;
+    return false;
   }
 
   async stats(): Promise<Record<string, unknown>> {

@@ -125,11 +125,6 @@ export class Nodes {
     return this.#owners[slot];
   }
 
-  /** How many commands were sent. */
-  get sent(): number {
-    return this.#sent;
-  }
-
   /** How many commands have no reply yet. */
   get pending(): number {
     return this.#pending;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Agreement } from "../engine/redis/agreement.ts";
 import { Batch } from "../engine/redis/batch.ts";
 import type { Database } from "../engine/redis/database.ts";
 import { openDatabase } from "../engine/redis/connect.ts";
@@ -30,6 +31,7 @@ export class RedisEngine implements Engine {
   readonly #options: HostOptions;
   readonly #flow = new Flow();
   #database: Database | undefined;
+  #agreement: Agreement | undefined;
   #sweeper: Sweeper | undefined;
 
   /** @throws {TypeError} if the URL cannot be one of Redis. */
@@ -63,7 +65,9 @@ export class RedisEngine implements Engine {
   }
 
   async open(): Promise<boolean> {
-    this.#database = await openDatabase(this.#address, this.#options.redis);
+    const { database, agreement } = await openDatabase(this.#address, this.#options.redis);
+    this.#database = database;
+    this.#agreement = agreement;
     this.#sweeper = new Sweeper(this.#database);
     return false;
   }
@@ -80,6 +84,7 @@ export class RedisEngine implements Engine {
 
   async close(): Promise<void> {
     await this.#sweeper?.close();
+    this.#agreement?.close();
     this.#database?.nodes.close();
   }
 

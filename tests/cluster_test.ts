@@ -537,3 +537,50 @@ test("slots that move under load lose nothing, and refuse nothing", async () => 
   await using client = new MemStoreClient(first.endpoint, { timeout: 20_000 });
   assert.equal(await ledger.check(client), 0);
 });
+
+test("fronts agree where entries are, though a node loses its data, or all of it is deleted behind their back", async () => {
+  await using cluster = await RedisCluster.start();
+  const prefix = freshPrefix(), start = () => front(cluster.url, "--redis-prefix", prefix);
+  const entries = new Map(Array.from({ length: 300 }, (_, i) => [i, i]));
+  let lost: RedisServer | undefined;
+  {
+    await using host = await start();
+    await using client = new MemStoreClient(host.endpoint);
+    await client.setMany("t", entries);
+    for (const node of cluster.nodes) if (await node.cli("HGET", prefix, "version") === "1") lost = node;
+  }
+  assert(lost);
+  await lost.kill();
+  await lost.restart();
+  await cluster.ready();
+
+  await using first = await start();
+  await using a = new MemStoreClient(first.endpoint);
+  const left = await a.keys("t");
+  assert(left.length > 100 && left.length < 300, `${left.length} entries are left`);
+  assert.deepEqual(await a.getMany("t", left), left);
+
+  for (const node of cluster.nodes) await node.cli("FLUSHALL");
+  await a.setMany("t", entries);
+  await until("the front has seen it", async () => {
+    return (await Promise.all(cluster.nodes.map((node) => node.cli("HGET", prefix, "version")))).includes(
+      "1",
+    );
+  });
+  await using second = await start();
+  await using b = new MemStoreClient(second.endpoint);
+  assert.deepEqual(await b.getMany("t", [...entries.keys()]), [...entries.values()]);
+});
+
+test("a front stops to serve when others have begun to look for entries elsewhere", async () => {
+  const { url, nodes } = await sharedCluster();
+  const prefix = freshPrefix();
+  await using host = await front(url, "--redis-prefix", prefix);
+  await using client = new MemStoreClient(host.endpoint);
+  await client.set("t", "k", 1);
+  await nodes[0].cli("-c", "HSET", prefix, "secret", "8 others");
+  await until("the front refuses", async () => {
+    const refused = await client.get("t", "k").then(() => undefined, (error) => error as MemStoreError);
+    return refused?.code === "FAILED" && refused.message.includes("start this front again");
+  });
+});

@@ -6,6 +6,7 @@
  *
  * ```text
  * memstore                        hash    the format's version, the number of partitions, the secret of the hash
+ * memstore:{0}, memstore:{1}, …   hash    copies of it: {@link ./agreement.ts}
  * memstore:{17}:tables            set     the names of the tables that exist, as far as partition 17 knows
  * memstore:{17}:sets              set     the same for sets
  * memstore:{17}:t:users           hash    the entries of the table "users": key → value, or c1 | deadline | value

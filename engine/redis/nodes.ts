@@ -82,6 +82,8 @@ export class Nodes {
   #asked = 0;
   readonly #checks: ReturnType<typeof setInterval>;
   #closed = false;
+  /** Why no command is sent any more. */
+  #refusal: MemStoreError | undefined;
   readonly #replicas: number;
 
   private constructor(redis: NodeRedis, access: RedisAddress, replicas: number) {
@@ -143,6 +145,7 @@ export class Nodes {
    * @throws {MemStoreError} that says what became of it.
    */
   send(slot: number, args: readonly Argument[], effect: Effect): Promise<Reply> {
+    if (this.#refusal) return Promise.reject(this.#refusal);
     if (this.#held.size > 0 && this.#held.has(slot)) return this.#hold(slot, args, effect, "later");
     const number = this.#sent++;
     this.#inFlight[slot]++;
@@ -161,6 +164,11 @@ export class Nodes {
       if (!mayTryAgain(error, effect)) throw lastly(error);
       return this.#hold(slot, args, effect, "sent", number);
     });
+  }
+
+  /** Refuses all commands from now on. */
+  refuse(why: MemStoreError): void {
+    this.#refusal = why;
   }
 
   /** Closes the connections: what has no reply yet fails. */

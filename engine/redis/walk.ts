@@ -105,7 +105,9 @@ interface Place {
 export async function writePage(call: Call, collection: Collection): Promise<WriteReply> {
   const { store } = call, { layout } = store;
   const cursor = call.decode(1) as number;
-  const count = Math.min(call.count > 2 ? call.decode(2) as number : PAGE_ENTRIES, MAX_PAGE_ENTRIES);
+  const wanted = call.count > 2 ? call.decode(2) as number : PAGE_ENTRIES;
+  // (A page of none would have the cursor that it began with.)
+  const count = Math.min(Math.max(wanted, 1), MAX_PAGE_ENTRIES);
   const page = new Page(store, collection, count);
   let partition = Math.floor(cursor / layout.positions), from = cursor % layout.positions;
   const ask = (partition: number) => keysIn(store, collection, partition);

@@ -150,3 +150,14 @@ test("batches keep their place among the other calls", async (engine) => {
   await Promise.all(batches);
   assert.deepEqual([...new Set(ends)].sort(), ["batch", "last"]);
 });
+
+test("a batch may ask for many keys at once, up to its bound", async (engine) => {
+  await using host = await engine.host();
+  await using client = new MemStoreClient(host.endpoint);
+  const keys = (count: number) => Array<string>(count).fill("k");
+  const [, values] = await client.batch([["set", "t", "k", 1], ["get_many", "t", keys(20_000)]]);
+  assert.deepEqual(values, Array(20_000).fill(1));
+  for (const commands of [[["get_many", "t", keys(40_000)]], [["push_many", "s", keys(40_000)]]]) {
+    await assert.rejects(client.batch(commands as [string, ...unknown[]][]), { code: "TOO_LARGE" });
+  }
+});

@@ -35,6 +35,7 @@ export function divide(call: Call, arg: number, what: "keys" | "entries"): Divid
   const { payload, store: { layout } } = call, key = new Key();
   const parts = new Map<number, Argument[]>(), order: { partition: number; at: number }[] = [];
   const { length, body } = head(payload, call.from(arg));
+  call.visit(length);
   for (let i = 0, at = body; i < length; i++) {
     const end = skip(payload, at);
     key.aim(payload, at, end);

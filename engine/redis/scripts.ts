@@ -381,7 +381,13 @@ export const BATCH: Script = make(
     ...operations.map(([name, body]) => `ops.${name} = function(K, A)${body}end\n`),
     `
 ops.call = function(K, A)
-  return redis.call(A[1], K[1], unpack(A, 2))
+  -- (Lua takes some thousand arguments at most.)
+  local found
+  for i = 2, #A, 1024 do
+    local reply = redis.call(A[1], K[1], unpack(A, i, math.min(i + 1023, #A)))
+    if not found then found = reply else for _, each in ipairs(reply) do found[#found + 1] = each end end
+  end
+  return found
 end
 local function rollback()
   for i = #log, 1, -1 do

@@ -159,16 +159,21 @@ function operation(name: string, keys: number, parts: string[], body: string): S
   return make(keys, parts.join("") + run, name);
 }
 
-/** A: key, value, suffix. */
-export const SET: Script = operation(
-  "set",
+/** A: key, value, suffix. (The script of its own does what `store` does, in fewer steps: it is the one that is run most.) */
+export const SET: Script = make(
   4,
-  [WRITE],
   `
-  store(K, A[1], A[2], A[3])
-  return 1
+local made = redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if made == 0 then
+  redis.call('ZREM', KEYS[3], ARGV[1])
+elseif redis.call('HLEN', KEYS[1]) == 1 then
+  redis.call('SADD', KEYS[2], ARGV[3])
+end
+return 1
 `,
+  "set",
 );
+operations.push(["set", "\n  store(K, A[1], A[2], A[3])\n  return 1\n"]);
 
 /** A: key, value, suffix, seconds (or none). */
 export const SET_FOR: Script = operation(

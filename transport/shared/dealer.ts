@@ -127,6 +127,8 @@ class LaneTransport implements Transport {
       if (!this.#stale && !lane.waitsForOutside) return undefined;
       this.#outside = this.#connection.receive();
       if (!this.#outside) {
+        // (A doorbell may have come for a record that was not there yet.)
+        if (this.#mayReceive && !lane.broken) continue;
         // (While it waits, something may come at any moment.)
         this.#stale = this.#waiting;
         this.#lookedAt = performance.now();

@@ -103,6 +103,7 @@ export interface HostOptions extends MemStoreOptions {
  * Completes options with the defaults.
  *
  * @throws {RangeError} if one of them is out of its range.
+ * @throws {TypeError} if one of them is for another engine, or the engine cannot be one.
  */
 export function completeOptions(options: MemStoreOptions): HostOptions {
   const {
@@ -118,6 +119,12 @@ export function completeOptions(options: MemStoreOptions): HostOptions {
   const { storeEvery, maxMemory, limits = {}, log = () => {} } = options;
   if (storeEvery !== undefined && !(storeEvery > 0)) {
     throw new RangeError(`Cannot make a host: storeEvery must be above 0: received ${storeEvery}`);
+  }
+  if (engine !== "memory" && (options.state !== undefined || maxMemory !== undefined)) {
+    const what = options.state !== undefined ? "state" : "maxMemory";
+    throw new TypeError(
+      `Cannot make a host: ${what} is for the engine memory: in Redis, Redis keeps the data`,
+    );
   }
   if (maxMemory !== undefined && !(maxMemory >= MIN_MEMORY)) {
     const why = `maxMemory must be ${MIN_MEMORY} bytes at least`;

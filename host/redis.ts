@@ -12,6 +12,7 @@ import { setHandlers } from "../engine/redis/sets.ts";
 import { figuresOf } from "../engine/redis/figures.ts";
 import { Sweeper } from "../engine/redis/sweeper.ts";
 import { tableHandlers } from "../engine/redis/tables.ts";
+import { parseRedis, type RedisAddress } from "../engine/redis/url.ts";
 import { RedisTransfers } from "../state/redis.ts";
 import type { Engine } from "./engine.ts";
 import type { Execution, Shared } from "./execution.ts";
@@ -25,14 +26,15 @@ export class RedisEngine implements Engine {
   readonly persistence: RedisTransfers;
   readonly state = undefined;
   readonly isLocal = false;
-  readonly #url: string;
+  readonly #address: RedisAddress;
   readonly #options: HostOptions;
   readonly #flow = new Flow();
   #database: Database | undefined;
   #sweeper: Sweeper | undefined;
 
+  /** @throws {TypeError} if the URL cannot be one of Redis. */
   constructor(url: string, options: HostOptions) {
-    this.#url = url;
+    this.#address = parseRedis(url);
     this.#options = options;
     const { dataDirectory, allowAnyPath, s3, log } = options;
     const bounds = { directory: dataDirectory, anyPath: allowAnyPath };
@@ -61,7 +63,7 @@ export class RedisEngine implements Engine {
   }
 
   async open(): Promise<boolean> {
-    this.#database = await openDatabase(this.#url, this.#options.redis);
+    this.#database = await openDatabase(this.#address, this.#options.redis);
     this.#sweeper = new Sweeper(this.#database);
     return false;
   }

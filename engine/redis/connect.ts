@@ -10,7 +10,7 @@ import { Database } from "./database.ts";
 import { Layout, PARTITIONS, slotOf, VERSION } from "./layout.ts";
 import { Nodes } from "./nodes.ts";
 import type { RedisOptions } from "./options.ts";
-import { parseRedis } from "./url.ts";
+import type { RedisAddress } from "./url.ts";
 
 /** The first version of Redis whose commands this engine uses. */
 const MIN_VERSION = 7;
@@ -20,8 +20,8 @@ const MIN_VERSION = 7;
  *
  * @throws {MemStoreError} if it cannot be used.
  */
-export async function openDatabase(url: string, options: RedisOptions): Promise<Database> {
-  const nodes = await Nodes.connect(parseRedis(url), options.replicas);
+export async function openDatabase(address: RedisAddress, options: RedisOptions): Promise<Database> {
+  const nodes = await Nodes.connect(address, options.replicas);
   try {
     await checkVersion(nodes);
     return new Database(await agree(nodes, options), nodes);

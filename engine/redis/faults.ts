@@ -29,6 +29,8 @@ export function outcomeOf(error: unknown): Outcome {
   const { name, text } = read(error);
   if (NOT_SENT.includes(name)) return "later";
   if (!REPLIES.includes(name)) return "unknown";
+  // (A script found that some of its keys have moved, maybe in its middle.)
+  if (text.includes("non local key")) return "unknown";
   const [word] = text.split(" ", 1);
   if (word === "MOVED" || word === "ASK" || word === "READONLY" || word === "NOSCRIPT") return "elsewhere";
   return LATER.includes(word) ? "later" : "refused";
@@ -74,7 +76,7 @@ export function uncertain(error: unknown): MemStoreError {
       `Cannot tell: the command was done, but may be lost: ${error.message}`,
     );
   }
-  const why = "the connection to Redis was lost before its reply: the command may have been done";
+  const why = "there is no reply of Redis to it: the command may have been done";
   return new MemStoreError("UNCERTAIN", `Cannot tell: ${why}: ${read(error).text}`);
 }
 

@@ -78,6 +78,8 @@ export class Nodes {
   #sent = 0;
   readonly #held = new Map<number, Line>();
   #refreshing: Promise<void> | undefined;
+  /** How often a node was asked for the slots. */
+  #asked = 0;
   readonly #checks: ReturnType<typeof setInterval>;
   #closed = false;
   readonly #replicas: number;
@@ -290,8 +292,12 @@ export class Nodes {
   }
 
   async #learn(): Promise<void> {
-    for (const node of [...this.#nodes.values()]) {
-      if (!node.isReady) continue;
+    const ready = [...this.#nodes.values()].filter(({ isReady }) => isReady);
+    // (Where none is left, those that were named at the start may be there again, and know the others.)
+    if (ready.length === 0) { for (const { host, port } of this.#access.nodes) this.#node(host, port); }
+    // (Another one each time: one that is cut off from the others does not know what has changed.)
+    const first = this.#asked++ % ready.length;
+    for (const node of [...ready.slice(first), ...ready.slice(0, first)]) {
       try {
         this.#use(await within(CHECK_MS, node.send(["CLUSTER", "SLOTS"])), node);
         return;

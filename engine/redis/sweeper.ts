@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import type { Database } from "./database.ts";
-import { slotOf } from "./layout.ts";
+import { nameOf, slotOf } from "./layout.ts";
 import { LEASE, SWEEP } from "./scripts.ts";
 
 /** How often it is done, in milliseconds. */
@@ -17,7 +17,9 @@ const SWEEP_MS = 1000;
 /** How long a lease holds, in milliseconds. */
 const LEASE_MS = 5000;
 /** How many entries are deleted at a time. */
-const ENTRIES = "256";
+const ENTRIES = 256;
+/** How many tables of a partition are looked at each time. */
+const TABLES = "256";
 
 /** Deletes what has expired in a database, until it is closed. */
 export class Sweeper {
@@ -56,10 +58,16 @@ export class Sweeper {
   }
 
   async #sweepPartition(partition: number, end: number): Promise<void> {
-    const { layout } = this.#database;
-    const args = [this.#database.due(partition), layout.bases[partition], ENTRIES];
-    while (!this.#closed && performance.now() < end) {
-      if (await this.#database.run(partition, SWEEP, args, "repeatable") === -1) return;
+    const database = this.#database, until = String(database.now(partition));
+    const args = ["ZRANGEBYSCORE", database.due(partition), "-inf", until, "LIMIT", "0", TABLES];
+    for (const suffix of await database.send(partition, args, "repeatable") as Buffer[]) {
+      const name = nameOf(suffix);
+      const table = database.layout.collection("tables", { bytes: name, from: 0, to: name.length });
+      const keys = database.tableKeys(table, partition);
+      for (let swept = ENTRIES; swept === ENTRIES && !this.#closed && performance.now() < end;) {
+        const args = [...keys, suffix, String(ENTRIES)];
+        swept = await database.run(partition, SWEEP, args, "repeatable") as number;
+      }
     }
   }
 }

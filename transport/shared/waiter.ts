@@ -17,7 +17,7 @@
  */
 
 import { AT_WORD, type Lane } from "./lane.ts";
-import { sleepAt, yieldProcessor } from "./memory.ts";
+import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
 
 /** How often an end looks before anything else. */
 const LOOKS = 4;
@@ -56,7 +56,9 @@ export class Waiter {
    */
   spin(lanes: readonly Lane[], isReady: () => boolean, mayNap = true): boolean {
     if (!this.#look(lanes.length, isReady)) {
-      return mayNap && this.#soon >= SOON_ENOUGH && this.nap(lanes, isReady);
+      // (It would not be woken at the words beyond the most.)
+      const naps = mayNap && this.#soon >= SOON_ENOUGH && lanes.length <= MAX_WORDS;
+      return naps && this.nap(lanes, isReady);
     }
     this.#note(true);
     return true;

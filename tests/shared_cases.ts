@@ -126,6 +126,9 @@ export const sharedCases: Record<string, (mine: Shared, other: Shared) => void> 
     assert.equal(map.update("a", (value) => value! + 1), 8);
     assert.equal(map.update("c", (value) => value === undefined ? 9 : 10), 9);
     assert.equal(map.update("c", () => undefined), undefined);
+    map.set("null", null as unknown as number);
+    assert.equal(map.update("null", () => undefined), undefined);
+    assert.ok(!map.has("null"));
     assert.equal(map.has("c"), false);
     assert.equal(map.deleteIf("a", 7), false);
     assert.equal(map.deleteIf("a", 8), true);

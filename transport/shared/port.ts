@@ -287,14 +287,15 @@ export class LanePort implements Port {
     own.lane[Symbol.dispose]();
   }
 
-  /** Looks once more when a client has had the time to open its lane: the host may be idle then. */
+  /** Looks again when the time to open the oldest offered lane is over: the host may be idle then. */
   #watch(): void {
-    if (this.#timer !== undefined) return;
+    const oldest = this.#turns.find(({ lane }) => lane.fd >= 0);
+    if (this.#timer !== undefined || !oldest) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.look();
-      if (this.#turns.some(({ lane }) => lane.fd >= 0)) this.#watch();
-    }, OPEN_MS * 1.1);
+      this.#watch();
+    }, oldest.offeredAt + OPEN_MS + 1 - performance.now());
     Deno.unrefTimer(this.#timer);
   }
 }

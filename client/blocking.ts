@@ -107,10 +107,11 @@ export class BlockingCalls {
     this.#session.closeSync();
   }
 
-  /** Sends a message and returns its reply. */
+  /** Sends a message and returns its reply. Connects first if there is no connection. */
   #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Reader {
     if (this.#closed) throw this.#errors.closed(what);
     const session = this.#session;
+    // (0: nobody has read the clock.)
     let start = 0;
     const elapsed = () => performance.now() - (start ||= performance.now());
     session.refresh(performance.now());
@@ -130,6 +131,7 @@ export class BlockingCalls {
     this.#number = (this.#number + 1) >>> 0 || 1;
     session.send(header(this.#number, batch, false, this.#header), bytes.written);
     for (let waited = false;; waited = true) {
+      // (A reply that arrived before the connection was lost is used.)
       session.look();
       const { broken } = session;
       for (let reply; (reply = session.receive());) {

@@ -28,7 +28,7 @@ const symbols = {
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
-  /** `futex(2)`, which the C library has no function for. (Other calls take other parameters.) */
+  // (The C library has no functions for these two, and `syscall` takes other parameters for each.)
   futex: {
     name: "syscall",
     parameters: ["usize", "pointer", "i32", "u32", "buffer", "usize", "usize"],

@@ -6,6 +6,9 @@
  * {@link ./transport/transport.ts | transport}. Its reply comes back through
  * {@link ./client/in_flight.ts | the requests in flight}.
  *
+ * A store that is {@linkcode attach | attached} has the commands as methods that block until they are done:
+ * {@link ./client/shared.ts | method} → {@link ./client/blocking.ts | blocking calls} → session → transport.
+ *
  * @module
  */
 
@@ -290,6 +293,12 @@ const QUICK: ReadonlySet<string> = new Set(commands.filter(({ slow }) => !slow).
 
 /**
  * Attaches to a host, to use its data synchronously, as if it were in this process.
+ *
+ * A call blocks the thread until the host has replied. So the host must run in another process or another thread: one in
+ * the same thread cannot reply, and each call fails with `TIMEOUT`. The process that serves has `store.local` instead.
+ *
+ * Close the store, with `using` for example: one that is not closed keeps its connection and its lane until the process
+ * ends, even if a Web Worker has attached it and was terminated.
  *
  * @example
  * ```ts no-eval

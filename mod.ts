@@ -2,7 +2,7 @@
  * Tables and sets in memory that many processes share.
  *
  * One process, the host, holds the data: a {@linkcode MemStore}, or the executable `memstore`. Any other process reads
- * and changes it with a {@linkcode MemStoreClient}.
+ * and changes it with a {@linkcode MemStoreClient}, or without `await`, as if it were its own: {@linkcode attach}.
  *
  * @example
  * ```ts

@@ -9,6 +9,7 @@ import { replyShape } from "../commands/list.ts";
 import { Reader } from "../msgpack/codec.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
 import { header, HEADER_BYTES, MemStoreError, readReply } from "../transport/message.ts";
+import { MAX_TIMER_MS } from "./deadlines.ts";
 import { CallErrors } from "./errors.ts";
 import type { MultiplexerOptions } from "./multiplexer.ts";
 import { batchError, commandError } from "./queue.ts";
@@ -16,7 +17,7 @@ import type { RawCommand } from "./batch.ts";
 import { Request, tooLong } from "./request.ts";
 import { HostSession } from "./session.ts";
 
-/** How long a call waits before its time is taken, in milliseconds. */
+/** How long a call waits for its reply before the clock is read, in milliseconds. */
 const FIRST_WAIT_MS = 1;
 
 /** The calls of one attached store. */
@@ -45,15 +46,10 @@ export class BlockingCalls {
    */
   async open(timeout: number): Promise<void> {
     await this.#session.open();
-    const start = performance.now(), timer = setTimeout(() => this.#session.wake(), timeout);
-    try {
-      while (!this.#connect("attach", start, timeout)) {
-        if (this.#closed) throw this.#errors.closed("attach");
-        const connecting = setTimeout(() => this.#session.wake(), this.#connectTimeout);
-        await this.#session.wait();
-        clearTimeout(connecting);
-      }
-    } finally {
+    const start = performance.now();
+    for (let left; (left = this.#connect("attach", start, timeout)) > 0;) {
+      const timer = setTimeout(() => this.#session.wake(), Math.min(left, MAX_TIMER_MS));
+      await this.#session.wait();
       clearTimeout(timer);
     }
   }
@@ -111,18 +107,20 @@ export class BlockingCalls {
     this.#session.closeSync();
   }
 
-  /** Sends a message and returns its reply. */
+  /** Sends a message and returns its reply. Connects first if there is no connection. */
   #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Reader {
     if (this.#closed) throw this.#errors.closed(what);
     const session = this.#session;
+    // (0: nobody has read the clock.)
     let start = 0;
     const elapsed = () => performance.now() - (start ||= performance.now());
     session.refresh(performance.now());
     session.look();
     while (!session.ready || session.broken) {
       start ||= performance.now();
-      if (this.#connect(what, start, timeout)) break;
-      session.waitSync(Math.max(1, Math.min(timeout - elapsed(), this.#connectTimeout || timeout)));
+      const left = this.#connect(what, start, timeout);
+      if (left === 0) break;
+      session.waitSync(left);
     }
     const { limits } = session;
     const error = batch
@@ -133,6 +131,7 @@ export class BlockingCalls {
     this.#number = (this.#number + 1) >>> 0 || 1;
     session.send(header(this.#number, batch, false, this.#header), bytes.written);
     for (let waited = false;; waited = true) {
+      // (A reply that arrived before the connection was lost is used.)
       session.look();
       const { broken } = session;
       for (let reply; (reply = session.receive());) {
@@ -150,11 +149,13 @@ export class BlockingCalls {
   }
 
   /**
-   * Goes on with connecting. Whether messages can be sent.
+   * Takes the next step of connecting: closes a connection that was lost, begins another, sends the greeting.
    *
    * @param start When the call was made.
+   * @returns How long to wait for the next step, in milliseconds; 0 if messages can be sent.
+   * @throws {MemStoreError} if the host refuses the key, or the time is up.
    */
-  #connect(what: string, start: number, timeout: number): boolean {
+  #connect(what: string, start: number, timeout: number): number {
     const session = this.#session;
     session.look();
     const { broken } = session;
@@ -166,14 +167,14 @@ export class BlockingCalls {
     }
     session.connect();
     session.greet();
-    if (session.ready) return true;
-    const elapsed = performance.now() - start;
+    if (session.ready) return 0;
+    const elapsed = performance.now() - start, connectTimeout = this.#connectTimeout;
     const { reached, unreachable } = session;
-    if (!reached && (this.#connectTimeout === 0 ? unreachable : elapsed >= this.#connectTimeout)) {
-      throw this.#errors.unavailable(what, this.#connectTimeout);
+    if (!reached && (connectTimeout === 0 ? unreachable : elapsed >= connectTimeout)) {
+      throw this.#errors.unavailable(what, connectTimeout);
     }
     if (elapsed >= timeout) throw this.#errors.timeout(what, timeout, reached);
-    return false;
+    return (reached || connectTimeout === 0 ? timeout : Math.min(timeout, connectTimeout)) - elapsed;
   }
 }
 

@@ -5,7 +5,7 @@
  */
 
 /** The longest that a timer can wait, in milliseconds. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Calls a function when the earliest of many deadlines has passed. It does not keep the process alive. */
 export class Deadlines {

@@ -275,8 +275,10 @@ export class Multiplexer {
 
   /** Rejects the calls whose deadline has passed. Returns the next deadline. */
   #expire(now: number): number {
-    // A reply that has arrived is used, however late this process reads it.
+    // A reply that has arrived is used, however late this process reads it. (The loop that waits must look as well: what
+    // would have woken it may have been read here.)
     this.#receive();
+    this.#session.wake();
     this.#failUnreachable(now);
     const { reached } = this.#session;
     const late = Array.from(this.#calls()).filter(({ deadline }) => deadline <= now);

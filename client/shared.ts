@@ -88,8 +88,13 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
    *
    * @returns The raw replies, in the order of the commands.
    * @throws {MemStoreError} that of the command that failed.
+   * @throws {TypeError} if it is no array: unlike other batches, this one takes no function.
    */
   batch(commands: readonly RawCommand[], options?: SyncCallOptions): unknown[] {
+    if (!Array.isArray(commands)) {
+      const why = "it must be an array of commands";
+      throw new TypeError(`Cannot run a batch: ${why}: received ${String(commands)}`);
+    }
     this.writes++;
     return this.#calls.batch(commands, checkTimeout(options?.timeout ?? this.#timeout));
   }
@@ -116,8 +121,9 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
       const old = this.get<Value>(table, key, left());
       const value = fn(old);
       refusePromise(value, "update the key");
+      // (Where there is no value, a stored null is deleted, and it does not matter whether there was one.)
       const done = value === undefined
-        ? old === undefined || this.delIf(table, key, old, left())
+        ? this.delIf(table, key, old, left()) || old === undefined
         : this.cas(table, key, old, value, left());
       if (done) return value;
     }

@@ -48,7 +48,9 @@ function replace(
   old: unknown,
   value: unknown,
   options: CallOptions,
-): boolean | Promise<boolean> {
+): Promise<boolean> {
   if (value !== undefined) return methods.cas(table, key, old, value, options);
-  return old === undefined || methods.delIf(table, key, old, options);
+  const deleted = methods.delIf(table, key, old, options);
+  // (Where there is no value, a stored null is deleted, and it does not matter whether there was one.)
+  return old === undefined ? deleted.then(() => true) : deleted;
 }

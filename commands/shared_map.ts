@@ -15,9 +15,10 @@ import type { SyncCommands, SyncEntryOptions } from "./sync.ts";
  *
  * - **Keys are compared by value**: `[1]` is `[1]`, and `1n` is `1`. (As in every `Map`, `-0` is `0`, and `NaN` is equal
  *   to itself.)
- * - **Values are copies.** To change what a value contains, set it again. What MessagePack does not have (functions,
- *   symbols, …) is refused with a `TypeError`, also where it is only looked up. `undefined` by itself, as a key or as a
- *   value, is stored as an extension.
+ * - **Values are copies, of the types of MessagePack.** To change what a value contains, set it again. In a value, a `Map`
+ *   whose keys are all strings comes back as a plain object, a `Set` as an array, an object of a class as a plain one, and
+ *   a typed array as a `Uint8Array` of its bytes. What MessagePack does not have (functions, symbols, …) is refused with a
+ *   `TypeError`, also where it is only looked up. `undefined` by itself, as a key or as a value, is stored as an extension.
  * - **Entries have no order.**
  * - **Iteration reads a page at a time.** An entry that exists during the whole iteration is returned exactly once. An
  *   entry that was deleted or set through the same {@linkcode SyncCommands} before its turn is not returned, or is returned

@@ -182,7 +182,11 @@ export abstract class SyncCommands<Options extends object = NoOptions> {
     entries: ReadonlyMap<unknown, unknown> | Readonly<Record<string, unknown>>,
     options?: Options,
   ): number {
-    return this.write("set_many", [table, entries], options);
+    return this.write(
+      "set_many",
+      [table, entries instanceof SharedMap ? new Map(entries) : entries],
+      options,
+    );
   }
 
   /**

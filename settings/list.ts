@@ -201,11 +201,11 @@ export const table = {
     ),
     lanes: limit(
       "lanes",
-      "The most clients of one endpoint that share memory with the host; 0: none. Others use the socket.",
+      "The most clients that share memory with the host, on all endpoints together; 0: none. Others use the socket.",
     ),
     laneBytes: limit(
       "laneBytes",
-      "The most memory that the host shares with the clients of one endpoint; each takes 320 KB.",
+      "The most memory that the host shares with its clients, on all endpoints together; each takes 320 KB.",
     ),
   },
   logLevel: setting(oneOf("debug", "info", "warning", "error"), {

@@ -69,6 +69,9 @@ both("a batch is a transaction", async (_host, attached) => {
   assert.equal(codeOf(() => shared.batch([["set", "t", 2, "b"], ["incr", "t", 1]])), "FAILED");
   assert.equal(shared.size("t"), 1);
   assert.deepEqual(shared.batch([]), []);
+  // (A batch of a client may be a function.)
+  const fn = (() => [["get", "t", 1]]) as never;
+  assert.throws(() => shared.batch(fn), /Cannot run a batch: it must be an array of commands: received/);
 });
 
 both("values of many sizes arrive whole, larger than a ring too", async (_host, attached) => {
@@ -120,6 +123,16 @@ Deno.test("attach() rejects where there is no host", async () => {
   const endpoint = `${directory.path}/nobody.sock`;
   await assert.rejects(attach(endpoint, { connectTimeout: 50 }), { code: "UNAVAILABLE" });
   await assert.rejects(attach(endpoint, { connectTimeout: 0 }), { code: "UNAVAILABLE" });
+});
+
+Deno.test("attach() waits no longer for a host than it should, however often libzmq tries", async () => {
+  await using directory = new TempDir();
+  const start = performance.now();
+  // (libzmq tries the last time after 750 ms, and then after 1550.)
+  const attached = attach(`${directory.path}/nobody.sock`, { connectTimeout: 800 });
+  await assert.rejects(attached, { code: "UNAVAILABLE" });
+  const ms = performance.now() - start;
+  assert.ok(ms >= 790 && ms < 1400, `${ms} ms`);
 });
 
 Deno.test("an attached store does not keep the process alive", async () => {

@@ -15,8 +15,9 @@ import { address } from "../transport/endpoint.ts";
 import { LIMITS } from "../transport/limits.ts";
 import { header, readReply } from "../transport/message.ts";
 import { LaneConnector } from "../transport/shared/dealer.ts";
-import { Lane, LANE_BYTES, type LaneOffer, RING_BYTES } from "../transport/shared/lane.ts";
-import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
+import { AT_WORD, Lane, LANE_BYTES, type LaneOffer, RING_BYTES } from "../transport/shared/lane.ts";
+import { loadSharedMemory, MAX_WORDS, SharedMemory } from "../transport/shared/memory.ts";
+import { Waiter } from "../transport/shared/waiter.ts";
 import { Context } from "../transport/zeromq/context.ts";
 import { ZeroMqConnector } from "../transport/zeromq/dealer.ts";
 import { cString, libzmq, size, terminate, ZMQ } from "../transport/zeromq/libzmq.ts";
@@ -213,12 +214,34 @@ test("a lane whose client does not open it is withdrawn", async () => {
   await using own = await LocalHost.start({});
   await using peer = await Peer.connect(own.endpoint);
   const offer = await ask(peer, "lane") as { pid: number; fd: number; token: Uint8Array };
+  // (Each has its own time.)
+  await sleep(1000);
+  await using second = await Peer.connect(own.endpoint);
+  await ask(second, "lane");
   const before = await resources(Deno.pid);
-  assert.ok(before.lanes > 0);
-  await until("the lane is withdrawn", async () => (await resources(Deno.pid)).lanes === 0);
+  assert.equal(before.lanes, 2);
+  await until("the lanes are withdrawn", async () => (await resources(Deno.pid)).lanes === 0, 8);
   assert.ok((await resources(Deno.pid)).maps < before.maps);
   assert.throws(() => Lane.open(offer), /Cannot (open a lane|share memory)/);
   assert.equal(await ask(peer, "ping"), "pong");
+});
+
+test("an end that has more lanes than the system watches at once does not nap", () => {
+  assert.ok(loadSharedMemory());
+  for (const count of [MAX_WORDS, MAX_WORDS + 1]) {
+    using lanes = new DisposableStack();
+    const all = Array.from({ length: count }, () => lanes.use(Lane.create()));
+    const words = new Int32Array(all[0].bytes.buffer), waiter = new Waiter();
+    let naps = false;
+    const isReady = () => {
+      naps ||= Atomics.load(words, WORDS.hostSleeps) === AT_WORD;
+      return naps;
+    };
+    for (let i = 0; i < 20; i++) waiter.spin(all, () => true);
+    waiter.spin(all, isReady);
+    assert.equal(naps, count === MAX_WORDS);
+  }
+  return Promise.resolve();
 });
 
 /** A host of the test's own, which offers a lane that it makes up, and answers "pong" to whatever it is asked. */
@@ -543,6 +566,30 @@ test("a client that makes one call after another without end lets timers of its 
   over = true;
   await turning;
   assert.ok(most < 300, `${most} calls in one turn of the event loop`);
+});
+
+test("a timer that reads what has arrived leaves no other call waiting", async () => {
+  await using host = await Host.start();
+  for (let round = 0; round < 10; round++) {
+    await using stack = new AsyncDisposableStack();
+    // (A client looks for late calls when its first one has waited for a connection this long.)
+    const connectTimeout = 300 + 10 * round;
+    const clients = Array.from(
+      { length: 4 },
+      () => stack.use(new MemStoreClient(host.endpoint, { timeout: 3000, connectTimeout })),
+    );
+    const end = performance.now() + 500;
+    const slowest = await Promise.all(clients.map(async (client, id) => {
+      let slowest = 0;
+      while (performance.now() < end) {
+        const start = performance.now();
+        await Promise.all([client.set("t", id, 1), client.get("t", id), client.ping()]);
+        slowest = Math.max(slowest, performance.now() - start);
+      }
+      return slowest;
+    }));
+    assert.ok(Math.max(...slowest) < 2500, `${slowest}`);
+  }
 });
 
 test("an idle host and an idle client use no processor time", async () => {

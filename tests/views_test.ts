@@ -154,6 +154,9 @@ test("no change is lost between updates, and undefined deletes", async (engine) 
   assert.equal(await client.update("t", "n", () => undefined), undefined);
   assert.equal(await client.exists("t", "n"), false);
   assert.equal(await client.update("t", "n", () => undefined), undefined);
+  await client.set("t", "null", null);
+  assert.equal(await client.update("t", "null", () => undefined), undefined);
+  assert.equal(await client.exists("t", "null"), false);
   await assert.rejects(client.update("t", "n", () => Promise.reject(new Error("mine"))), /mine/);
   const endless = client.update<number>("t", "n", async (n = 0) => {
     await client.incr("t", "n");

@@ -39,12 +39,12 @@ export interface Limits {
    */
   clients: number;
   /**
-   * Clients of each endpoint that may have a lane, through shared memory: others send their messages over the socket.
+   * Clients of all endpoints together that may have a lane, in shared memory. Others send their messages over the socket.
    * @default {256}
    */
   lanes: number;
   /**
-   * Bytes of the lanes of each endpoint together.
+   * Bytes of all lanes together. One takes 320 KiB.
    * @default {134217728}
    */
   laneBytes: number;

@@ -45,8 +45,9 @@ export interface Transport {
   /** The next reply that has arrived; undefined if there is none. */
   receive(): Reply | undefined;
   /**
-   * Looks for a tenth of a millisecond at most, and blocks the thread meanwhile: most replies come before a process could
-   * be woken. Whether a reply may have arrived, or the state may have changed.
+   * Looks for a moment, and blocks the thread meanwhile: most replies come before a process could be woken. It takes a tenth
+   * of a millisecond at most, and in shared memory 5 ms if it naps ({@link ./shared/waiter.ts}). Whether a reply may have
+   * arrived, or the state may have changed.
    */
   spin(): boolean;
   /**
@@ -143,8 +144,8 @@ export interface Port {
   /** Notices who connected or went away, and what was sent meanwhile. Call it now and then. */
   look(): void;
   /**
-   * Looks for a tenth of a millisecond at most, and blocks the thread meanwhile: most clients send their next message
-   * before a process could be woken. Whether there may be one.
+   * Looks for a moment, and blocks the thread meanwhile, as {@linkcode Transport.spin} does: most clients send their next
+   * message before a process could be woken. Whether there may be one.
    */
   spin(): boolean;
   /** Resolves when there may be a message, or at {@linkcode Port.wake}. The process may sleep meanwhile. */

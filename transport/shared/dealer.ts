@@ -11,7 +11,7 @@ import { AT_CONNECTION, Lane, type LaneOffer } from "./lane.ts";
 import { loadSharedMemory } from "./memory.ts";
 import { NAP_MS, Waiter } from "./waiter.ts";
 
-/** How long the state of the connection is believed, in milliseconds, where the lane tells nothing. */
+/** How long the state of the connection is believed without asking for it again, in milliseconds. */
 const FRESH_MS = 1;
 
 /** Connects over ZeroMQ, and adds a lane to a connection when the host offers one. */
@@ -62,14 +62,14 @@ class LaneTransport implements Transport {
   readonly #lanes: readonly [Lane];
   readonly #waiter = new Waiter();
   readonly #isReady = () => this.#mayReceive;
-  /** Whether the connection must be looked at before anything else is believed of it. */
+  /** Whether the connection may have changed, or have a message, since it was last asked. */
   #stale = true;
-  /** Whether a wait is under way. */
+  /** Whether {@linkcode Transport.wait} is under way. */
   #waiting = false;
-  /** When the connection was last looked at. */
+  /** When the connection was last asked, as of `performance.now()`. */
   #lookedAt = 0;
   #state: "connecting" | "connected" | "lost" = "connected";
-  /** The reply that was received last lies in the lane. */
+  /** Whether the reply that was received last lies in the lane: the next call of `receive()` gives its room back. */
   #taking = false;
   /** A reply that came outside, until those before it were taken from the lane. */
   #outside: Reply | undefined;
@@ -90,6 +90,7 @@ class LaneTransport implements Transport {
     if (now - this.#lookedAt > FRESH_MS) this.#stale = true;
   }
 
+  // (A connection that has a lane was made before.)
   readonly failure = undefined;
   readonly reached = true;
 
@@ -127,6 +128,8 @@ class LaneTransport implements Transport {
       if (!this.#stale && !lane.waitsForOutside) return undefined;
       this.#outside = this.#connection.receive();
       if (!this.#outside) {
+        // (A doorbell may have come for a record that was not there yet.)
+        if (this.#mayReceive && !lane.broken) continue;
         // (While it waits, something may come at any moment.)
         this.#stale = this.#waiting;
         this.#lookedAt = performance.now();
@@ -161,7 +164,7 @@ class LaneTransport implements Transport {
     this.#stale = true;
   }
 
-  /** Whether a reply is in the lane whose turn it is, or the host broke the format. */
+  /** Whether a reply in the lane may be received now, or the host broke the format. */
   get #mayReceive(): boolean {
     return this.#lane.readable && !this.#lane.waitsForOutside;
   }

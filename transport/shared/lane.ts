@@ -3,21 +3,26 @@
  * those of {@link ../message.ts}, header and payload; this file owns how they lie in memory, and their order.
  *
  * ```text
- *      0  header   64 KiB                  32 bits each, little-endian:
- *  64 KiB requests 128 KiB                    0 magic 4c4d534d "MSML"   4 version 1   8 bytes of a ring
- * 192 KiB replies  128 KiB                   16 token, 16 bytes: names the lane
- *                                            64 state: 0 offered, 1 the client uses it, 2 the host has withdrawn it
- *                                           128 requests: tail (client)   192 head (host)   256 host sleeps
- *                                           320 replies:  tail (host)     384 head (client) 448 client sleeps
+ * the file, 320 KiB
+ *     0 KiB  header     64 KiB
+ *    64 KiB  requests  128 KiB   a ring: the client writes, the host reads
+ *   192 KiB  replies   128 KiB   a ring: the host writes, the client reads
+ *
+ * its header: numbers of 32 bits, little-endian, at these bytes
+ *     0 magic: "MSML"    4 version: 1    8 bytes of a ring: 131072
+ *    16 token: 16 random bytes, which name the lane
+ *    64 state: 0 offered, 1 attached (the client uses it), 2 withdrawn (the host has given it up)
+ *   128 tail of the requests   192 head of the requests   256 sleeps of the host
+ *   320 tail of the replies    384 head of the replies    448 sleeps of the client
+ *
+ * a record of a ring: four numbers, then bytes
+ *     0 bytes of header and payload   4 bytes of the header: 255 at most   8 outside   12 0
+ *    16 header | payload | padding, up to a multiple of 16
  * ```
  *
  * **Ring.** Tail and head count the bytes that were ever written and read, modulo 2^32: what lies in between is unread.
  * The writer alone moves the tail, the reader alone the head. A byte of the ring is found at its count modulo the size.
  * Both ends map each ring twice, one behind the other, so that every record is in one piece.
- *
- * ```text
- * record, at a multiple of 16:  bytes of header and payload | bytes of the header | outside | 0 | header | payload | padding
- * ```
  *
  * **Outside.** The ZeroMQ connection stays open beside the lane, and carries what finds no room in it. `outside` is how
  * many messages the writer has sent that way before the record: the reader takes a record only when it has taken that
@@ -26,8 +31,10 @@
  * the client attaches: it sends nothing between its request for a lane and the reply.
  *
  * **Sleep.** Before an end sleeps, it says where in its `sleeps`, and looks at its ring once more: 2 at that word itself
- * (`futex(2)`), 1 at the connection. An end that has moved a tail and finds 2 or 1 there changes it to 0, and wakes the
- * other at the word, or with an empty message. {@link ./waiter.ts} says when an end sleeps where.
+ * (`futex(2)`), 1 at the connection; 0 is awake. An end that has moved a tail looks at the other's `sleeps`. If that is not
+ * 0, it changes it to 0 and wakes the other: at the word, or with an empty message. An end that has sent a message outside
+ * changes 2 alone: the message itself wakes whoever sleeps at the connection. {@link ./waiter.ts} says when an end sleeps
+ * where.
  *
  * **Memory order.** A writer stores a record, then the tail; a reader loads the tail, then the record. Tails, heads and
  * sleeps are accessed with `Atomics`, which are sequentially consistent: plain accesses before an atomic store are
@@ -69,18 +76,20 @@ const REQUESTS: Part = { at: HEADER_BYTES, bytes: RING_BYTES };
 const REPLIES: Part = { at: HEADER_BYTES + RING_BYTES, bytes: RING_BYTES };
 const PARTS = [HEADER, REQUESTS, REQUESTS, REPLIES, REPLIES];
 
-/** The word of the header that says who has decided on the lane, by its index; and what it may be. */
+/** The index of the state among the words of the header, and its values. */
 const STATE = 64 / 4;
 const OFFERED = 0;
 const ATTACHED = 1;
 const WITHDRAWN = 2;
+/** Where the token is, in bytes. */
 const TOKEN = 16;
 const TOKEN_BYTES = 16;
-/** The words of a ring, and where the ring is mapped. */
+
+/** The indexes of the words of a ring, and where the ring begins as it is mapped, in bytes. */
 interface RingPlace {
   readonly tail: number;
   readonly head: number;
-  /** Says that the reader sleeps. */
+  /** Says whether its reader sleeps, and where. */
   readonly sleeps: number;
   readonly at: number;
 }
@@ -102,17 +111,18 @@ const RECORD_HEAD = 16;
 const MAX_HEADER = 255;
 /** Copies of records up to this length share an array … */
 const POOLED_BYTES = 1 << 12;
-/** … of this one. */
+/** … of this length. */
 const POOL_BYTES = 1 << 15;
 /** Longer ones are copied by a call. */
 const LOOP_BYTES = 64;
+
 /** One end of a lane. */
 export class Lane implements Disposable {
   readonly #memory: SharedMemory;
   readonly #words: Int32Array;
-  /** The memory. */
+  /** The memory, as it is mapped: the header, and each ring twice. */
   readonly bytes: Uint8Array;
-  /** Where the header of the record begins that was found last, its payload, and where that ends. */
+  /** Where the header and the payload of the record that was found last begin, and where it ends. */
   header = 0;
   payload = 0;
   end = 0;
@@ -198,7 +208,7 @@ export class Lane implements Disposable {
     return this.#memory.fd;
   }
 
-  /** Lets nobody attach any more. Whether nobody has. */
+  /** Withdraws it, at the host: nobody can attach any more. Returns false if the client has attached before. */
   withdraw(): boolean {
     return !this.#attached &&
       Atomics.compareExchange(this.#words, STATE, OFFERED, WITHDRAWN) !== ATTACHED;

@@ -28,7 +28,7 @@ const symbols = {
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
-  /** `futex(2)`, which the C library has no function for. (Other calls take other parameters.) */
+  // (The C library has no functions for these two, and `syscall` takes other parameters for each.)
   futex: {
     name: "syscall",
     parameters: ["usize", "pointer", "i32", "u32", "buffer", "usize", "usize"],
@@ -86,8 +86,8 @@ const FUTEX_WAKE = 1;
 /** A `futex_waitv`: value, address, flags; and that the word has 32 bits. */
 const WAITER_BYTES = 24;
 const FUTEX_32 = 2;
-/** The most words that the system waits for at once. */
-const MAX_WORDS = 128;
+/** The most words at which a thread can sleep at once: the limit of `futex_waitv(2)`. */
+export const MAX_WORDS = 128;
 const CLOCK_MONOTONIC = 1;
 
 /** A `timespec`: seconds, nanoseconds. */
@@ -113,8 +113,10 @@ export function wakeAt({ address }: Word): void {
 }
 
 /**
- * Blocks the thread until it is woken at one of some words, or for some milliseconds; not at all if one of the words has
- * not the value.
+ * Blocks the thread until it is woken at one of some words, or for some milliseconds. Does not block it if one of the words
+ * does not have the value.
+ *
+ * @param words {@linkcode MAX_WORDS} at most.
  */
 export function sleepAt(words: readonly Word[], value: number, milliseconds: number): void {
   const nanoseconds = BigInt(milliseconds * 1_000_000);
@@ -124,7 +126,7 @@ export function sleepAt(words: readonly Word[], value: number, milliseconds: num
     system!.futex(SYS_FUTEX, words[0].address, FUTEX_WAIT, value, timeBytes, 0n, 0n);
     return;
   }
-  const count = Math.min(words.length, MAX_WORDS);
+  const count = words.length;
   for (let i = 0; i < count; i++) {
     waiters[3 * i] = BigInt(value);
     waiters[3 * i + 1] = words[i].number;

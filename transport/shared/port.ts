@@ -45,11 +45,11 @@ class ClientLane {
   }
 }
 
-/** What the ports of a host have together. */
-export interface LaneCount {
-  /** How many ports there are. */
+/** What the ports of a host count together. */
+interface LaneCount {
+  /** How many ports may have lanes. */
   ports: number;
-  /** How many lanes they have made, and not closed. */
+  /** How many lanes they have made and not closed. */
   made: number;
 }
 
@@ -59,13 +59,15 @@ export class LanePort implements Port {
   readonly #limits: Limits;
   readonly #count: LaneCount;
   readonly #lanes = new Map<Sender, ClientLane>();
-  /** The same, in turn. */
+  /** The same, in the order in which they were made: they have their turns in it. */
   #turns: ClientLane[] = [];
+  /** The lanes of those. */
   #all: Lane[] = [];
   readonly #waiter = new Waiter();
   readonly #isReady = () => this.#turns.some((each) => this.#mayRead(each));
+  /** Whose turn is next, by its index. */
   #turn = 0;
-  /** Whether a wait is under way. */
+  /** Whether {@linkcode Port.wait} is under way. */
   #waiting = false;
   /** How many messages lanes may give until the ZeroMQ port has its turn. */
   #share = 0;
@@ -287,14 +289,15 @@ export class LanePort implements Port {
     own.lane[Symbol.dispose]();
   }
 
-  /** Looks once more when a client has had the time to open its lane: the host may be idle then. */
+  /** Looks again when the time to open the oldest offered lane is over: the host may be idle then. */
   #watch(): void {
-    if (this.#timer !== undefined) return;
+    const oldest = this.#turns.find(({ lane }) => lane.fd >= 0);
+    if (this.#timer !== undefined || !oldest) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.look();
-      if (this.#turns.some(({ lane }) => lane.fd >= 0)) this.#watch();
-    }, OPEN_MS * 1.1);
+      this.#watch();
+    }, oldest.offeredAt + OPEN_MS + 1 - performance.now());
     Deno.unrefTimer(this.#timer);
   }
 }

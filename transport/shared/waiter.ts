@@ -8,16 +8,17 @@
  * | nap at a word of the memory, `futex(2)` | 3 to 20 µs | the event loop does not turn |
  * | sleep at the connection | 60 µs | nothing |
  *
- * So it looks for two microseconds, then lets others run some times, as long as that helps: if it was in vain several times
- * in a row, or took long, it is left out for a while. It naps only if what it waited for came soon the last times. A nap
- * that ends without anything holds up other work of the process: the next ones are sleeps. (A nap cannot be much shorter:
- * to set a timer that is due before the system's own takes 10 µs in a virtual machine.)
+ * An end looks a few times. Then it lets others run some times, and looks after each; it leaves that out for a while after
+ * it was in vain several times in a row, or took long. Then it naps, if what it waited for has come soon the last times,
+ * and otherwise sleeps. A nap in which nothing comes has held up other work of the process, so the next waits are sleeps.
+ * (A nap is not much shorter because a timer that is due before the system's next tick takes 10 µs to set in a virtual
+ * machine.)
  *
  * @module
  */
 
 import { AT_WORD, type Lane } from "./lane.ts";
-import { sleepAt, yieldProcessor } from "./memory.ts";
+import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
 
 /** How often an end looks before anything else. */
 const LOOKS = 4;
@@ -25,29 +26,30 @@ const LOOKS = 4;
 const YIELDS = 40;
 /** If it does not get the processor back within this time, in milliseconds, others compute. */
 const LONG_MS = 0.1;
-/** For so many waits it does not let others run, after it has done so in vain so many times in a row, or for long. */
-const WAITS_WITHOUT = 64;
+/** After it has let others run in vain in as many waits in a row, or for long, … */
 const MAX_VAIN = 4;
+/** … it does not do so in this many waits. */
+const WAITS_WITHOUT = 64;
 /** How long a nap lasts at most, in milliseconds. */
 export const NAP_MS = 5;
 /** What comes within this time comes soon, in milliseconds. (An application that waits longer has other work to do.) */
 const SOON_MS = 0.2;
-/** After so many waits that ended soon, it naps … */
+/** If this many more waits ended soon than did not, it naps. */
 const SOON_ENOUGH = 8;
-/** … and after a nap without anything, not until so many more have. */
+/** After a nap in which nothing came, this many more must end soon. */
 const PENALTY = 64;
 
 /** How one end waits at its lanes. */
 export class Waiter {
-  /** How many times in a row it has let others run in vain. */
+  /** In how many waits in a row it has let others run in vain. */
   #vain = 0;
   /** For how many waits it does not let others run. */
   #without = 0;
-  /** How many waits have ended soon, less those that have not. */
+  /** How many waits have ended soon, less those that have not; {@linkcode SOON_ENOUGH} at most. */
   #soon = 0;
 
   /**
-   * Looks, and naps if that is likely to help.
+   * Looks, lets others run, and naps if that is likely to help. It does not sleep.
    *
    * @param lanes Where to wait.
    * @param isReady Whether something is there.
@@ -56,7 +58,9 @@ export class Waiter {
    */
   spin(lanes: readonly Lane[], isReady: () => boolean, mayNap = true): boolean {
     if (!this.#look(lanes.length, isReady)) {
-      return mayNap && this.#soon >= SOON_ENOUGH && this.nap(lanes, isReady);
+      // (It would not be woken at the words beyond the most.)
+      const naps = mayNap && this.#soon >= SOON_ENOUGH && lanes.length <= MAX_WORDS;
+      return naps && this.nap(lanes, isReady);
     }
     this.#note(true);
     return true;

@@ -121,14 +121,15 @@ export abstract class Transfers {
    *
    * @throws {Error} that says what could not be restored from where, and why; the data is as it was.
    */
-  restore(location: StateLocation): Promise<void> {
-    return this.#queue.run(
+  async restore(location: StateLocation): Promise<void> {
+    await this.#queue.run(
       `restore from ${location.name}`,
       () =>
         this.run("restore", location, async (running) => {
           const stored = await location.read();
           if (!stored) throw new Error("nothing is there");
           await this.replace(piecesOf(stored, running), running);
+          return stored;
         }),
     );
   }

@@ -179,9 +179,13 @@ Deno.test("a state is loaded at the start if it is there, and stored at the stop
   await second.host.finished;
   const third = await setting.start({ state: "state" });
   assert.equal(await third.client.get("t", "k"), 2);
+  await third.client.store("copy");
+  await third.client.restore("copy");
   const transfers = setting.lines.filter(({ event }) => event === "store" || event === "restore");
   assert.deepEqual(transfers.map(({ event, result }) => [event, result]), [
     ["restore", "nothing is there"],
+    ["store", "ok"],
+    ["restore", "ok"],
     ["store", "ok"],
     ["restore", "ok"],
     ["store", "ok"],

@@ -307,7 +307,12 @@ test("a front that Redis does not let in, or does not find, does not start: it s
   await using gone = await RedisServer.start();
   const { url } = gone;
   await gone.kill();
+  await using one = await RedisServer.start();
+  await using other = await RedisServer.start();
+  await one.cli("SET", "taken", "by others");
   const cases = {
+    [`${one.url},127.0.0.1:${other.port}`]: /several servers.*no cluster/,
+    [one.url]: /"taken" is another program's/,
     [wrong]: /password|WRONGPASS/i,
     [cluster.url.replace(":right@", "")]: /NOAUTH|password/i,
     [url]: /ECONNREFUSED|connect|reach/i,
@@ -315,7 +320,7 @@ test("a front that Redis does not let in, or does not find, does not start: it s
   const start = performance.now();
   await Promise.all(
     Object.entries(cases).map(async ([engine, why]) => {
-      const { code, error } = await serve("--engine", engine);
+      const { code, error } = await serve("--engine", engine, "--redis-prefix", "taken");
       assert.equal(code, 1, error);
       assert.match(error, why);
       assert.doesNotMatch(error, /hush-hush|right/);

@@ -24,7 +24,7 @@
  * with `NOT_RUN`.
  *
  * The replies to a message may be longer together than a message may be. Those that do not fit are refused, and their
- * commands are not done; unless the client takes **replies in parts**: then several messages, each with the header,
+ * commands are not done (or are, if they write and the data is in Redis: `REPLY_TOO_LARGE`); unless the client takes **replies in parts**: then several messages, each with the header,
  * have the replies to the first commands, to the next, and so on. (The replies to a batch, and to a legacy client, are
  * always one message.)
  *

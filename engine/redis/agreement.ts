@@ -48,7 +48,7 @@ export class Agreement {
    * @throws {MemStoreError} if it is not what this front was told.
    */
   static async reach(nodes: Nodes, { prefix, partitions }: RedisOptions): Promise<Agreement> {
-    const found = (await Promise.all(keysOf(prefix).map((key) => read(nodes, key)))).find(isComplete);
+    const found = (await readAll(nodes, prefix)).find(isComplete);
     const secret = Buffer.from(crypto.getRandomValues(new Uint8Array(8)));
     const fresh = [Buffer.from(VERSION), Buffer.from(String(partitions ?? PARTITIONS)), secret];
     // (Where several fronts start at once, the first value of each field counts for all.)
@@ -97,6 +97,16 @@ function keysOf(prefix: string): string[] {
 
 async function read(nodes: Nodes, key: string): Promise<Terms> {
   return await nodes.send(slotOf(tagIn(key)), ["HMGET", key, ...FIELDS], "repeatable") as Buffer[];
+}
+
+async function readAll(nodes: Nodes, prefix: string): Promise<Terms[]> {
+  try {
+    return await Promise.all(keysOf(prefix).map((key) => read(nodes, key)));
+  } catch (error) {
+    if (!/WRONGTYPE/.test(String(error))) throw error;
+    const why = `the key "${prefix}" is another program's: set another prefix`;
+    throw new MemStoreError("FAILED", `Cannot use the data in Redis: ${why}`);
+  }
 }
 
 function isComplete(terms: readonly (Buffer | null)[]): boolean {

@@ -99,7 +99,8 @@ export class Nodes {
    * Connects.
    *
    * @param replicas How many replicas must have a write before it is acknowledged.
-   * @throws {MemStoreError} `UNAVAILABLE` if no node can be reached; `DENIED` if the user or the password is refused.
+   * @throws {MemStoreError} `UNAVAILABLE` if no node can be reached; `DENIED` if the user or the password is refused; `FAILED`
+   *   if several servers were named that are no cluster: other fronts could choose another one.
    */
   static async connect(access: RedisAddress, replicas: number): Promise<Nodes> {
     const nodes = new Nodes(await nodeRedis(), access, replicas);
@@ -283,11 +284,15 @@ export class Nodes {
         throw new MemStoreError("DENIED", `Cannot connect to Redis: ${why}`);
       }
       if (roots.some((node) => node.isReady)) await this.#refresh();
-      if (this.#owners.length > 0 && this.#owners.every((node) => node.isReady)) return;
+      if (this.#owners.length > 0 && this.#owners.every((node) => node.isReady)) {
+        if (this.#isCluster || roots.length === 1) return;
+        const why = "several servers were named, and they are no cluster: name one of them";
+        throw new MemStoreError("FAILED", `Cannot use Redis: ${why}`);
+      }
       if (performance.now() < end) continue;
       const down = [...roots, ...this.#owners].find(({ isReady }) => !isReady);
       const what = this.#owners.length === 0
-        ? "no node could be reached"
+        ? `no node could be reached${this.#access.tls ? " over TLS" : ""}`
         : "not every part of the cluster could";
       const why = `${what} within ${HOLD_MS / 1000} s: ${down?.address}: ${textOf(down?.fault)}`;
       throw new MemStoreError("UNAVAILABLE", `Cannot connect to Redis: ${why}`);

@@ -245,7 +245,9 @@ export class PipelinedExecution<Data> implements Execution {
       reply.length = 0;
       if (this.#fits(result)) return;
     }
-    writeRefusal(tooLarge(command?.needs === "read", this.#shared.limits.message), legacy, reply);
+    // (A batch was done, also if this command of it only reads.)
+    const isDone = command?.needs !== "read" || this.#job.batch;
+    writeRefusal(tooLarge(isDone, this.#shared.limits.message), legacy, reply);
   }
 
   /** Writes a reply, if there is room for it. */
@@ -269,9 +271,9 @@ export class PipelinedExecution<Data> implements Execution {
 }
 
 /** The refusal of a reply for which there is no room. */
-function tooLarge(isRead: boolean, most: number): Refusal {
+function tooLarge(isDone: boolean, most: number): Refusal {
   const why = `the replies to a message have ${most} bytes at most`;
-  return isRead
-    ? { code: "TOO_LARGE", message: `Cannot reply: ${why}` }
-    : { code: "REPLY_TOO_LARGE", message: `Cannot send the reply, though the command was done: ${why}` };
+  return isDone
+    ? { code: "REPLY_TOO_LARGE", message: `Cannot send the reply, though the command was done: ${why}` }
+    : { code: "TOO_LARGE", message: `Cannot reply: ${why}` };
 }

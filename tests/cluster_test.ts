@@ -589,3 +589,16 @@ test("a front stops to serve when others have begun to look for entries elsewher
     return refused?.code === "FAILED" && refused.message.includes("start this front again");
   });
 });
+
+test("a batch whose replies are too long is told from one that was not done", async () => {
+  const { url } = await sharedCluster();
+  await using directory = new TempDir();
+  const options = { engine: url, redis: { prefix: freshPrefix() }, limits: { message: 2 ** 20 } };
+  await using store = new MemStore(`${directory.path}/front.sock`, options);
+  await store.start();
+  await using client = new MemStoreClient(store.endpoints[0], { timeout: 30_000 });
+  await client.set("t", "k", "x".repeat(400_000));
+  const read: [string, ...unknown[]] = ["get", "t", "k"];
+  await assert.rejects(client.batch([["incr", "n", "k"], read, read, read]), { code: "REPLY_TOO_LARGE" });
+  assert.equal(await client.get("n", "k"), 1);
+});

@@ -11,6 +11,8 @@ const MAX_BYTES = 2 ** 26;
 const MAX_COMMANDS = 2 ** 14;
 /** … and however long they are. */
 const MIN_COMMANDS = 16;
+/** The share of that for what is more than one command: it is many, and others need not wait until all of it is done. */
+const WIDE_SHARE = 1 / 8;
 /** How much one look at some replies counts, beside what was known before. */
 const WEIGHT = 1 / 8;
 
@@ -21,12 +23,13 @@ export class Flow {
   #bytes = 64;
   #free = Promise.withResolvers<void>();
 
-  /** Takes room for commands: for as many as are wanted, or fewer, or none. */
-  take(wanted: number): number {
+  /** Takes room for as many; whether there is so much. (If nothing is on its way there is, however many it takes.) */
+  take(commands: number): boolean {
     const most = Math.min(MAX_COMMANDS, Math.max(MIN_COMMANDS, Math.floor(MAX_BYTES / this.#bytes)));
-    const taken = Math.max(0, Math.min(wanted, most - this.#pending));
-    this.#pending += taken;
-    return taken;
+    const room = commands === 1 ? most : most * WIDE_SHARE;
+    if (this.#pending > 0 && this.#pending + commands > room) return false;
+    this.#pending += commands;
+    return true;
   }
 
   /** Gives room back when the replies to commands are there. */

@@ -36,6 +36,8 @@ import { Slice } from "./slice.ts";
 export interface RemoteData<Data> {
   readonly data: Data;
   readonly flow: Flow;
+  /** How many commands a command is that is about more than one key, at most. */
+  readonly everywhere: number;
   /** Begins a batch, which takes the commands in place of the data. */
   begin(): Data & RemoteBatch;
 }
@@ -63,7 +65,7 @@ export class PipelinedExecution<Data> implements Execution {
   /** The commands from … to … were sent, and their replies are awaited. */
   #from = 0;
   #to = 0;
-  /** How many of them have their room in the flow. */
+  /** How much of the flow they take. */
   #taken = 0;
   /** What they came to. */
   readonly #results: Result[] = [];
@@ -146,10 +148,22 @@ export class PipelinedExecution<Data> implements Execution {
 
   /** Sends the next commands, or waits until there is room for some. */
   #sendSome(): void {
-    const { flow } = this.#remote;
-    this.#taken = flow.take(this.#plan.length - this.#from);
-    if (this.#taken > 0) this.#send(this.#taken);
+    const { flow } = this.#remote, { commands, length } = this.#plan;
+    let count = 0;
+    for (; this.#from + count < length; count++) {
+      const cost = this.#costOf(commands[this.#from + count]);
+      if (!flow.take(cost)) break;
+      this.#taken += cost;
+    }
+    if (count > 0) this.#send(count);
     else this.waiting = flow.room;
+  }
+
+  /** How much of the flow a command takes: one that is about more than a key asks everywhere. */
+  #costOf(command: HostCommand | undefined): number {
+    // (What a custom command sends has room of its own. If it had some, too, those that wait for it could take all.)
+    if (!command || command.slow) return 0;
+    return command.finds ? 1 : this.#remote.everywhere;
   }
 
   /** Sends the next commands. */

@@ -45,7 +45,8 @@ export class RedisEngine implements Engine {
 
   makeExecution(shared: Shared): Execution {
     const data = this.#open;
-    return new PipelinedExecution({ data, flow: this.#flow, begin: () => new Batch(data) }, shared);
+    const everywhere = data.layout.partitions, begin = () => new Batch(data);
+    return new PipelinedExecution({ data, flow: this.#flow, everywhere, begin }, shared);
   }
 
   get busy(): boolean {

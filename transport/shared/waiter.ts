@@ -5,14 +5,15 @@
  * |---|---|---|
  * | look | 0.1 µs | the other end must run on another processor |
  * | let others run, `sched_yield(2)` | 1 µs | a process that computes keeps the processor for milliseconds |
- * | nap at a word of the memory, `futex(2)` | 3 to 20 µs | the event loop does not turn |
- * | sleep at the connection | 60 µs | nothing |
+ * | nap at a word of the memory, `futex(2)` | 3 µs, or 70 if its processor has gone to sleep | the event loop does not turn |
+ * | sleep at the connection | 60 µs and more | nothing |
  *
- * An end looks a few times. Then it lets others run some times, and looks after each; it leaves that out for a while after
- * it was in vain several times in a row, or took long. Then it naps, if what it waited for has come soon the last times,
- * and otherwise sleeps. A nap in which nothing comes has held up other work of the process, so the next waits are sleeps.
- * (A nap is not much shorter because a timer that is due before the system's next tick takes 10 µs to set in a virtual
- * machine.)
+ * An end looks a few times. Then it lets others run again and again, and looks after each time, for a little longer than it
+ * takes to wake the other end. It leaves that out for a while after it was in vain several times in a row, or if it had to
+ * wait for the processor: then there are more processes than processors. Then it naps, if what it waited for has come soon
+ * the last times, and otherwise sleeps. A nap in which nothing comes has held up other work of the process, so the next
+ * waits are sleeps. (A nap is not much shorter because a timer that is due before the system's next tick takes 10 µs to set
+ * in a virtual machine.)
  *
  * @module
  */
@@ -21,12 +22,14 @@ import { AT_WORD, type Lane } from "./lane.ts";
 import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
 
 /** How often an end looks before anything else. */
-const LOOKS = 4;
-/** How often it lets others run. */
-const YIELDS = 40;
-/** If it does not get the processor back within this time, in milliseconds, others compute. */
-const LONG_MS = 0.1;
-/** After it has let others run in vain in as many waits in a row, or for long, … */
+const LOOKS = 20;
+/** For how long it lets others run, in milliseconds, … */
+const SPIN_MS = 0.12;
+/** … which it does several hundred times if there are none: fewer times than this mean that there were. */
+const FEW = 100;
+/** How often it does so each time before it reads the clock. */
+const YIELDS = 8;
+/** After it has let others run in vain in as many waits in a row, or others have run for long, … */
 const MAX_VAIN = 4;
 /** … it does not do so in this many waits. */
 const WAITS_WITHOUT = 64;
@@ -94,13 +97,17 @@ export class Waiter {
       return false;
     }
     const start = performance.now();
-    let ready = false;
-    for (let i = 0; i < YIELDS && !ready; i++) {
-      yieldProcessor();
-      ready = isReady();
+    let yields = 0, ready = false, spent = 0;
+    while (!ready && spent < SPIN_MS) {
+      for (let i = 0; i < YIELDS && !ready; i++, yields++) {
+        yieldProcessor();
+        ready = isReady();
+      }
+      spent = performance.now() - start;
     }
     this.#vain = ready ? 0 : this.#vain + 1;
-    if (this.#vain >= MAX_VAIN || performance.now() - start > LONG_MS) this.#without = WAITS_WITHOUT;
+    const crowded = spent >= SPIN_MS && yields < FEW;
+    if (crowded || this.#vain >= MAX_VAIN) this.#without = WAITS_WITHOUT;
     return ready;
   }
 }

@@ -22,7 +22,7 @@ import { AT_WORD, type Lane } from "./lane.ts";
 import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
 
 /** How often an end looks before anything else. */
-const LOOKS = 20;
+const LOOKS = 30;
 /** For how long it lets others run, in milliseconds, … */
 const SPIN_MS = 0.12;
 /** … which it does several hundred times if there are none: fewer times than this mean that there were. */

@@ -336,6 +336,11 @@ export class Lane implements Disposable {
     this.#outsideTaken = (this.#outsideTaken + 1) | 0;
   }
 
+  /** Whether the other end naps or sleeps. */
+  get peerSleeps(): boolean {
+    return Atomics.load(this.#words, this.#out.sleeps) !== AWAKE;
+  }
+
   /** Wakes the other end if it sleeps at its word. Whether it sleeps at the connection: wake it with an empty message. */
   wakePeer(): boolean {
     const words = this.#words, { sleeps } = this.#out;

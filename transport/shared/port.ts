@@ -69,6 +69,8 @@ export class LanePort implements Port {
   #turn = 0;
   /** Whether {@linkcode Port.wait} is under way. */
   #waiting = false;
+  /** Clients that sleep, and have replies. */
+  readonly #toWake: ClientLane[] = [];
   /** How many messages lanes may give until the ZeroMQ port has its turn. */
   #share = 0;
   /** Closes lanes that nobody opened. */
@@ -144,8 +146,24 @@ export class LanePort implements Port {
     if (!own.lane.write(to.envelope[2], payload)) {
       this.#zeromq.reply(to, payload);
       own.lane.endNap();
-    } else if (own.lane.wakePeer()) this.#zeromq.ring(from);
+    } else if (own.lane.peerSleeps) this.#wakeLater(own);
   }
+
+  /**
+   * Wakes a client when the messages that are there have been answered: it would take the processor from this process
+   * after each of them.
+   */
+  #wakeLater(own: ClientLane): void {
+    if (this.#toWake.length === 0) queueMicrotask(this.#wakeClients);
+    this.#toWake.push(own);
+  }
+
+  readonly #wakeClients = (): void => {
+    for (const { lane, client } of this.#toWake) {
+      if (!lane.closed && lane.wakePeer()) this.#zeromq.ring(client);
+    }
+    this.#toWake.length = 0;
+  };
 
   putBack(message: ReceivedMessage, rest: Uint8Array): void {
     const own = this.#lanes.get(message.from);
@@ -196,6 +214,7 @@ export class LanePort implements Port {
   }
 
   spin(): boolean {
+    this.#wakeClients();
     if (this.#turns.length === 0) return this.#zeromq.spin();
     // (A nap would hold up the lanes of other ports.)
     if (this.#waiter.spin(this.#all, this.#isReady, this.#count.ports === 1)) return true;
@@ -206,6 +225,7 @@ export class LanePort implements Port {
   }
 
   async wait(): Promise<void> {
+    this.#wakeClients();
     this.look();
     this.#waiting = true;
     for (const lane of this.#all) lane.sleep(AT_CONNECTION);

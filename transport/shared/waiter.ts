@@ -23,10 +23,12 @@ import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
 
 /** How often an end looks before anything else. */
 const LOOKS = 30;
-/** For how long it lets others run, in milliseconds, … */
-const SPIN_MS = 0.12;
-/** … which it does several hundred times if there are none: fewer times than this mean that there were. */
-const FEW = 100;
+/** How often it lets others run: that takes 0.1 ms if there are none, … */
+const MAX_YIELDS = 400;
+/** … and no longer than this, in milliseconds, if they run for a short time each, as other ends that wait do. */
+const SPIN_MS = 0.5;
+/** If it takes longer than this on the average to get the processor back, in milliseconds, others compute. */
+const CROWDED_MS = 0.05;
 /** How often it does so each time before it reads the clock. */
 const YIELDS = 8;
 /** After it has let others run in vain in as many waits in a row, or others have run for long, … */
@@ -35,12 +37,12 @@ const MAX_VAIN = 4;
 const WAITS_WITHOUT = 64;
 /** How long a nap lasts at most, in milliseconds. */
 export const NAP_MS = 5;
-/** What comes within this time comes soon, in milliseconds. (An application that waits longer has other work to do.) */
-const SOON_MS = 0.2;
-/** If this many more waits ended soon than did not, it naps. */
-const SOON_ENOUGH = 8;
-/** After a nap in which nothing came, this many more must end soon. */
-const PENALTY = 64;
+/** What comes within this time comes soon, in milliseconds. */
+const SOON_MS = 1;
+/** After a nap or sleep that ended later, this many more must end soon before it naps again, … */
+const LATE = 8;
+/** … and this many after a nap in which nothing came. */
+const IN_VAIN = 64;
 
 /** How one end waits at its lanes. */
 export class Waiter {
@@ -48,8 +50,8 @@ export class Waiter {
   #vain = 0;
   /** For how many waits it does not let others run. */
   #without = 0;
-  /** How many waits have ended soon, less those that have not; {@linkcode SOON_ENOUGH} at most. */
-  #soon = 0;
+  /** How many waits must end soon before it naps. */
+  #untilNap = 0;
 
   /**
    * Looks, lets others run, and naps if that is likely to help. It does not sleep.
@@ -60,13 +62,11 @@ export class Waiter {
    * @returns Whether something is there now.
    */
   spin(lanes: readonly Lane[], isReady: () => boolean, mayNap = true): boolean {
-    if (!this.#look(lanes.length, isReady)) {
-      // (It would not be woken at the words beyond the most.)
-      const naps = mayNap && this.#soon >= SOON_ENOUGH && lanes.length <= MAX_WORDS;
-      return naps && this.nap(lanes, isReady);
+    if (this.#look(lanes.length, isReady)) {
+      this.#note(true);
+      return true;
     }
-    this.#note(true);
-    return true;
+    return mayNap && this.#untilNap === 0 && lanes.length <= MAX_WORDS && this.nap(lanes, isReady);
   }
 
   /** Naps. Whether something is there then. */
@@ -77,7 +77,7 @@ export class Waiter {
     for (const lane of lanes) lane.awake();
     const ready = isReady();
     if (ready) this.slept(start);
-    else this.#soon = -PENALTY;
+    else this.#untilNap = IN_VAIN;
     return ready;
   }
 
@@ -87,7 +87,7 @@ export class Waiter {
   }
 
   #note(soon: boolean): void {
-    this.#soon = Math.min(this.#soon + (soon ? 1 : -1), SOON_ENOUGH);
+    this.#untilNap = soon ? Math.max(this.#untilNap - 1, 0) : Math.max(this.#untilNap, LATE);
   }
 
   #look(lanes: number, isReady: () => boolean): boolean {
@@ -98,7 +98,7 @@ export class Waiter {
     }
     const start = performance.now();
     let yields = 0, ready = false, spent = 0;
-    while (!ready && spent < SPIN_MS) {
+    while (!ready && yields < MAX_YIELDS && spent < SPIN_MS) {
       for (let i = 0; i < YIELDS && !ready; i++, yields++) {
         yieldProcessor();
         ready = isReady();
@@ -106,7 +106,7 @@ export class Waiter {
       spent = performance.now() - start;
     }
     this.#vain = ready ? 0 : this.#vain + 1;
-    const crowded = spent >= SPIN_MS && yields < FEW;
+    const crowded = spent > CROWDED_MS * yields;
     if (crowded || this.#vain >= MAX_VAIN) this.#without = WAITS_WITHOUT;
     return ready;
   }

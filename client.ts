@@ -301,17 +301,29 @@ const QUICK: ReadonlySet<string> = new Set(commands.filter(({ slow }) => !slow).
  * ends, even if a Web Worker has attached it and was terminated.
  *
  * @example
- * ```ts no-eval
+ * ```ts
  * import { attach } from "@memstore/memstore";
  *
- * using shared = await attach("memstore");
+ * // A host in a Web Worker: `memstore serve` is one in another process.
+ * const host = `
+ *   import { MemStore } from "${import.meta.resolve("@memstore/memstore")}";
+ *   const store = new MemStore("${Deno.makeTempDirSync()}/store.sock");
+ *   await store.start();
+ *   self.postMessage(store.endpoints[0]);
+ * `;
+ * const worker = new Worker(`data:text/javascript,${encodeURIComponent(host)}`, { type: "module" });
+ * const { data: endpoint } = await new Promise<MessageEvent>((resolve) => worker.onmessage = resolve);
+ *
+ * using shared = await attach(endpoint);
  * const users = shared.map<string, { age: number }>("users"); // a Map
  * users.set("alice", { age: 31 });
- * for (const [name, { age }] of users) console.log(name, age);
+ * for (const [name, { age }] of users) console.assert(name === "alice" && age === 31);
  *
  * const online = shared.set<string>("online"); // a Set
  * online.add("alice");
- * shared.incr("visits", "home"); // and every command
+ * console.assert(shared.incr("visits", "home") === 1); // and every command
+ * shared.done();
+ * worker.terminate();
  * ```
  *
  * @param endpoint The host's name, path or ZeroMQ address.

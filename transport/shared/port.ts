@@ -98,8 +98,9 @@ export class LanePort implements Port {
   openLane(from: Sender): LaneOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
-    const { lanes, laneBytes } = this.#limits;
-    if (this.#count.made >= Math.min(lanes, Math.floor(laneBytes / LANE_BYTES))) return undefined;
+    // (Some may be of clients that have gone.)
+    if (!this.#mayMake) this.look();
+    if (!this.#mayMake) return undefined;
     let lane;
     try {
       lane = Lane.create();
@@ -117,6 +118,12 @@ export class LanePort implements Port {
     this.#all = this.#turns.map(({ lane }) => lane);
     this.#watch();
     return lane.offer;
+  }
+
+  /** Whether the host may make another lane. */
+  get #mayMake(): boolean {
+    const { lanes, laneBytes } = this.#limits;
+    return this.#count.made < Math.min(lanes, Math.floor(laneBytes / LANE_BYTES));
   }
 
   next(): IncomingMessage | undefined {

@@ -17,9 +17,6 @@ import type { RawCommand } from "./batch.ts";
 import { Request, tooLong } from "./request.ts";
 import { HostSession } from "./session.ts";
 
-/** How long a call waits for its reply before the clock is read, in milliseconds. */
-const FIRST_WAIT_MS = 1;
-
 /** The calls of one attached store. */
 export class BlockingCalls {
   readonly #errors: CallErrors;
@@ -111,13 +108,10 @@ export class BlockingCalls {
   #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Reader {
     if (this.#closed) throw this.#errors.closed(what);
     const session = this.#session;
-    // (0: nobody has read the clock.)
-    let start = 0;
-    const elapsed = () => performance.now() - (start ||= performance.now());
-    session.refresh(performance.now());
+    const start = performance.now();
+    session.refresh(start);
     session.look();
     while (!session.ready || session.broken) {
-      start ||= performance.now();
       const left = this.#connect(what, start, timeout);
       if (left === 0) break;
       session.waitSync(left);
@@ -130,7 +124,7 @@ export class BlockingCalls {
     // (0 is the number of the greeting.)
     this.#number = (this.#number + 1) >>> 0 || 1;
     session.send(header(this.#number, batch, false, this.#header), bytes.written);
-    for (let waited = false;; waited = true) {
+    for (let left = timeout;; left = timeout - (performance.now() - start)) {
       // (A reply that arrived before the connection was lost is used.)
       session.look();
       const { broken } = session;
@@ -141,8 +135,6 @@ export class BlockingCalls {
         session.dropBroken(broken);
         throw this.#errors.disconnected(what);
       }
-      // (Nearly all replies come during the first wait: to read the clock would take longer than to look for them.)
-      const left = waited || start > 0 ? timeout - elapsed() : Math.min(timeout, FIRST_WAIT_MS);
       if (left <= 0) throw this.#errors.timeout(what, timeout, session.reached);
       if (!session.spin()) session.waitSync(left);
     }

@@ -41,3 +41,13 @@ export class Deadlines {
     this.#at = Infinity;
   }
 }
+
+/**
+ * Checks how long a call may take.
+ *
+ * @throws {RangeError} if it is no time.
+ */
+export function checkTimeout(timeout: number): number {
+  if (timeout > 0) return timeout;
+  throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
+}

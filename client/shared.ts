@@ -7,9 +7,10 @@
 import type { Commands } from "../commands/list.ts";
 import { type CamelCase, refusePromise } from "../commands/methods.ts";
 import { type SlowCommand, SyncCommands } from "../commands/sync.ts";
-import { MemStoreError } from "../transport/message.ts";
 import type { RawCommand } from "./batch.ts";
 import type { BlockingCalls } from "./blocking.ts";
+import { checkTimeout } from "./deadlines.ts";
+import { attempts } from "./update.ts";
 
 /** Options of a call that blocks. */
 export interface SyncCallOptions {
@@ -110,13 +111,7 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
     options?: SyncCallOptions,
   ): Value | undefined {
     const timeout = checkTimeout(options?.timeout ?? this.#timeout);
-    const end = performance.now() + timeout;
-    const left = (): SyncCallOptions => {
-      const rest = end - performance.now();
-      if (rest > 0) return { timeout: rest };
-      const why = `other clients changed it at each attempt for ${timeout} ms`;
-      throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
-    };
+    const timeLeft = attempts(timeout), left = () => ({ timeout: timeLeft() });
     for (;;) {
       const old = this.get<Value>(table, key, left());
       const value = fn(old);
@@ -169,16 +164,6 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
     this.close();
     return Promise.resolve();
   }
-}
-
-/**
- * Checks how long a call may take.
- *
- * @throws {RangeError} if it is no time.
- */
-export function checkTimeout(timeout: number): number {
-  if (timeout > 0) return timeout;
-  throw new RangeError(`Cannot wait: the timeout must be more than 0 milliseconds: received ${timeout}`);
 }
 
 /** The methods that the list of commands requires of this class, beside those that it inherits. */

@@ -27,18 +27,28 @@ export async function update<Value>(
   timeout: number,
   signal: AbortSignal | undefined,
 ): Promise<Value | undefined> {
-  const end = performance.now() + timeout;
-  const options = (): CallOptions => {
-    const left = end - performance.now();
-    if (left > 0) return { timeout: left, signal };
-    const why = `other clients changed it at each attempt for ${timeout} ms`;
-    throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
-  };
+  const timeLeft = attempts(timeout), options = (): CallOptions => ({ timeout: timeLeft(), signal });
   for (;;) {
     const old = await methods.get<Value>(table, key, options());
     const value = await update(old);
     if (await replace(methods, table, key, old, value, options())) return value;
   }
+}
+
+/**
+ * Begins the attempts of an update.
+ *
+ * @param timeout How long they may take together, in milliseconds.
+ * @returns A function that returns the milliseconds that are left, and throws `TIMEOUT` if there are none.
+ */
+export function attempts(timeout: number): () => number {
+  const end = performance.now() + timeout;
+  return () => {
+    const left = end - performance.now();
+    if (left > 0) return left;
+    const why = `other clients changed it at each attempt for ${timeout} ms`;
+    throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
+  };
 }
 
 function replace(

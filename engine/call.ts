@@ -71,6 +71,15 @@ export class Call<Data = unknown> {
     this.maxReply = maxReply;
   }
 
+  /** Begins a message: what is known of it before its first command. */
+  begin({ legacy, right, sender }: Pick<Call, "legacy" | "right"> & { sender?: Sender }): void {
+    this.reply.reset();
+    this.legacy = legacy;
+    this.right = right;
+    this.sender = sender;
+    this.work = 0;
+  }
+
   /** Points at a command: `count` arguments, whose offsets in the payload begin at `offsets[first]`. */
   aim(payload: Uint8Array, offsets: Int32Array, first: number, count: number): this {
     this.#payload = payload;

@@ -298,11 +298,7 @@ export function sameValue(
   fromB: number,
   toB: number,
 ): boolean {
-  if (toA - fromA === toB - fromB) {
-    let i = fromA;
-    while (i < toA && a[i] === b[i - fromA + fromB]) i++;
-    if (i === toA) return true;
-  }
+  if (equalBytes(a, fromA, toA, b, fromB, toB)) return true;
   return new Canonical(a, fromA).equals(new Canonical(b, fromB));
 }
 
@@ -321,6 +317,17 @@ export function equalValues(
   if (toA - fromA <= MAX_COMPARED && toB - fromB <= MAX_COMPARED) {
     return sameValue(a, fromA, toA, b, fromB, toB);
   }
+  return equalBytes(a, fromA, toA, b, fromB, toB);
+}
+
+function equalBytes(
+  a: Uint8Array,
+  fromA: number,
+  toA: number,
+  b: Uint8Array,
+  fromB: number,
+  toB: number,
+): boolean {
   if (toA - fromA !== toB - fromB) return false;
   let i = fromA;
   while (i < toA && a[i] === b[i - fromA + fromB]) i++;

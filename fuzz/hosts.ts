@@ -16,6 +16,16 @@ import type { Target } from "./target.ts";
 
 const portOf = (address: string) => Number(address.slice(address.lastIndexOf(":") + 1));
 
+/** Ends a host and its client, if the host still serves. */
+async function endServing(host: Host, client: MemStoreClient): Promise<void> {
+  try {
+    assert.equal(await client.ping(), "pong");
+  } finally {
+    await client.close();
+    await host[Symbol.asyncDispose]();
+  }
+}
+
 /** A host in a process of its own, which is sent what goes wrong between the socket and the message. */
 export async function connections(): Promise<Target> {
   const host = await Host.start("tcp://127.0.0.1:*");
@@ -38,14 +48,7 @@ export async function connections(): Promise<Target> {
         assert.equal(await client.ping(), "pong");
       }
     },
-    async [Symbol.asyncDispose]() {
-      try {
-        assert.equal(await client.ping(), "pong");
-      } finally {
-        await client.close();
-        await host[Symbol.asyncDispose]();
-      }
-    },
+    [Symbol.asyncDispose]: () => endServing(host, client),
   };
 }
 
@@ -94,14 +97,7 @@ export async function lanes(): Promise<Target> {
       assert.ok(await client.get("honest", "k") === (before || undefined), "another value");
       await client.set("honest", "k", value);
     },
-    async [Symbol.asyncDispose]() {
-      try {
-        assert.equal(await client.ping(), "pong");
-      } finally {
-        await client.close();
-        await host[Symbol.asyncDispose]();
-      }
-    },
+    [Symbol.asyncDispose]: () => endServing(host, client),
   };
 }
 

@@ -31,6 +31,7 @@ import type { Limits } from "../transport/limits.ts";
 import type { Sender } from "../transport/transport.ts";
 import { MemStoreError, type Refusal, writeRefusal } from "../transport/message.ts";
 import { skip } from "../msgpack/msgpack.ts";
+import { messageOf } from "./log.ts";
 import { type FindCommand, Plan } from "./plan.ts";
 import { Slice } from "./slice.ts";
 
@@ -180,7 +181,6 @@ export class LocalExecution implements Execution {
 
   /** Takes a message to run. */
   take(job: Job, deliver: Deliver): void {
-    const call = this.#call;
     this.#job = job;
     this.#deliver = deliver;
     this.#index = this.#hashedFrom = this.#hashedTo = 0;
@@ -188,11 +188,7 @@ export class LocalExecution implements Execution {
     this.#steps = this.#result = this.waiting = undefined;
     this.#planned = this.#turn = this.isUnread = false;
     this.#plan.reset();
-    call.reply.reset();
-    call.legacy = job.legacy;
-    call.right = job.right;
-    call.sender = job.sender;
-    call.work = 0;
+    this.#call.begin(job);
   }
 
   /**
@@ -204,22 +200,15 @@ export class LocalExecution implements Execution {
    */
   run(slice: number): boolean {
     this.#slice.reset(slice);
-    const { payload, legacy, batch } = this.#job;
-    const { limits } = this.#shared;
+    const { legacy, batch } = this.#job;
     const plan = this.#plan, { reply } = this.#call;
     if (!this.#planned) {
-      // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
-      const { stackTraceLimit } = Error;
-      Error.stackTraceLimit = 0;
-      try {
-        const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
-        if (!plan.read(payload, this.#find, legacy, most, limits.depth, this.#slice)) return false;
-      } catch (error) {
-        writeRefusal(unreadable(error), legacy, reply);
+      const read = readPlan(plan, this.#job, this.#shared.limits, this.#find, this.#slice);
+      if (read === false) return false;
+      if (read !== true) {
+        writeRefusal(read, legacy, reply);
         this.#deliver(reply.written, false);
         return true;
-      } finally {
-        Error.stackTraceLimit = stackTraceLimit;
       }
       this.#planned = true;
       if (plan.finds >= PREFETCH_MIN_KEYS) this.#prefetchAt = 0;
@@ -446,8 +435,33 @@ export function notInBatch({ name }: Command): MemStoreError {
   return new MemStoreError("NOT_IN_BATCH", `Cannot run ${name} in a batch: ${why}`);
 }
 
+/**
+ * Reads on in a payload. Returns whether its end is reached, or why it cannot be read.
+ *
+ * @param slice When to pause.
+ */
+export function readPlan(
+  plan: Plan<HostCommand>,
+  { payload, legacy, batch }: Job,
+  { commands, depth }: Limits,
+  find: FindCommand<HostCommand>,
+  slice: Slice,
+): boolean | Refusal {
+  // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    const most = batch ? Math.min(commands, MAX_BATCH_COMMANDS) : commands;
+    return plan.read(payload, find, legacy, most, depth, slice);
+  } catch (error) {
+    return unreadable(error);
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /** The refusal of a message that cannot be read. */
-export function unreadable(error: unknown): MemStoreError {
+function unreadable(error: unknown): MemStoreError {
   if (error instanceof MemStoreError) return error;
   return new MemStoreError("BAD_REQUEST", `Cannot read the message: ${messageOf(error)}`);
 }
@@ -456,13 +470,4 @@ export function unreadable(error: unknown): MemStoreError {
 export function refusalOf(error: unknown): MemStoreError {
   if (error instanceof MemStoreError) return error;
   return new MemStoreError(error instanceof OutOfMemory ? "OUT_OF_MEMORY" : "FAILED", messageOf(error));
-}
-
-/** What an error says. Commands of an application may throw anything. */
-function messageOf(error: unknown): string {
-  try {
-    return String(error instanceof Error ? error.message : error);
-  } catch {
-    return "a value was thrown that says nothing";
-  }
 }

@@ -45,5 +45,9 @@ export function boundedWarnings(log: Log): Warn {
 
 /** What an error says. Code of an application may throw anything. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "a value was thrown that says nothing";
+  }
 }

@@ -21,12 +21,11 @@ import {
   type Execution,
   type HostCommand,
   type Job,
-  MAX_BATCH_COMMANDS,
   NOT_RUN,
   notInBatch,
+  readPlan,
   refusalOf,
   type Shared,
-  unreadable,
 } from "./execution.ts";
 import type { Flow } from "./flow.ts";
 import { type FindCommand, Plan } from "./plan.ts";
@@ -85,18 +84,13 @@ export class PipelinedExecution<Data> implements Execution {
   }
 
   take(job: Job, deliver: Deliver): void {
-    const call = this.#call;
     this.#job = job;
     this.#deliver = deliver;
     this.#planned = this.isUnread = this.isPartlySent = false;
     this.#from = this.#to = this.#results.length = 0;
     this.waiting = undefined;
     this.#plan.reset();
-    call.reply.reset();
-    call.legacy = job.legacy;
-    call.right = job.right;
-    call.sender = job.sender;
-    call.work = 0;
+    this.#call.begin(job);
   }
 
   run(slice: number): boolean {
@@ -125,25 +119,13 @@ export class PipelinedExecution<Data> implements Execution {
 
   /** Reads the payload. False if it takes longer, or if it cannot be read: then the message is done. */
   #read(): boolean {
-    const { payload, legacy, batch } = this.#job, { limits } = this.#shared;
-    // (Where in our code a refusal was made does not matter, and a stack trace takes longer than the rest.)
-    const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0;
-    try {
-      const most = batch ? Math.min(limits.commands, MAX_BATCH_COMMANDS) : limits.commands;
-      if (!this.#plan.read(payload, this.#find, legacy, most, limits.depth, this.#slice)) {
-        return false;
-      }
-      return this.#planned = true;
-    } catch (error) {
-      const { reply } = this.#call;
-      writeRefusal(unreadable(error), legacy, reply);
-      this.#deliver(reply.written, false);
-      this.#planned = true;
-      return false;
-    } finally {
-      Error.stackTraceLimit = stackTraceLimit;
-    }
+    const read = readPlan(this.#plan, this.#job, this.#shared.limits, this.#find, this.#slice);
+    if (typeof read === "boolean") return this.#planned = read;
+    const { reply } = this.#call;
+    writeRefusal(read, this.#job.legacy, reply);
+    this.#deliver(reply.written, false);
+    this.#planned = true;
+    return false;
   }
 
   /** Sends the next commands, or waits until there is room for some. */

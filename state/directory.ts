@@ -13,7 +13,7 @@
  */
 
 import fs from "node:fs";
-import { binaryPath } from "../transport/zeromq/libzmq.ts";
+import { binaryPath, cString } from "../transport/zeromq/libzmq.ts";
 
 const symbols = {
   openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32" },
@@ -42,9 +42,6 @@ const LOCK_EX_NB = 2 | 4;
 const ENOENT = 2;
 
 let posix: Posix | undefined;
-
-const encoder = new TextEncoder();
-const cString = (text: string) => encoder.encode(`${text}\0`);
 
 /** The system's text for a call that failed. */
 class SystemError extends Error {

@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { assertForEachNeedsFunction, NOT_CALLABLE } from "./cases.ts";
 
 /** Makes an empty map. */
 export type MakeMap = <Key, Value>() => Map<Key, Value>;
@@ -18,7 +19,6 @@ function filled<Key, Value>(make: MakeMap, entries: readonly (readonly [Key, Val
 }
 
 const KEYS = ["bar", "", 1, 1.5, -7, NaN, 0, 2 ** 40, true, false, null, undefined, new Date(5), {}, []];
-const NOT_CALLABLE = [{}, [], 1, "", null, undefined, true, Symbol("no function")];
 
 export const mapCases: Record<string, (make: MakeMap) => void> = {
   "get, set, has, delete: keys of each type are different keys"(make) {
@@ -111,18 +111,7 @@ export const mapCases: Record<string, (make: MakeMap) => void> = {
   },
 
   "forEach needs a function, and ends when that throws"(make) {
-    const map = filled(make, [["foo", 42], ["bar", 43]]);
-    for (const fn of NOT_CALLABLE) {
-      assert.throws(() => map.forEach(fn as () => void), TypeError);
-      assert.throws(() => make().forEach(fn as () => void), TypeError);
-    }
-    let calls = 0;
-    const failing = () => {
-      calls++;
-      throw new RangeError("from the function");
-    };
-    assert.throws(() => map.forEach(failing), RangeError);
-    assert.equal(calls, 1);
+    assertForEachNeedsFunction(filled(make, [["foo", 42], ["bar", 43]]), make);
   },
 
   "what is deleted before its turn is not visited"(make) {

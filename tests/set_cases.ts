@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { assertForEachNeedsFunction } from "./cases.ts";
 
 /** Makes an empty set. */
 export type MakeSet = <Value>() => Set<Value>;
@@ -18,7 +19,6 @@ function filled<Value>(make: MakeSet, values: readonly Value[]): Set<Value> {
 }
 
 const VALUES = ["bar", "", 1, 1.5, -7, NaN, 0, 2 ** 40, true, false, null, undefined, new Date(5), {}, []];
-const NOT_CALLABLE = [{}, [], 1, "", null, undefined, true, Symbol("no function")];
 
 type Method =
   | "union"
@@ -156,18 +156,7 @@ export const setCases: Record<string, (make: MakeSet) => void> = {
   },
 
   "forEach needs a function, and ends when that throws"(make) {
-    const set = filled(make, [1, 2]);
-    for (const fn of NOT_CALLABLE) {
-      assert.throws(() => set.forEach(fn as () => void), TypeError);
-      assert.throws(() => make().forEach(fn as () => void), TypeError);
-    }
-    let calls = 0;
-    const failing = () => {
-      calls++;
-      throw new RangeError("from the function");
-    };
-    assert.throws(() => set.forEach(failing), RangeError);
-    assert.equal(calls, 1);
+    assertForEachNeedsFunction(filled(make, [1, 2]), make);
   },
 
   "what is deleted or cleared before its turn is not visited"(make) {

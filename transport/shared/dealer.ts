@@ -61,7 +61,7 @@ class LaneTransport implements Transport {
   readonly #lane: Lane;
   readonly #lanes: readonly [Lane];
   readonly #waiter = new Waiter();
-  readonly #isReady = () => this.#mayReceive;
+  readonly #isReady = () => this.#lane.ready;
   /** Whether the connection may have changed, or have a message, since it was last asked. */
   #stale = true;
   /** Whether {@linkcode Transport.wait} is under way. */
@@ -129,7 +129,7 @@ class LaneTransport implements Transport {
       this.#outside = this.#connection.receive();
       if (!this.#outside) {
         // (A doorbell may have come for a record that was not there yet.)
-        if (this.#mayReceive && !lane.broken) continue;
+        if (lane.ready && !lane.broken) continue;
         // (While it waits, something may come at any moment.)
         this.#stale = this.#waiting;
         this.#lookedAt = performance.now();
@@ -148,25 +148,20 @@ class LaneTransport implements Transport {
     this.#stale = this.#waiting = true;
     this.#lane.sleep(AT_CONNECTION);
     const start = performance.now();
-    if (!this.#mayReceive) await this.#connection.wait();
+    if (!this.#lane.ready) await this.#connection.wait();
     this.#waiting = false;
     // (It may have been closed meanwhile.)
     if (this.#lane.closed) return;
     this.#lane.awake();
-    if (this.#mayReceive) this.#waiter.slept(start);
+    if (this.#lane.ready) this.#waiter.slept(start);
   }
 
   waitSync(timeout: number): void {
     if (timeout > NAP_MS && this.#waiter.nap(this.#lanes, this.#isReady)) return;
     this.#lane.sleep(AT_CONNECTION);
-    if (!this.#mayReceive) this.#connection.waitSync(timeout);
+    if (!this.#lane.ready) this.#connection.waitSync(timeout);
     this.#lane.awake();
     this.#stale = true;
-  }
-
-  /** Whether a reply in the lane may be received now, or the host broke the format. */
-  get #mayReceive(): boolean {
-    return this.#lane.readable && !this.#lane.waitsForOutside;
   }
 
   wake(): void {

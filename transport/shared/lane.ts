@@ -229,6 +229,11 @@ export class Lane implements Disposable {
     return this.#head !== this.#knownTail || this.#look();
   }
 
+  /** Whether a record is there that may be taken, or the other end broke the format. */
+  get ready(): boolean {
+    return this.readable && (this.#broken || !this.#isAhead(this.#recordAt()));
+  }
+
   /** Whether the next record waits for a message from outside. */
   get waitsForOutside(): boolean {
     return this.readable && !this.#broken && this.#isAhead(this.#recordAt());

@@ -41,7 +41,7 @@ class ClientLane {
   /** Whether there is a message whose turn it is, or the client broke the format. */
   get hasNext(): boolean {
     const { lane, rest, outside } = this;
-    return lane.readable && !lane.waitsForOutside || rest !== undefined || outside.length > 0;
+    return lane.ready || rest !== undefined || outside.length > 0;
   }
 }
 

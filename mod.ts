@@ -49,7 +49,7 @@ export type {
   Stats,
   Transfer,
 } from "./commands/list.ts";
-export type { LaneOffer } from "./transport/shared/lane.ts";
+export type { MemoryOffer } from "./transport/shared/offer.ts";
 export { type ClientCode, type Code, MemStoreError } from "./transport/message.ts";
 export { S3MemStore, type S3MemStoreOptions, type S3Options } from "./s3.ts";
 export type { Right } from "./auth/clients.ts";

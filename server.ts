@@ -98,6 +98,7 @@ export class MemStore implements AsyncDisposable {
       commands: () => dispatcher.commands,
       hello: (right) => helloOf(complete, right),
       openLane: (from) => lifecycle.openLane(from),
+      memoryFor: (from) => lifecycle.memoryFor(from),
       stats: () => {
         const data = engine.stats();
         if (!(data instanceof Promise)) return statsOf(data, lifecycle.figures);

@@ -10,6 +10,7 @@ import { Reader } from "../msgpack/codec.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
 import { header, HEADER_BYTES, MemStoreError, readReply } from "../transport/message.ts";
 import { MAX_TIMER_MS } from "./deadlines.ts";
+import { ASK, DirectReads } from "./direct.ts";
 import { CallErrors } from "./errors.ts";
 import type { MultiplexerOptions } from "./multiplexer.ts";
 import { batchError, commandError } from "./queue.ts";
@@ -26,10 +27,14 @@ export class BlockingCalls {
   /** Encodes one call after another. */
   readonly #request = new Request("alone");
   readonly #header = new Uint8Array(HEADER_BYTES);
+  readonly #direct: DirectReads;
   #number = 0;
+  /** The number of the last call that was given up, while its reply has not come. */
+  #late: number | undefined;
   #closed = false;
 
-  constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
+  constructor({ endpoint, connector, connectTimeout, maxMessage, directReads }: MultiplexerOptions) {
+    this.#direct = new DirectReads(directReads);
     this.#errors = new CallErrors(endpoint);
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;
@@ -59,6 +64,30 @@ export class BlockingCalls {
    * @throws {TypeError} if an argument cannot be encoded.
    */
   call(name: string, args: readonly unknown[], timeout: number): unknown {
+    const direct = this.#direct;
+    if (direct.open && this.#late === undefined) {
+      const found = direct.read(name, args);
+      if (found !== ASK) return found;
+    }
+    const reply = this.#call(name, args, timeout);
+    if (direct.wantedFor(name)) this.#askForMemory(timeout);
+    return reply;
+  }
+
+  /** Asks the host where its memory is. */
+  #askForMemory(timeout: number): void {
+    try {
+      const offer = this.#call("memory", [], timeout);
+      this.#direct.use(offer, this.#session.figures);
+    } catch (error) {
+      // (A host that does not know the command; else the next read asks again.)
+      const unknown = error instanceof MemStoreError && error.code === "UNKNOWN_COMMAND";
+      if (unknown) this.#direct.use(undefined, undefined);
+    }
+  }
+
+  /** Has the host make a call. */
+  #call(name: string, args: readonly unknown[], timeout: number): unknown {
     // (A value's getter may make a call.)
     const request = this.#request.encoding ? new Request("alone") : this.#request;
     const { bytes } = request;
@@ -101,6 +130,7 @@ export class BlockingCalls {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#direct.close();
     this.#session.closeSync();
   }
 
@@ -130,14 +160,25 @@ export class BlockingCalls {
       const { broken } = session;
       for (let reply; (reply = session.receive());) {
         if (reply.request === this.#number) return new Reader(reply.payload);
+        if (reply.request === this.#late) this.#late = undefined;
       }
       if (broken) {
-        session.dropBroken(broken);
+        this.#drop(broken);
         throw this.#errors.disconnected(what);
       }
-      if (left <= 0) throw this.#errors.timeout(what, timeout, session.reached);
+      if (left <= 0) {
+        this.#late = this.#number;
+        throw this.#errors.timeout(what, timeout, session.reached);
+      }
       if (!session.spin()) session.waitSync(left);
     }
+  }
+
+  /** Closes a connection that is broken, and forgets what belonged to it. */
+  #drop(broken: "lost" | "refused"): void {
+    this.#session.dropBroken(broken);
+    this.#direct.forget();
+    this.#late = undefined;
   }
 
   /**
@@ -152,9 +193,11 @@ export class BlockingCalls {
     session.look();
     const { broken } = session;
     // (Late replies to calls that were given up.)
-    while (session.receive());
+    for (let reply; (reply = session.receive());) {
+      if (reply.request === this.#late) this.#late = undefined;
+    }
     if (broken) {
-      session.dropBroken(broken);
+      this.#drop(broken);
       if (broken === "refused") throw this.#errors.denied(what);
     }
     session.connect();

@@ -27,6 +27,11 @@ export class InFlight {
   /** The expected length of a reply, estimated from the last ones, in bytes. */
   replyBytes = 0;
 
+  /** Whether every request that was sent has its reply. */
+  get isEmpty(): boolean {
+    return this.#requests.size === 0;
+  }
+
   /** Whether a request may be sent now. */
   hasRoomFor(request: Request, limits: HostLimits): boolean {
     if (this.#requests.size === 0) return true;

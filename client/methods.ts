@@ -52,7 +52,7 @@ type WithOptions = "store" | "get_many" | "set" | "set_new" | "incr";
 
 /** The methods that the list of commands requires. */
 type Methods = {
-  [Name in Exclude<keyof Commands, WithOptions | "lane"> as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, WithOptions | "lane" | "memory"> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: CallOptions]
   ) => Promise<Converted<ReturnType<Commands[Name]>>>;
 };

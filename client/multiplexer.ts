@@ -19,6 +19,7 @@ import { type Convert, PendingCall, type Request, tooLong } from "./request.ts";
 import { CallErrors } from "./errors.ts";
 import { HostSession } from "./session.ts";
 import { turn } from "../system/turn.ts";
+import { ASK, DirectReads } from "./direct.ts";
 import { Deadlines } from "./deadlines.ts";
 import { InFlight } from "./in_flight.ts";
 import { Queue } from "./queue.ts";
@@ -39,6 +40,8 @@ export interface MultiplexerOptions {
   connectTimeout: number;
   /** The largest message, in bytes. */
   maxMessage: number;
+  /** Whether to read from the host's memory where that can be mapped. */
+  directReads: boolean;
 }
 
 /** The calls of one client. */
@@ -49,6 +52,9 @@ export class Multiplexer {
   readonly #session: HostSession;
   readonly #queue = new Queue();
   readonly #inFlight = new InFlight();
+  readonly #direct: DirectReads;
+  /** Whether the host is being asked where its memory is. */
+  #asking = false;
   readonly #deadlines = new Deadlines((now) => this.#expire(now));
   /** How many calls have not been settled. */
   #pending = 0;
@@ -65,11 +71,23 @@ export class Multiplexer {
     this.#pending--;
   };
 
-  constructor({ endpoint, connector, connectTimeout, maxMessage }: MultiplexerOptions) {
+  constructor({ endpoint, connector, connectTimeout, maxMessage, directReads }: MultiplexerOptions) {
+    this.#direct = new DirectReads(directReads);
     this.#errors = new CallErrors(endpoint);
     this.#connectTimeout = connectTimeout;
     this.#maxMessage = maxMessage;
     this.#session = new HostSession(connector, maxMessage);
+  }
+
+  /**
+   * Carries out a command without the host, if it can be, and no call that was made before is unanswered.
+   *
+   * @returns The raw reply, or {@linkcode ASK}.
+   * @throws {TypeError} if an argument cannot be encoded.
+   */
+  read(name: string, args: readonly unknown[]): unknown {
+    if (this.#pending > 0 || !this.#direct.open || !this.#inFlight.isEmpty) return ASK;
+    return this.#direct.read(name, args);
   }
 
   /**
@@ -94,7 +112,22 @@ export class Multiplexer {
     if (signal) this.#failOnAbort(call, signal);
     if (isNew) this.push(request);
     else if (request.calls.length === EARLY) this.#send();
+    if (this.#direct.wantedFor(name) && !this.#asking) this.#askForMemory(timeout);
     return promise;
+  }
+
+  /** Asks the host where its memory is. */
+  #askForMemory(timeout: number): void {
+    this.#asking = true;
+    const use = (offer: unknown) => {
+      this.#asking = false;
+      if (!this.#closed) this.#direct.use(offer, this.#session.figures);
+    };
+    this.call("memory", [], false, timeout, undefined, undefined).then(use, (error) => {
+      // (A host that does not know the command; else the next read asks again.)
+      if (error.code === "UNKNOWN_COMMAND") use(undefined);
+      else this.#asking = false;
+    });
   }
 
   /**
@@ -150,6 +183,7 @@ export class Multiplexer {
   /** Rejects the pending calls and closes the connection. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#direct.close();
     this.giveUp(this.#calls(), ({ name }) => this.#errors.closed(name));
     this.#deadlines.clear();
     await this.#running;
@@ -254,6 +288,7 @@ export class Multiplexer {
     if (why === "lost") {
       this.giveUp(this.#inFlight.calls(), ({ name }) => this.#errors.disconnected(name));
       this.#inFlight.clear();
+      this.#direct.forget();
     } else {
       this.giveUp(this.#queue.calls(), ({ name }) => this.#errors.denied(name));
     }

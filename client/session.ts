@@ -18,7 +18,7 @@
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { LIMITS } from "../transport/limits.ts";
 import { header, MemStoreError, readReply, type Reply } from "../transport/message.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { Connector, Transport } from "../transport/transport.ts";
 
 /** The limits of a host. */
@@ -134,6 +134,11 @@ export class HostSession {
   /** Whether {@linkcode HostSession.open} has been called. */
   get opened(): boolean {
     return this.#opened;
+  }
+
+  /** Where to count what is done without messages, for the host to see. */
+  get figures(): Float64Array | undefined {
+    return this.#transport?.figures;
   }
 
   /** Loads what connections need. Call it before {@linkcode HostSession.connect}. */
@@ -264,7 +269,7 @@ export class HostSession {
 
   /** Reads the reply to `lane`. */
   #useLane(payload: Uint8Array): void {
-    const { pid, fd, token } = (readGreeting(payload) ?? {}) as Partial<LaneOffer>;
+    const { pid, fd, token } = (readGreeting(payload) ?? {}) as Partial<MemoryOffer>;
     if (Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array) {
       this.#transport = this.#connector.useLane(this.#transport!, { pid: pid!, fd: fd!, token });
     }

@@ -10,7 +10,7 @@
  */
 
 import type { Right } from "../auth/clients.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { ReplyShape } from "../transport/message.ts";
 import {
   any,
@@ -129,6 +129,12 @@ export interface Stats {
   clients: number;
   /** How many of them send through a lane, in shared memory. */
   lanes: number;
+  /** How many reads of clients found what they looked for in the host's memory, without asking, as far as they have told, … */
+  direct_reads: number;
+  /** … how often one was tried again, since the data changed meanwhile, … */
+  direct_retries: number;
+  /** … and how many were left to the host. */
+  direct_fallbacks: number;
   /** The number of messages that have been replied to since the start. */
   messages: number;
   /** The number of entries that have an expiry. */
@@ -229,7 +235,9 @@ export interface Commands {
   /** Returns the host's version, the client's right, and the limits. */
   hello(): Hello;
   /** Makes a lane through shared memory for the client that asks. Returns where it is, or nil if there can be none. */
-  lane(): LaneOffer | null;
+  lane(): MemoryOffer | null;
+  /** Returns where the memory of the data is, for a client that maps it to read it, or nil if it may not. */
+  memory(): MemoryOffer | null;
   /** Returns pong. */
   ping(): "pong";
   /** Returns the megabytes of memory that the host uses. */
@@ -365,6 +373,9 @@ const descriptions: { [name in keyof Commands]: Description } = {
   ),
   transfers: describe("read", [], "Returns the stores and restores that are running."),
   hello: describe("read", [], "Returns the host's version, your right, and its limits."),
+  memory: describe("read", [], "Tells where the memory of the data is, to map and read it, or nil.", {
+    batch: false,
+  }),
   lane: describe("read", [], "Shares memory with the client: where it is, or nil.", { batch: false }),
   ping: describe("read", [], "Returns pong."),
   info: describe("read", [], "Returns the megabytes of memory that the host uses."),

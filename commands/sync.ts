@@ -42,7 +42,7 @@ type WithOptions = "get_many" | "set" | "set_new" | "incr";
 
 /** The methods that the list of commands requires. */
 type Methods<Options> = {
-  [Name in Exclude<keyof Commands, WithOptions | SlowCommand | "lane"> as CamelCase<Name>]: (
+  [Name in Exclude<keyof Commands, WithOptions | SlowCommand | "lane" | "memory"> as CamelCase<Name>]: (
     ...args: [...Parameters<Commands[Name]>, options?: Options]
   ) => Converted<ReturnType<Commands[Name]>>;
 };

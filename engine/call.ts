@@ -9,7 +9,7 @@ import type { Right } from "../auth/clients.ts";
 import { MemStoreError } from "../transport/message.ts";
 import type { Sender } from "../transport/transport.ts";
 import { Writer } from "../msgpack/msgpack.ts";
-import { Key } from "./key.ts";
+import { Key } from "../msgpack/key.ts";
 
 /** A handler that writes more than this checks itself that there is room for it. */
 export const SHORT_REPLY = 64;

@@ -80,6 +80,7 @@ function hosted(store = new Store()): { store: Store; dispatcher: Dispatcher } {
     commands: () => dispatcher.commands,
     hello,
     openLane: () => undefined,
+    memoryFor: () => undefined,
     stats: () => ({}),
     stop: () => Promise.resolve(),
   };

@@ -5,7 +5,7 @@
  */
 
 import { type Arg, type Command, MAX_SECONDS, usage } from "../commands/describe.ts";
-import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../engine/key.ts";
+import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import { numberAt } from "../engine/memory/commands/number.ts";
 import { head, skip } from "../msgpack/msgpack.ts";
 

@@ -12,7 +12,7 @@ import type { Transfers } from "../state/persistence.ts";
 import { encode } from "../msgpack/codec.ts";
 import type { Right } from "../auth/clients.ts";
 import type { Writer } from "../msgpack/msgpack.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { Sender } from "../transport/transport.ts";
 import type { Engine } from "./engine.ts";
 import type { HostCommand } from "./execution.ts";
@@ -25,7 +25,9 @@ export interface HostServices {
   /** What `hello` tells a client with this right. */
   hello(right: Right): Hello;
   /** Makes a lane for a client; undefined if it cannot have one. */
-  openLane(from: Sender): LaneOffer | undefined;
+  openLane(from: Sender): MemoryOffer | undefined;
+  /** Where the memory of the data is; undefined if the client may not read it there. */
+  memoryFor(from: Sender): MemoryOffer | undefined;
   /** What `stats` tells of the process and of its data. */
   stats(): Record<string, unknown> | Promise<Record<string, unknown>>;
   /**
@@ -73,6 +75,9 @@ function hostHandlers(host: HostServices) {
     lane(call) {
       const offer = call.sender && !call.legacy ? host.openLane(call.sender) : undefined;
       tell(call, offer ?? null);
+    },
+    memory(call) {
+      tell(call, (call.sender && host.memoryFor(call.sender)) ?? null);
     },
     ping(call) {
       call.reply.str("pong");

@@ -11,6 +11,7 @@
 import type { StateStatus } from "../commands/list.ts";
 import type { HostCommand } from "./execution.ts";
 import type { Execution, Shared } from "./execution.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { Transfers } from "../state/persistence.ts";
 
 /** Holds the data of a host, and carries out the commands on it. */
@@ -51,8 +52,12 @@ export interface Engine {
   save(): Promise<void>;
   /** Does a little of the work that waits until no message does; whether there is more. */
   cleanWhenIdle(): boolean;
+  /** Where the memory of the data is, for those who may read it; undefined if it cannot be read from other processes. */
+  readonly memory: MemoryOffer | undefined;
   /** What `stats` tells of the data. */
   stats(): Record<string, unknown> | Promise<Record<string, unknown>>;
   /** Closes it; no message runs any more. */
   close(): Promise<void>;
+  /** Gives back what others could still use after that. Nobody uses the data any more, and it may never have been opened. */
+  release(): void;
 }

@@ -21,7 +21,7 @@
 
 import type { Command } from "../commands/describe.ts";
 import { Call, SHORT_REPLY, type Steps, type WriteReply } from "../engine/call.ts";
-import { hash } from "../engine/memory/hash.ts";
+import { hash } from "../blocks/hash.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import type { Store } from "../engine/memory/store.ts";
 import type { Table } from "../engine/memory/table.ts";

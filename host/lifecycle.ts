@@ -15,7 +15,7 @@
 
 import type { StateStatus } from "../commands/list.ts";
 import type { Gate } from "../state/gate.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { Sender } from "../transport/transport.ts";
 import { MemStoreError } from "../transport/message.ts";
 import type { PendingCommands } from "./custom.ts";
@@ -95,6 +95,7 @@ export class Lifecycle {
       endpoints: this.endpoints,
       clients: this.#ports?.clients ?? 0,
       lanes: this.#ports?.lanes ?? 0,
+      directReads: this.#ports?.figures ?? [],
       messages: this.#serving?.loop.messages ?? 0,
       maxMemory: this.#parts.options.maxMemory,
       state: this.state,
@@ -102,8 +103,13 @@ export class Lifecycle {
   }
 
   /** Makes a lane for a client; undefined if it cannot have one. */
-  openLane(from: Sender): LaneOffer | undefined {
+  openLane(from: Sender): MemoryOffer | undefined {
     return this.#ports?.openLane(from);
+  }
+
+  /** Where the memory of the data is; undefined if the client may not read it there. */
+  memoryFor(from: Sender): MemoryOffer | undefined {
+    return this.#ports?.isNeighbour(from) ? this.#parts.engine.memory : undefined;
   }
 
   /** The ports that are open. */
@@ -285,6 +291,7 @@ export class Lifecycle {
       this.#parts.options.log("info", "stop", { result: failed ? messageOf(failed) : "ok" });
     }
     this.#phase = "stopped";
+    this.#parts.engine.release();
     if (failed) this.#finished.reject(failed);
     else this.#finished.resolve();
   }

@@ -8,11 +8,14 @@ import type { StateStatus } from "../commands/list.ts";
 import { setHandlers } from "../engine/memory/commands/sets.ts";
 import { tableHandlers } from "../engine/memory/commands/tables.ts";
 import { Heap } from "../engine/memory/heap.ts";
+import { ownMemory } from "../engine/memory/extents.ts";
+import { sharedMemory } from "../engine/memory/shared.ts";
 import { Store } from "../engine/memory/store.ts";
 import { Sweeper } from "../engine/memory/sweeper.ts";
 import { AutoSave } from "../state/autosave.ts";
 import type { Gate } from "../state/gate.ts";
 import { Persistence } from "../state/persistence.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import type { RunsMessages } from "./dispatch.ts";
 import type { Engine } from "./engine.ts";
 import { type Execution, LocalExecution, type Shared } from "./execution.ts";
@@ -43,7 +46,7 @@ export class MemoryEngine implements Engine {
   /** @param gate Closed when the state was stored for the last time. */
   constructor(options: HostOptions, gate: Gate) {
     const { dataDirectory, allowAnyPath, s3, maxMemory, log } = options;
-    const heap = new Heap();
+    const heap = new Heap(options.privateMemory ? ownMemory : sharedMemory());
     if (maxMemory !== undefined) heap.limit = maxMemory;
     this.#store = new Store(heap);
     this.#options = options;
@@ -82,6 +85,10 @@ export class MemoryEngine implements Engine {
     await this.#autoSave?.save();
   }
 
+  get memory(): MemoryOffer | undefined {
+    return this.#store.heap.offer;
+  }
+
   cleanWhenIdle(): boolean {
     return this.#store.cleanWhenIdle();
   }
@@ -105,5 +112,10 @@ export class MemoryEngine implements Engine {
     await using resources = new AsyncDisposableStack();
     resources.defer(() => this.#sweeper?.close());
     resources.defer(() => this.#autoSave?.close());
+  }
+
+  release(): void {
+    // (What is in this process alone is left to the garbage collector.)
+    if (this.#store.heap.offer) this.#store.closeNow();
   }
 }

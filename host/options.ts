@@ -77,6 +77,12 @@ export interface MemStoreOptions {
    * @default {true}
    */
   lane?: boolean;
+  /**
+   * Whether the data is in the memory of this process alone. Otherwise processes of the same user on this machine map it,
+   * and read it without asking the host (Linux on x86-64).
+   * @default {false}
+   */
+  privateMemory?: boolean;
   /** What clients may ask of the host; a limit that is left out has its default, see {@linkcode Limits}. */
   limits?: Partial<Limits>;
   /** Called for each store and restore, and for clients that are refused or disconnected; left out: nothing is logged. */
@@ -94,6 +100,7 @@ export interface HostOptions extends MemStoreOptions {
   readonly insecure: boolean;
   readonly allowGroup: boolean;
   readonly lane: boolean;
+  readonly privateMemory: boolean;
   readonly limits: Limits;
   /** Never throws. */
   readonly log: Log;
@@ -115,6 +122,7 @@ export function completeOptions(options: MemStoreOptions): HostOptions {
     insecure = false,
     allowGroup = false,
     lane = true,
+    privateMemory = false,
   } = options;
   const { storeEvery, maxMemory, limits = {}, log = () => {} } = options;
   if (storeEvery !== undefined && !(storeEvery > 0)) {
@@ -140,6 +148,7 @@ export function completeOptions(options: MemStoreOptions): HostOptions {
     insecure,
     allowGroup,
     lane,
+    privateMemory,
     limits: completeLimits(limits),
     log: safeLog(log),
   };

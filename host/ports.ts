@@ -9,7 +9,7 @@ import type { AuthorizedClient } from "../auth/clients.ts";
 import { ZapHandler } from "../auth/zap.ts";
 import { address } from "../transport/endpoint.ts";
 import type { Limits } from "../transport/limits.ts";
-import type { LaneOffer } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import { loadSharedMemory } from "../transport/shared/memory.ts";
 import { LanePort } from "../transport/shared/port.ts";
 import type { Port, Sender } from "../transport/transport.ts";
@@ -129,8 +129,20 @@ export class Ports {
     return this.all.reduce((sum, { lanes }) => sum + lanes, 0);
   }
 
+  /** Whether a client is on this machine. */
+  isNeighbour(from: Sender): boolean {
+    return this.all.some((port, i) => this.addresses[i].startsWith("ipc://") && port.has(from));
+  }
+
+  /** Sums of what clients have counted themselves. */
+  get figures(): readonly number[] {
+    const sums: number[] = [];
+    for (const { figures } of this.all) figures.forEach((each, i) => sums[i] = (sums[i] ?? 0) + each);
+    return sums;
+  }
+
   /** Makes a lane for a client; undefined if it cannot have one. */
-  openLane(from: Sender): LaneOffer | undefined {
+  openLane(from: Sender): MemoryOffer | undefined {
     for (const port of this.all) {
       const offer = port.openLane(from);
       if (offer) return offer;

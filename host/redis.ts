@@ -83,6 +83,10 @@ export class RedisEngine implements Engine {
     return await figuresOf(this.#open);
   }
 
+  readonly memory = undefined;
+
+  release(): void {}
+
   async close(): Promise<void> {
     await this.#sweeper?.close();
     this.#agreement?.close();

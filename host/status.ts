@@ -31,6 +31,8 @@ export interface Figures {
   readonly endpoints: readonly string[];
   readonly clients: number;
   readonly lanes: number;
+  /** Reads of clients in the memory of the data, retries, and those that were left to the host. */
+  readonly directReads: readonly number[];
   readonly messages: number;
   readonly maxMemory: number | undefined;
   readonly state: StateStatus | undefined;
@@ -42,7 +44,7 @@ export interface Figures {
  * @param data What the engine tells of the data.
  */
 export function statsOf(data: Record<string, unknown>, figures: Figures): Record<string, unknown> {
-  const { startedAt, endpoints, clients, lanes, messages, maxMemory, state } = figures;
+  const { startedAt, endpoints, clients, lanes, directReads, messages, maxMemory, state } = figures;
   return {
     version: manifest.version,
     pid: Deno.pid,
@@ -51,6 +53,9 @@ export function statsOf(data: Record<string, unknown>, figures: Figures): Record
     ...data,
     clients,
     lanes,
+    direct_reads: directReads[0] ?? 0,
+    direct_retries: directReads[1] ?? 0,
+    direct_fallbacks: directReads[2] ?? 0,
     messages,
     memory: Deno.memoryUsage().rss,
     max_memory: maxMemory ?? null,

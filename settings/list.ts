@@ -159,6 +159,13 @@ export const table = {
     flag: "--no-lane",
     env: "MEMSTORE_LANE",
   }),
+  privateMemory: setting(flag, {
+    default: false,
+    help:
+      "Keeps the data in memory of the host alone. Else processes of its user map it, and read it without asking (Linux).",
+    flag: "--private-memory",
+    env: "MEMSTORE_PRIVATE_MEMORY",
+  }),
   state: optional(text, {
     example: "state.msgpack",
     help:

@@ -27,9 +27,10 @@
  */
 
 import { crc32 } from "node:zlib";
-import { Key, MAX_KEY_DEPTH } from "../engine/key.ts";
+import { Key, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import type { Heap } from "../engine/memory/heap.ts";
-import type { Entry, Span } from "../engine/memory/entry.ts";
+import type { Entry } from "../blocks/entry.ts";
+import type { Span } from "../msgpack/key.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";
 import type { Table } from "../engine/memory/table.ts";
 import type { TableView } from "../engine/memory/view.ts";

@@ -1,10 +1,11 @@
 /** Catalogs, snapshots and expiry queues of a store. */
 
 import assert from "node:assert/strict";
-import { SEGMENT } from "../engine/memory/block.ts";
-import { Entry, type Span } from "../engine/memory/entry.ts";
+import { SEGMENT } from "../blocks/block.ts";
+import { Entry } from "../blocks/entry.ts";
+import type { Span } from "../msgpack/key.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
-import { hash } from "../engine/memory/hash.ts";
+import { hash } from "../blocks/hash.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { TableRegistry } from "../engine/memory/registry.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { fromClient, toClient } from "../engine/memory/cursor.ts";
-import { halfSipHash, hash } from "../engine/memory/hash.ts";
+import { fromClient, toClient } from "../blocks/cursor.ts";
+import { halfSipHash, hash } from "../blocks/hash.ts";
 
 const cursor = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
-import { Key } from "../engine/key.ts";
+import { Key } from "../msgpack/key.ts";
 import { Store } from "../engine/memory/store.ts";
 import { hostCommands, type HostServices } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";

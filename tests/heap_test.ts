@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { LONG, SEGMENT, UNIT_BITS, UNIT_MASK } from "../engine/memory/block.ts";
-import { type Allocator, OutOfMemory } from "../engine/memory/extents.ts";
+import { LONG, SEGMENT, UNIT_BITS, UNIT_MASK } from "../blocks/block.ts";
+import { type Allocator, OutOfMemory, ownMemory } from "../engine/memory/extents.ts";
 import { Heap, type Owner } from "../engine/memory/heap.ts";
 
 /** Bytes that one allocation, or the cleaning in step with it, may move: 4 MiB and one block more. */
@@ -11,11 +11,21 @@ const MAX_MOVED = 2 ** 22 + SEGMENT / 2;
 
 /** Memory that knows what it gave. */
 class Memory implements Allocator {
+  readonly head = undefined;
+  readonly offer = undefined;
   readonly buffers = new Set<ArrayBuffer>();
   bytes = 0;
   fails = false;
 
-  allocate(bytes: number): ArrayBuffer {
+  another(): Allocator {
+    return this;
+  }
+
+  retire(): void {}
+
+  close(): void {}
+
+  allocate(_segment: number, bytes: number): ArrayBuffer {
     if (this.fails) throw new RangeError("Array buffer allocation failed");
     const buffer = new ArrayBuffer(bytes);
     this.buffers.add(buffer);
@@ -23,7 +33,7 @@ class Memory implements Allocator {
     return buffer;
   }
 
-  release(buffer: ArrayBuffer): void {
+  release(_segment: number, buffer: ArrayBuffer): void {
     assert.ok(this.buffers.delete(buffer), "a buffer is released that was not given");
     this.bytes -= buffer.byteLength;
     buffer.transfer(0);
@@ -424,7 +434,8 @@ Deno.test("blocks of every size can have half of the addresses", () => {
     // Memory that nobody reads: the same for all.
     const buffers = new Map<number, ArrayBuffer>();
     const heap = new Heap({
-      allocate: (length) => buffers.getOrInsertComputed(length, () => new ArrayBuffer(length)),
+      ...ownMemory,
+      allocate: (_segment, length) => buffers.getOrInsertComputed(length, () => new ArrayBuffer(length)),
       release: () => {},
     });
     let count = 0;

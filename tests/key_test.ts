@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { decode, encode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { Exam } from "msgpack-test-js";
-import { canonical, MAX_KEY_BYTES, sameValue } from "../engine/key.ts";
+import { canonical, MAX_KEY_BYTES, sameValue } from "../msgpack/key.ts";
 import { skip, Writer } from "../msgpack/msgpack.ts";
 import { keyAt, keyOf } from "./stores.ts";
 

@@ -15,7 +15,8 @@ import { address } from "../transport/endpoint.ts";
 import { LIMITS } from "../transport/limits.ts";
 import { header, readReply } from "../transport/message.ts";
 import { LaneConnector } from "../transport/shared/dealer.ts";
-import { AT_WORD, Lane, LANE_BYTES, type LaneOffer, RING_BYTES } from "../transport/shared/lane.ts";
+import { AT_WORD, Lane, LANE_BYTES, RING_BYTES } from "../transport/shared/lane.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
 import { loadSharedMemory, MAX_WORDS, SharedMemory } from "../transport/shared/memory.ts";
 import { Waiter } from "../transport/shared/waiter.ts";
 import { Context } from "../transport/zeromq/context.ts";
@@ -699,7 +700,7 @@ test("who takes over a routing id gets its own replies, and the lane of the othe
   };
   const before = connect();
   const [, offer] = await ask(before, "lane");
-  using lane = Lane.open(offer as LaneOffer);
+  using lane = Lane.open(offer as MemoryOffer);
   lane.write(NATIVE, encoded(["set", "t", "k", 1]));
   before.send([new Uint8Array()]);
   await until("it has run", () => own.store.local.exists("t", "k"));

@@ -1,8 +1,8 @@
 /** The system memory that a store uses and gives back. */
 
 import assert from "node:assert/strict";
-import { SEGMENT } from "../engine/memory/block.ts";
-import type { Span } from "../engine/memory/entry.ts";
+import { SEGMENT } from "../blocks/block.ts";
+import type { Span } from "../msgpack/key.ts";
 import { type Allocator, OutOfMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
@@ -11,17 +11,27 @@ import { turn } from "../system/turn.ts";
 
 /** Counts the bytes of all heaps that it gives memory to. */
 class Memory implements Allocator {
+  readonly head = undefined;
+  readonly offer = undefined;
   bytes = 0;
   /** The most buffers that were released within one turn of the event loop. */
   mostReleased = 0;
   #released = 0;
 
-  allocate(bytes: number): ArrayBuffer {
+  another(): Allocator {
+    return this;
+  }
+
+  retire(): void {}
+
+  close(): void {}
+
+  allocate(_segment: number, bytes: number): ArrayBuffer {
     this.bytes += bytes;
     return new ArrayBuffer(bytes);
   }
 
-  release(buffer: ArrayBuffer): void {
+  release(_segment: number, buffer: ArrayBuffer): void {
     this.bytes -= buffer.byteLength;
     buffer.transfer(0);
     if (this.#released++ === 0) void turn().then(() => this.#released = 0);

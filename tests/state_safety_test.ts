@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { gzipSync } from "node:zlib";
 import { MemStore, MemStoreClient, MemStoreError, type MemStoreOptions } from "../mod.ts";
-import { SEGMENT } from "../engine/memory/block.ts";
+import { SEGMENT } from "../blocks/block.ts";
+import { ownMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { Store } from "../engine/memory/store.ts";
 import { AutoSave } from "../state/autosave.ts";
@@ -321,11 +322,15 @@ Deno.test("a restore that fails gives back all the memory that it has taken", as
   await using directory = new TempDir();
   let bytes = 0, most = 0;
   const heap = new Heap({
-    allocate(length) {
+    ...ownMemory,
+    another() {
+      return this;
+    },
+    allocate(_segment, length) {
       most = Math.max(most, bytes += length);
       return new ArrayBuffer(length);
     },
-    release: (buffer) => void (bytes -= buffer.byteLength),
+    release: (_segment, buffer) => void (bytes -= buffer.byteLength),
   });
   heap.limit = 16 * SEGMENT;
   const store = new Store(heap);

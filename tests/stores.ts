@@ -4,8 +4,8 @@
  * @module
  */
 
-import { Key } from "../engine/key.ts";
-import { Entry } from "../engine/memory/entry.ts";
+import { Key } from "../msgpack/key.ts";
+import { Entry } from "../blocks/entry.ts";
 import type { Store } from "../engine/memory/store.ts";
 import type { TableView } from "../engine/memory/view.ts";
 import { latin1, skip } from "../msgpack/msgpack.ts";

@@ -2,10 +2,11 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { SEGMENT } from "../engine/memory/block.ts";
-import { Entry, type Span } from "../engine/memory/entry.ts";
+import { SEGMENT } from "../blocks/block.ts";
+import { Entry } from "../blocks/entry.ts";
+import type { Span } from "../msgpack/key.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
-import { halfSipHash, hash } from "../engine/memory/hash.ts";
+import { halfSipHash, hash } from "../blocks/hash.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { TableRegistry } from "../engine/memory/registry.ts";
 import { Store } from "../engine/memory/store.ts";

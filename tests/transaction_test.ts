@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { SEGMENT } from "../engine/memory/block.ts";
-import type { Entry, Span } from "../engine/memory/entry.ts";
+import { SEGMENT } from "../blocks/block.ts";
+import type { Entry } from "../blocks/entry.ts";
+import type { Span } from "../msgpack/key.ts";
 import { OutOfMemory } from "../engine/memory/extents.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { type Snapshot, Store } from "../engine/memory/store.ts";

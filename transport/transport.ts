@@ -16,7 +16,7 @@
  */
 
 import type { Reply } from "./message.ts";
-import type { LaneOffer } from "./shared/lane.ts";
+import type { MemoryOffer } from "./shared/offer.ts";
 
 /** A secret key and the public key that belongs to it, each as 40 characters of Z85. */
 export interface KeyPair {
@@ -59,9 +59,14 @@ export interface Transport {
   waitSync(timeout: number): void;
   /** Ends a wait. */
   wake(): void;
+  /** Where the client counts what it does without messages, for the host: {@linkcode FIGURES} numbers. */
+  readonly figures?: Float64Array;
   /** Closes the connection; messages that have not left are dropped. */
   close(): void;
 }
+
+/** How many numbers a client tells its host without messages. */
+export const FIGURES = 3;
 
 /** Makes transports to one host. */
 export interface Connector {
@@ -72,7 +77,7 @@ export interface Connector {
   /** Whether the host should be asked for a lane. */
   readonly wantsLane: boolean;
   /** Has a connection use the lane that the host offers. Returns the connection to use, which is the same one if it cannot. */
-  useLane(transport: Transport, offer: LaneOffer): Transport;
+  useLane(transport: Transport, offer: MemoryOffer): Transport;
   /** Releases what the transports shared; they must be closed. */
   close(): Promise<void>;
   /** {@linkcode Connector.close}, which blocks the thread. */
@@ -137,8 +142,12 @@ export interface Port {
   fault(from: Sender): void;
   /** Notes that a client sent one that can be read. */
   forgiveFault(from: Sender): void;
+  /** Whether a client is one of this port's. */
+  has(from: Sender): boolean;
+  /** Sums of what clients have told in their {@linkcode Transport.figures}. */
+  readonly figures: readonly number[];
   /** Makes a lane for a client; undefined if it cannot have one, for example since it is another port's. */
-  openLane(from: Sender): LaneOffer | undefined;
+  openLane(from: Sender): MemoryOffer | undefined;
   /** Disconnects the clients that have a public key. */
   disconnect(publicKey: string): void;
   /** Notices who connected or went away, and what was sent meanwhile. Call it now and then. */

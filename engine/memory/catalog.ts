@@ -8,8 +8,9 @@
  * @module
  */
 
-import type { Segments } from "./block.ts";
-import { hashOf, type Span } from "./entry.ts";
+import type { Segments } from "../../blocks/block.ts";
+import { hashOf } from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
 import type { TableRegistry, Totals } from "./registry.ts";
 import type { Table } from "./table.ts";
 import { FrozenTable, type TableView } from "./view.ts";
@@ -138,17 +139,19 @@ export class Catalog {
   /** Puts one table in place of another one of its name; either may be none. */
   replace(old: Table | undefined, table: Table | undefined): void {
     const bytes = (table ?? old)!.name, name: Span = { bytes, from: 0, to: bytes.length };
-    const h = name.hash = hashOf(name);
-    if (old) {
-      this.names.unlinkTable(h, name);
-      old.dropped = true;
-      this.#count(old, -1);
-    }
-    if (table) {
-      table.dropped = false;
-      this.#registry.heap.beyondLimit(() => this.names.linkTable(h, table.id));
-      this.#count(table, 1);
-    }
+    const h = name.hash = hashOf(name), { heap } = this.#registry;
+    heap.changes.all(() => {
+      if (old) {
+        this.names.unlinkTable(h, name);
+        old.dropped = true;
+        this.#count(old, -1);
+      }
+      if (table) {
+        table.dropped = false;
+        heap.beyondLimit(() => this.names.linkTable(h, table.id));
+        this.#count(table, 1);
+      }
+    });
     if (table) this.#remember(table, name);
     else this.#lastLength = -1;
   }

@@ -16,21 +16,45 @@
  * @module
  */
 
-import { SEGMENT, type Segments, UNIT_BITS } from "./block.ts";
+import type { MemoryOffer } from "../../transport/shared/offer.ts";
+import { SEGMENT, type Segments, UNIT_BITS } from "../../blocks/block.ts";
 
 /** Where buffers come from and go to: the process's own memory, or memory that is shared. */
 export interface Allocator {
-  /** A buffer of so many bytes, all zero. */
-  allocate(bytes: number): ArrayBuffer;
-  /** Gives a buffer's memory back to the system. Nothing reads it any more. */
-  release(buffer: ArrayBuffer): void;
+  /** The head, if other processes may read the memory: see {@link ../../blocks/head.ts}. */
+  readonly head: Int32Array | undefined;
+  /** Where it is, for those processes; undefined if there are none, or it is closed. */
+  readonly offer: MemoryOffer | undefined;
+  /**
+   * A buffer of so many bytes, all zero, for the extent that begins with a segment.
+   *
+   * @throws {Error} if the system has no memory.
+   */
+  allocate(segment: number, bytes: number): ArrayBuffer;
+  /** Gives the memory of an extent back to the system. Nothing in this process reads it any more. */
+  release(segment: number, buffer: ArrayBuffer): void;
+  /**
+   * Memory for another heap.
+   *
+   * @param shared Whether other processes may read it too, if they may read this.
+   */
+  another(shared: boolean): Allocator;
+  /** Tells those who read the memory from other processes that another one has taken its place. */
+  retire(): void;
+  /** Gives back what is not part of an extent. */
+  close(): void;
 }
 
 /** Takes the process's own memory. */
 export const ownMemory: Allocator = {
-  allocate: (bytes) => new ArrayBuffer(bytes),
+  head: undefined,
+  offer: undefined,
+  allocate: (_segment, bytes) => new ArrayBuffer(bytes),
   // A buffer that is detached is freed at once; the garbage collector would take its time.
-  release: (buffer) => void buffer.transfer(0),
+  release: (_segment, buffer) => void buffer.transfer(0),
+  another: () => ownMemory,
+  retire() {},
+  close() {},
 };
 
 /** There is no room for another block. */
@@ -80,7 +104,7 @@ export class Extents implements Segments {
     const extent = this.#findSegments(count, reserve);
     let buffer: ArrayBuffer;
     try {
-      buffer = this.#allocator.allocate(units * 8);
+      buffer = this.#allocator.allocate(extent, units * 8);
     } catch (cause) {
       throw new OutOfMemory("Cannot store more: the system has no more memory", { cause });
     }
@@ -103,7 +127,7 @@ export class Extents implements Segments {
     this.bytes.fill(NO_BYTES, extent, end);
     this.units -= units;
     this.written[extent] = 0;
-    this.#allocator.release(words.buffer as ArrayBuffer);
+    this.#allocator.release(extent, words.buffer as ArrayBuffer);
   }
 
   /** Gives back a few of the extents, of which none is used any more. Returns whether there are more. */
@@ -117,9 +141,10 @@ export class Extents implements Segments {
         if (left-- === 0) return true;
         const { buffer } = this.words[extent];
         this.words.length = extent;
-        this.#allocator.release(buffer as ArrayBuffer);
+        this.#allocator.release(extent, buffer as ArrayBuffer);
       }
     }
+    if (this.bytes.length > 0) this.#allocator.close();
     this.bytes.length = 0;
     return false;
   }

@@ -14,8 +14,19 @@
  * @module
  */
 
-import { LONG, PAGE, UNIT_BITS, wordAt } from "./block.ts";
-import { BYTES, DEPTH, EPOCH, EXPIRING, NEXT, ROOT, SIZE, STATE, stateAt, stateOf } from "./descriptor.ts";
+import { LONG, PAGE, UNIT_BITS, wordAt } from "../../blocks/block.ts";
+import {
+  BYTES,
+  DEPTH,
+  EPOCH,
+  EXPIRING,
+  NEXT,
+  ROOT,
+  SIZE,
+  STATE,
+  stateAt,
+  stateOf,
+} from "../../blocks/descriptor.ts";
 import {
   DIRECTORY_HEAD,
   directorySize,
@@ -23,8 +34,9 @@ import {
   prefixOf,
   redirect,
   writeDirectoryHead,
-} from "./directory.ts";
-import { dataLengthOf, expires, hashOf, keySpan, type Span } from "./entry.ts";
+} from "../../blocks/directory.ts";
+import { dataLengthOf, expires, hashOf, keySpan } from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
 import type { Heap } from "./heap.ts";
 import {
   bitsOf,
@@ -44,7 +56,7 @@ import {
   slotOfKey,
   splitPage,
   writePage,
-} from "./page.ts";
+} from "../../blocks/page.ts";
 import type { TableRegistry } from "./registry.ts";
 
 /** The index of the table of a number. It knows entries by hash and address, and counts them. */
@@ -79,11 +91,13 @@ export class HashIndex {
     if (!heap.frozen) return address;
     const words = this.wordsOf(address);
     if (words[stateAt(words, wordAt(address)) + EPOCH] === heap.epoch) return address;
-    const copy = heap.copy(address, heap.blockSize(address));
-    const copied = this.wordsOf(copy);
-    copied[stateAt(copied, wordAt(copy)) + EPOCH] = heap.epoch;
-    this.registry.descriptorMoved(this.id, address, copy);
-    return copy;
+    return heap.changes.all(() => {
+      const copy = heap.copy(address, heap.blockSize(address));
+      const copied = this.wordsOf(copy);
+      copied[stateAt(copied, wordAt(copy)) + EPOCH] = heap.epoch;
+      this.registry.descriptorMoved(this.id, address, copy);
+      return copy;
+    });
   }
 
   /** The address of the page of a hash, which is owned then, and made if there is none. */
@@ -92,15 +106,17 @@ export class HashIndex {
     const page = this.pageOf(h);
     if (page === 0) {
       const first = this.#newPage(MIN_BITS, 0, 0);
-      this.#redirect(0, 0, first);
+      heap.changes.all(() => this.#redirect(0, 0, first));
       return first;
     }
     if (heap.frozen && this.wordsOf(page)[wordAt(page) + 3] !== heap.epoch) {
-      const copy = heap.copy(page, heap.blockSize(page));
-      const words = this.wordsOf(copy), p = wordAt(copy);
-      words[p + 3] = heap.epoch;
-      this.#redirect(words[p + 2], depthOf(words[p + 1]), copy);
-      return copy;
+      return heap.changes.all(() => {
+        const copy = heap.copy(page, heap.blockSize(page));
+        const words = this.wordsOf(copy), p = wordAt(copy);
+        words[p + 3] = heap.epoch;
+        this.#redirect(words[p + 2], depthOf(words[p + 1]), copy);
+        return copy;
+      });
     }
     return page;
   }
@@ -126,14 +142,34 @@ export class HashIndex {
     putInto(this.wordsOf(page), wordAt(page), h, entry);
   }
 
+  /**
+   * Adds an entry to a page that {@linkcode HashIndex.makeRoom} returned, and counts it.
+   *
+   * @param expiring 1 if it expires, else 0.
+   * @param bytes Those of its key and its value.
+   */
+  protected add(page: number, h: number, entry: number, expiring: number, bytes: number): void {
+    const { changes } = this.heap, table = this.ownDescriptor();
+    changes.beginTable(table);
+    this.put(page, h, entry);
+    changes.changedPage(page);
+    this.count(1, expiring, bytes);
+    changes.endTable(table);
+  }
+
   /** Takes the entry of a key, which is there, out of the index. Returns its address. */
   protected unlink(h: number, key: Span): number {
     this.heap.changeCount++;
     const page = this.ownPage(h), slot = slotOfKey(this.heap, page, h, key);
     const words = this.wordsOf(page), p = wordAt(page), entry = words[slot + 1];
-    this.countEntry(entry, -1);
+    const { changes } = this.heap, table = this.ownDescriptor();
+    changes.beginTable(table);
+    changes.beginPage(page);
     freeSlot(words, p, slot);
-    if (stateOf(this.heap, this.descriptor, SIZE) === 0) this.#freePages();
+    changes.endPage(page);
+    this.countEntry(entry, -1);
+    changes.endTable(table);
+    if (stateOf(this.heap, this.descriptor, SIZE) === 0) changes.all(() => this.#freePages());
     else if (countOf(words[p + 1]) < MERGE_MAX >> 1) this.#merge(h);
     return entry;
   }
@@ -195,12 +231,13 @@ export class HashIndex {
     if (words[w] & PAGE) {
       const table = this.descriptor, state = this.wordsOf(table), s = stateAt(state, wordAt(table));
       if (words[w] & LONG) {
-        if (state[s + ROOT] === address) state[s + ROOT] = heap.copy(address, heap.blockSize(address));
+        if (state[s + ROOT] !== address) return true;
+        heap.changes.all(() => state[s + ROOT] = heap.copy(address, heap.blockSize(address)));
         return true;
       }
       const prefix = words[w + 2], depth = depthOf(words[w + 1]);
       if (depth <= (state[s + STATE] & DEPTH) && this.pageOf(prefix) === address) {
-        this.#redirect(prefix, depth, heap.copy(address, heap.blockSize(address)));
+        heap.changes.all(() => this.#redirect(prefix, depth, heap.copy(address, heap.blockSize(address))));
       }
       return true;
     }
@@ -210,6 +247,7 @@ export class HashIndex {
     const slots = this.wordsOf(page), slot = slotOfEntry(slots, wordAt(page), h, address);
     if (slot === 0) return false;
     slots[slot + 1] = heap.copy(address, heap.blockSize(address));
+    heap.changes.changedPage(page);
     return true;
   }
 
@@ -228,7 +266,7 @@ export class HashIndex {
     const larger = this.#newPage(bitsOf(word) + 1, depth, prefix);
     const page = this.pageOf(h);
     copyEntries(this.wordsOf(page), wordAt(page), this.wordsOf(larger), wordAt(larger));
-    this.#redirect(prefix, depth, larger);
+    this.heap.changes.all(() => this.#redirect(prefix, depth, larger));
     this.heap.free(page, this.heap.blockSize(page));
   }
 
@@ -240,8 +278,10 @@ export class HashIndex {
     if (depth === (stateOf(this.heap, this.descriptor, STATE) & DEPTH)) this.#doubleDirectory();
     const right = this.#newPage(MAX_BITS, depth + 1, prefix);
     const page = this.pageOf(h);
-    splitPage(this.wordsOf(page), wordAt(page), this.wordsOf(right), wordAt(right));
-    this.#redirect(prefix, depth + 1, right);
+    this.heap.changes.all(() => {
+      splitPage(this.wordsOf(page), wordAt(page), this.wordsOf(right), wordAt(right));
+      this.#redirect(prefix, depth + 1, right);
+    });
   }
 
   /** Merges the page of a hash, which is owned, with its neighbour, if both are nearly empty. */
@@ -254,8 +294,10 @@ export class HashIndex {
     // (Of a neighbour that was split further, this is a part.)
     if (depthOf(otherWords[o + 1]) !== depth) return;
     if (countOf(otherWords[o + 1]) + countOf(words[p + 1]) > MERGE_MAX) return;
-    mergePage(words, p, otherWords, o);
-    this.#redirect(words[p + 2], depth - 1, page);
+    this.heap.changes.all(() => {
+      mergePage(words, p, otherWords, o);
+      this.#redirect(words[p + 2], depth - 1, page);
+    });
     this.heap.free(other, this.heap.blockSize(other));
   }
 
@@ -270,12 +312,14 @@ export class HashIndex {
     }
     const address = this.ownDescriptor(), state = this.wordsOf(address), s = stateAt(state, wordAt(address));
     const old = state[s + ROOT];
-    state[s + ROOT] = larger;
-    state[s + STATE]++;
+    heap.changes.all(() => {
+      state[s + ROOT] = larger;
+      state[s + STATE]++;
+    });
     if (depth > 0) heap.free(old, heap.blockSize(old));
   }
 
-  /** Makes all hashes that share the first `depth` bits of `prefix` lead to a page. */
+  /** Makes all hashes that share the first `depth` bits of `prefix` lead to a page. Readers must not look meanwhile. */
   #redirect(prefix: number, depth: number, page: number): void {
     const heap = this.heap, address = this.ownDescriptor(), state = this.wordsOf(address);
     const s = stateAt(state, wordAt(address));

@@ -1,7 +1,7 @@
 /**
  * The heap: a log of blocks, with a limit, and the cleaner that makes room in it.
  *
- * What a block is and how it is laid out is said in {@link ./block.ts}; in which buffers blocks lie, in
+ * What a block is and how it is laid out is said in {@link ../../blocks/block.ts}; in which buffers blocks lie, in
  * {@link ./extents.ts}. This file holds one idea: blocks are appended, and a **cleaner** frees the extents that
  * are mostly dead, at a pace that depends on how near the limit is. Log, limit and cleaner read and change the
  * same few counters, so they are not divided.
@@ -38,12 +38,14 @@
  * @module
  */
 
-import { LONG, PAGE, type Segments, TABLE, UNIT_BITS, wordAt } from "./block.ts";
-import { sizeOfDescriptor } from "./descriptor.ts";
-import { directorySize } from "./directory.ts";
-import { sizeOfEntry } from "./entry.ts";
+import { LONG, PAGE, type Segments, TABLE, UNIT_BITS, wordAt } from "../../blocks/block.ts";
+import { sizeOfDescriptor } from "../../blocks/descriptor.ts";
+import { directorySize } from "../../blocks/directory.ts";
+import { sizeOfEntry } from "../../blocks/entry.ts";
+import { Changes } from "./changes.ts";
 import { type Allocator, Extents, OutOfMemory, ownMemory, SEGMENT_UNITS, SEGMENTS } from "./extents.ts";
-import { bitsOf, pageSize } from "./page.ts";
+import type { MemoryOffer } from "../../transport/shared/offer.ts";
+import { bitsOf, pageSize } from "../../blocks/page.ts";
 
 /** Who owns the blocks of a heap, and can move them. */
 export interface Owner {
@@ -93,8 +95,14 @@ export class Heap implements Segments {
   owner: Owner | undefined;
   /** Frees something that is not in use any more, where the memory is full. Returns whether there was something. */
   onMemoryPressure: (() => boolean) | undefined;
+  /** Called when the last snapshot has been read. */
+  onThaw: (() => void) | undefined;
   /** How often the owners have changed what the heap holds. */
   changeCount = 0;
+  /** Tells other processes that read the heap what is changing. */
+  readonly changes: Changes;
+  /** The head of the memory, if other processes may read it: see {@link ../../blocks/head.ts}. */
+  readonly head: Int32Array | undefined;
   readonly #allocator: Allocator;
   readonly #extents: Extents;
   readonly #small: Log = { extent: 0, end: 0, length: 0 };
@@ -129,16 +137,32 @@ export class Heap implements Segments {
   constructor(allocator: Allocator = ownMemory) {
     this.#allocator = allocator;
     this.#extents = new Extents(allocator);
+    this.head = allocator.head;
+    this.changes = new Changes(allocator.head);
     this.words = this.#extents.words;
     this.bytes = this.#extents.bytes;
     this.#setPace();
   }
 
-  /** An empty heap of the same memory and the same limit, which counts for itself. */
-  sibling(): Heap {
-    const heap = new Heap(this.#allocator);
+  /**
+   * An empty heap of the same limit, which counts for itself.
+   *
+   * @param shared Whether other processes may read it, if they may read this one.
+   */
+  sibling(shared: boolean): Heap {
+    const heap = new Heap(this.#allocator.another(shared));
     heap.#limit = this.#limit;
     return heap;
+  }
+
+  /** Where the memory is, for processes that read it; undefined if they cannot. */
+  get offer(): MemoryOffer | undefined {
+    return this.#allocator.offer;
+  }
+
+  /** Tells other processes that another heap takes this one's place. */
+  retire(): void {
+    this.#allocator.retire();
   }
 
   /** Bytes that the heap has taken, those that were charged to it included. */
@@ -271,7 +295,7 @@ export class Heap implements Segments {
 
   /** Ends one {@linkcode Heap.freeze}. Extents that became empty meanwhile are given back in steps. */
   thaw(): void {
-    this.#frozen--;
+    if (--this.#frozen === 0) this.onThaw?.();
   }
 
   /**

@@ -2,16 +2,18 @@
  * The tables of one heap, by their numbers.
  *
  * Every block bears the number of its table, so that the cleaner finds who moves it. The number leads to the table's
- * descriptor ({@link ./descriptor.ts}), which leads to all else. Numbers are used again. What they cost is charged to
+ * descriptor ({@link ../../blocks/descriptor.ts}), which leads to all else. Numbers are used again. What they cost is charged to
  * the heap.
  *
  * @module
  */
 
 import type { Effects } from "../effects.ts";
-import { OWNER, TABLE, UNIT_BITS, wordAt } from "./block.ts";
-import { descriptorSize, idOf, kindOf, writeDescriptor } from "./descriptor.ts";
-import { hashOf, keySpan, type Span } from "./entry.ts";
+import { OWNER, TABLE, UNIT_BITS, wordAt } from "../../blocks/block.ts";
+import { descriptorSize, idOf, kindOf, writeDescriptor } from "../../blocks/descriptor.ts";
+import { hashOf, keySpan } from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
+import { NAMES } from "../../blocks/head.ts";
 import { OutOfMemory } from "./extents.ts";
 import type { Heap, Owner } from "./heap.ts";
 import { Table } from "./table.ts";
@@ -78,6 +80,7 @@ export class TableRegistry implements Owner {
     const kind = this.#names.length;
     const names = this.heap.beyondLimit(() => this.make(0, NAMELESS));
     this.#names.push(names);
+    this.#tellNames();
     this.totals.push(noTotals());
     return { kind, names };
   }
@@ -130,15 +133,27 @@ export class TableRegistry implements Owner {
     if (descriptor === 0) return;
     if (!(word & TABLE)) return this.table(id).move(address);
     if (descriptor === address) {
-      this.descriptorMoved(id, address, this.heap.copy(address, this.heap.blockSize(address)));
+      const { heap } = this;
+      heap.changes.all(() => {
+        this.descriptorMoved(id, address, heap.copy(address, heap.blockSize(address)));
+      });
     }
   }
 
-  /** Changes the address of a table's descriptor, which was copied. */
+  /** Tells other processes that read the heap where the tables of names are. */
+  #tellNames(): void {
+    const { head } = this.heap;
+    for (let kind = 1; head && kind < this.#names.length; kind++) {
+      head[NAMES + kind - 1] = this.descriptors[this.#names[kind]!.id];
+    }
+  }
+
+  /** Changes the address of a table's descriptor, which was copied. Readers must not look meanwhile. */
   descriptorMoved(id: number, from: number, to: number): void {
     this.descriptors[id] = to;
     const names = this.#names[kindOf(this.heap, to)];
-    if (!names || this.table(id).dropped) return;
+    if (!names) return this.#tellNames();
+    if (this.table(id).dropped) return;
     names.relinkTable(hashOf(keySpan(this.heap, to)), from, to);
   }
 

@@ -1,7 +1,7 @@
 /**
  * What the host holds: tables and sets, two catalogs in one {@linkcode Heap}.
  *
- * Names, keys and members are canonical ({@link ../key.ts}); a value is the bytes that a client sent. A set is a table
+ * Names, keys and members are canonical ({@link ../../msgpack/key.ts}); a value is the bytes that a client sent. A set is a table
  * whose values have no bytes. A table or set exists from the first write to it until it is dropped, also while it is
  * empty.
  *
@@ -10,7 +10,8 @@
 
 import { turn } from "../../system/turn.ts";
 import { Catalog, type CatalogView } from "./catalog.ts";
-import { Entry, hashOf, type Span } from "./entry.ts";
+import { Entry, hashOf } from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
 import { ExpiryQueue } from "./expiry_queue.ts";
 import { Heap } from "./heap.ts";
 import { TableRegistry } from "./registry.ts";
@@ -57,16 +58,25 @@ export class Store {
 
   /** An empty store of the same memory. It may take as much as this one, beside it. */
   sibling(): Store {
-    return new Store(this.heap.sibling());
+    return new Store(this.heap.sibling(true));
   }
 
   /**
    * Gives back the memory of a store that nobody uses any more, in steps: other work of the process goes on meanwhile.
-   * What a snapshot still reads is left to the garbage collector.
+   * What a snapshot still reads is given back when it has been read.
    */
   async close(): Promise<void> {
-    if (this.heap.frozen) return;
-    while (this.heap.closeNext()) await turn();
+    const { heap } = this;
+    if (heap.frozen) return void (heap.onThaw = () => void this.close());
+    heap.onThaw = undefined;
+    while (heap.closeNext()) await turn();
+  }
+
+  /** {@linkcode Store.close} at once, or when the last snapshot has been read. */
+  closeNow(): void {
+    const { heap } = this;
+    if (heap.frozen) heap.onThaw = () => heap.close();
+    else heap.close();
   }
 
   /**
@@ -74,17 +84,20 @@ export class Store {
    * it back. One of them must follow before anybody else uses the store. Transactions nest.
    */
   begin(): void {
+    this.heap.changes.beginAll();
     this.#transaction.begin();
   }
 
   /** Keeps what was changed since the last {@linkcode Store.begin}. */
   commit(): void {
     this.#transaction.commit();
+    this.heap.changes.endAll();
   }
 
   /** Takes back what was changed since the last {@linkcode Store.begin}. Never fails for lack of memory. */
   rollback(): void {
     this.#transaction.rollback();
+    this.heap.changes.endAll();
   }
 
   /** Runs what changes the store all or not at all: if it throws, nothing was changed. */
@@ -124,6 +137,7 @@ export class Store {
    */
   swap(other: Store): void {
     if (this.#transaction.open) throw new Error("Cannot replace a store within a transaction");
+    this.heap.retire();
     other.heap.changeCount = Math.max(this.heap.changeCount, other.heap.changeCount) + 1;
     const { heap, tables, sets, expiryQueue, entry } = this, registry = this.#registry;
     const transaction = this.#transaction;

@@ -23,8 +23,8 @@
  */
 
 import type { Writer } from "../../msgpack/msgpack.ts";
-import { UNIT_BITS, wordAt } from "./block.ts";
-import { bytesOf, DROPPED, EXPIRING, NEXT, SIZE, STATE, stateAt, stateOf } from "./descriptor.ts";
+import { UNIT_BITS, wordAt } from "../../blocks/block.ts";
+import { bytesOf, DROPPED, EXPIRING, NEXT, SIZE, STATE, stateAt, stateOf } from "../../blocks/descriptor.ts";
 import {
   copyOfKey,
   entrySize,
@@ -36,14 +36,14 @@ import {
   keySpan,
   setExpiry,
   sizeOfEntry,
-  type Span,
   UNWRITTEN,
   valueLengthOf,
   writeEntry,
-} from "./entry.ts";
+} from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
 import { HashIndex } from "./hash_index.ts";
-import { findEntry, prefetch, scanTable } from "./lookup.ts";
-import { firstSlot, nextSlot, slotOfEntry, slotOfKey, walkPage } from "./page.ts";
+import { findEntry, prefetch, scanTable } from "../../blocks/lookup.ts";
+import { firstSlot, nextSlot, slotOfEntry, slotOfKey, walkPage } from "../../blocks/page.ts";
 import { FrozenTable, type TableView } from "./view.ts";
 
 /** The table of a number. There may be several objects of the same table. */
@@ -139,13 +139,17 @@ export class Table extends HashIndex implements TableView {
     const keyLength = key.to - key.from, length = to - from;
     const size = entrySize(keyLength, length, expiry);
     if (sink !== undefined) sink.prepare(keyLength);
-    let old = findEntry(heap, this.descriptor, h, key);
+    const { changes } = heap;
+    const found = this.pageOf(h), at = found === 0 ? 0 : slotOfKey(heap, found, h, key);
+    let old = at === 0 ? 0 : this.wordsOf(found)[at + 1];
     if (old !== 0 && !heap.frozen && sink === undefined) {
       const words = this.wordsOf(old), w = wordAt(old);
       if ((sizeOfEntry(words, w) + 7) >>> 3 === (size + 7) >>> 3) {
         const expiring = (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0);
         const grown = length - valueLengthOf(words, w);
+        changes.beginPage(found);
         writeEntry(heap, old, this.id, key, bytes, from, length, expiry);
+        changes.endPage(found);
         if (expiring !== 0 || grown !== 0) this.count(0, expiring, grown);
         return;
       }
@@ -154,15 +158,14 @@ export class Table extends HashIndex implements TableView {
     writeEntry(heap, entry, this.id, key, bytes, from, length, expiry);
     try {
       if (old === 0) {
-        const page = this.makeRoom(h);
-        this.count(1, expiry > 0 ? 1 : 0, keyLength + length);
-        this.put(page, h, entry);
+        this.add(this.makeRoom(h), h, entry, expiry > 0 ? 1 : 0, keyLength + length);
       } else {
         const page = this.ownPage(h), slot = slotOfKey(heap, page, h, key);
         const slots = this.wordsOf(page);
         // (Room was made: the old entry may have been moved.)
         old = slots[slot + 1];
         slots[slot + 1] = entry;
+        changes.changedPage(page);
         const words = this.wordsOf(old), w = wordAt(old);
         this.count(0, (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0), length - valueLengthOf(words, w));
         if (sink === undefined) heap.free(old, sizeOfEntry(words, w));
@@ -212,7 +215,10 @@ export class Table extends HashIndex implements TableView {
     const heap = this.heap, words = this.wordsOf(entry), w = wordAt(entry);
     if (heap.frozen || this.registry.effects.sink || !expires(words, w)) return false;
     heap.changeCount++;
+    const page = this.pageOf(hashOf(keySpan(heap, entry)));
+    heap.changes.beginPage(page);
     setExpiry(words, w, time);
+    heap.changes.endPage(page);
     return true;
   }
 
@@ -279,8 +285,7 @@ export class Table extends HashIndex implements TableView {
     const page = this.makeRoom(h);
     // (Making room may have moved the descriptor.)
     const descriptor = this.registry.descriptors[id];
-    this.count(1, 0, keyLengthOf(this.wordsOf(descriptor), wordAt(descriptor)));
-    this.put(page, h, descriptor);
+    this.add(page, h, descriptor, 0, keyLengthOf(this.wordsOf(descriptor), wordAt(descriptor)));
   }
 
   /** Takes a table out of this one, whose entries are descriptors. */
@@ -288,7 +293,10 @@ export class Table extends HashIndex implements TableView {
     this.unlink(h, name);
   }
 
-  /** Changes the address of a descriptor in this table, whose entries are descriptors, if it is in it. */
+  /**
+   * Changes the address of a descriptor in this table, whose entries are descriptors, if it is in it. Call it within a
+   * change of {@linkcode Changes.all}.
+   */
   relinkTable(h: number, from: number, to: number): void {
     let page = this.pageOf(h);
     if (page === 0) return;

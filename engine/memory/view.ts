@@ -5,10 +5,11 @@
  * @module
  */
 
-import type { Segments } from "./block.ts";
-import { bytesOf, EXPIRING, SIZE, stateOf } from "./descriptor.ts";
-import { copyOfKey, hashOf, type Span } from "./entry.ts";
-import { findEntry, scanTable } from "./lookup.ts";
+import type { Segments } from "../../blocks/block.ts";
+import { bytesOf, EXPIRING, SIZE, stateOf } from "../../blocks/descriptor.ts";
+import { copyOfKey, hashOf } from "../../blocks/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
+import { findEntry, scanTable } from "../../blocks/lookup.ts";
 
 /** What can be read of a table. A view is good until its snapshot is released. */
 export interface TableView {

@@ -10,7 +10,7 @@
 
 import type { Buffer } from "node:buffer";
 import { MemStoreError } from "../../transport/message.ts";
-import { equalValues } from "../key.ts";
+import { equalValues } from "../../msgpack/key.ts";
 import { Database } from "./database.ts";
 import type { Argument, Reply } from "./node.ts";
 import { BATCH, type Script } from "./scripts.ts";

@@ -6,7 +6,7 @@
 
 import { Buffer } from "node:buffer";
 import type { Call as AnyCall, Handler as AnyHandler } from "../call.ts";
-import type { Span } from "../memory/entry.ts";
+import type { Span } from "../../msgpack/key.ts";
 import { type Collection, deadlineOf, type Kind, type Layout, valueOf } from "./layout.ts";
 import type { Argument, Reply } from "./node.ts";
 import type { Effect, Nodes } from "./nodes.ts";

@@ -9,7 +9,7 @@ import type { Buffer } from "node:buffer";
 import { head, skip, type Writer } from "../../msgpack/msgpack.ts";
 import { MemStoreError } from "../../transport/message.ts";
 import type { WriteReply } from "../call.ts";
-import { Key } from "../key.ts";
+import { Key } from "../../msgpack/key.ts";
 import { IN_PAGES } from "../memory/commands/items.ts";
 import { type Call, canonical, view } from "./database.ts";
 import type { Argument, Reply } from "./node.ts";

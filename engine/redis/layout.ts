@@ -22,7 +22,7 @@
  *    17th of 256 equal ranges of Redis Cluster's slots. So nodes that have as many slots have as many partitions.
  *  - A name that is a string of UTF-8 is written as it is, after a colon; any other as `#` and its canonical bytes in hex:
  *    `memstore:{17}:t#cd0400`. Catalogs and `due` have names in the same form: `:users`, `#cd0400`.
- *  - Keys and members are canonical ({@link ../key.ts}). A value is the bytes that a client sent. The byte
+ *  - Keys and members are canonical ({@link ../../msgpack/key.ts}). A value is the bytes that a client sent. The byte
  *    c1 begins no MessagePack item: it marks a value that has a deadline, in milliseconds since 1970 as a float of 64 bits.
  *  - A table exists from the first write to it until it is dropped, also while it is empty. A script that makes the first
  *    entry of a table in a partition adds the name to that partition's catalog in the same step, so no crash of a front comes
@@ -36,8 +36,8 @@
 
 import { Buffer } from "node:buffer";
 import { head, latin1, Writer } from "../../msgpack/msgpack.ts";
-import type { Span } from "../memory/entry.ts";
-import { halfSipHash } from "../memory/hash.ts";
+import type { Span } from "../../msgpack/key.ts";
+import { halfSipHash } from "../../blocks/hash.ts";
 
 /** The version of this layout. */
 export const VERSION = "1";

@@ -10,8 +10,8 @@
 import { Buffer } from "node:buffer";
 import { MemStoreError } from "../../transport/message.ts";
 import { turn } from "../../system/turn.ts";
-import type { Key } from "../key.ts";
-import type { Span } from "../memory/entry.ts";
+import type { Key } from "../../msgpack/key.ts";
+import type { Span } from "../../msgpack/key.ts";
 import { Database } from "./database.ts";
 import { type Collection, type Kind, slotOf } from "./layout.ts";
 import type { Argument, Reply } from "./node.ts";

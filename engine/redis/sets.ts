@@ -8,7 +8,7 @@
 import type { Buffer } from "node:buffer";
 import { head, skip } from "../../msgpack/msgpack.ts";
 import type { WriteReply } from "../call.ts";
-import { Key } from "../key.ts";
+import { Key } from "../../msgpack/key.ts";
 import { type Call, canonical, type Database, type Handler } from "./database.ts";
 import { allOf, divide, Gathering, replyAny, replyFlag, replyNumber, replySum } from "./items.ts";
 import type { Collection } from "./layout.ts";

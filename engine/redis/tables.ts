@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import { MemStoreError } from "../../transport/message.ts";
 import type { WriteReply } from "../call.ts";
-import { equalValues } from "../key.ts";
+import { equalValues } from "../../msgpack/key.ts";
 import { argument, type Call, canonical, type Database, type Handler, valueIn } from "./database.ts";
 import { type Collection, deadlineOf } from "./layout.ts";
 import { divide, replyAny, replyFlag, replyNumber, replySum } from "./items.ts";

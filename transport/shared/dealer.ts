@@ -7,7 +7,8 @@
 import { type Reply, requestNumber } from "../message.ts";
 import type { Connector, Transport } from "../transport.ts";
 import { type ZeroMqConnector, ZeroMqTransport } from "../zeromq/dealer.ts";
-import { AT_CONNECTION, Lane, type LaneOffer } from "./lane.ts";
+import { AT_CONNECTION, Lane } from "./lane.ts";
+import type { MemoryOffer } from "./offer.ts";
 import { loadSharedMemory } from "./memory.ts";
 import { NAP_MS, Waiter } from "./waiter.ts";
 
@@ -36,7 +37,7 @@ export class LaneConnector implements Connector {
     return this.#zeromq.connect();
   }
 
-  useLane(transport: Transport, offer: LaneOffer): Transport {
+  useLane(transport: Transport, offer: MemoryOffer): Transport {
     if (!(transport instanceof ZeroMqTransport)) return transport;
     try {
       return new LaneTransport(transport, Lane.open(offer));
@@ -71,6 +72,7 @@ class LaneTransport implements Transport {
   #state: "connecting" | "connected" | "lost" = "connected";
   /** Whether the reply that was received last lies in the lane: the next call of `receive()` gives its room back. */
   #taking = false;
+  readonly figures: Float64Array;
   /** A reply that came outside, until those before it were taken from the lane. */
   #outside: Reply | undefined;
 
@@ -78,6 +80,7 @@ class LaneTransport implements Transport {
     this.#connection = connection;
     this.#lane = lane;
     this.#lanes = [lane];
+    this.figures = lane.figures;
   }
 
   /** (To ask the connection takes longer than to send a message: so it is asked when there is nothing else to do.) */

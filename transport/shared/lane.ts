@@ -14,6 +14,7 @@
  *    64 state: 0 offered, 1 attached (the client uses it), 2 withdrawn (the host has given it up)
  *   128 tail of the requests   192 head of the requests   256 sleeps of the host
  *   320 tail of the replies    384 head of the replies    448 sleeps of the client
+ *   512 figures: 3 floats of 64 bits, in which the client counts what it does without messages
  *
  * a record of a ring: four numbers, then bytes
  *     0 bytes of header and payload   4 bytes of the header: 255 at most   8 outside   12 0
@@ -48,17 +49,9 @@
  * @module
  */
 
+import type { MemoryOffer } from "./offer.ts";
+import { FIGURES } from "../transport.ts";
 import { type Part, SharedMemory, wakeAt, type Word } from "./memory.ts";
-
-/** Where a lane is, as the host tells it: all that the client needs to open it. */
-export interface LaneOffer {
-  /** The process of the host, … */
-  pid: number;
-  /** … and its descriptor of the memory. */
-  fd: number;
-  /** The token that the memory must hold: 16 bytes. */
-  token: Uint8Array;
-}
 
 const MAGIC = 0x4c4d534d;
 const VERSION = 1;
@@ -101,6 +94,9 @@ const REPLY_RING: RingPlace = {
   at: HEADER_BYTES + 2 * RING_BYTES,
 };
 
+/** Where the figures are, in bytes. */
+const FIGURES_AT = 512;
+
 /** Values of `sleeps`. */
 const AWAKE = 0;
 export const AT_CONNECTION = 1;
@@ -122,6 +118,8 @@ export class Lane implements Disposable {
   readonly #words: Int32Array;
   /** The memory, as it is mapped: the header, and each ring twice. */
   readonly bytes: Uint8Array;
+  /** What the client counts. The host believes none of it. */
+  readonly figures: Float64Array;
   /** Where the header and the payload of the record that was found last begin, and where it ends. */
   header = 0;
   payload = 0;
@@ -150,6 +148,7 @@ export class Lane implements Disposable {
     this.#memory = memory;
     this.#words = new Int32Array(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
+    this.figures = new Float64Array(memory.buffer, FIGURES_AT, FIGURES);
     this.#in = incoming;
     this.#out = outgoing;
     this.word = memory.word(incoming.sleeps * 4);
@@ -174,7 +173,7 @@ export class Lane implements Disposable {
    *
    * @throws {Error} if it cannot be mapped, or is not the lane that was offered.
    */
-  static open({ pid, fd, token }: LaneOffer): Lane {
+  static open({ pid, fd, token }: MemoryOffer): Lane {
     const memory = SharedMemory.open(pid, fd, LANE_BYTES, PARTS);
     const lane = new Lane(memory, REPLY_RING, REQUEST_RING);
     const words = lane.#words, own = lane.bytes.subarray(TOKEN, TOKEN + TOKEN_BYTES);
@@ -190,7 +189,7 @@ export class Lane implements Disposable {
   }
 
   /** Where it is, at the host. */
-  get offer(): LaneOffer {
+  get offer(): MemoryOffer {
     return {
       pid: Deno.pid,
       fd: this.#memory.fd,

@@ -26,6 +26,15 @@ const symbols = {
   close: { parameters: ["i32"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  madvise: { parameters: ["pointer", "usize", "i32"], result: "i32" },
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  fchmod: { parameters: ["i32", "u32"], result: "i32" },
+  pthread_mutexattr_init: { parameters: ["buffer"], result: "i32" },
+  pthread_mutexattr_setpshared: { parameters: ["buffer", "i32"], result: "i32" },
+  pthread_mutexattr_setrobust: { parameters: ["buffer", "i32"], result: "i32" },
+  pthread_mutex_init: { parameters: ["pointer", "buffer"], result: "i32" },
+  pthread_mutex_lock: { parameters: ["pointer"], result: "i32" },
+  pthread_mutex_unlock: { parameters: ["pointer"], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   // (The C library has no functions for these two, and `syscall` takes other parameters for each.)
@@ -50,15 +59,18 @@ const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 /** No other seals, no shrinking, no growing. */
 const SEALS = 1 | 2 | 4;
+const O_RDONLY = 0;
 const O_RDWR = 2;
 const O_CLOEXEC = 0o2000000;
 const SEEK_END = 2;
 const PROT_NONE = 0;
+const PROT_READ = 1;
 const PROT_READ_WRITE = 1 | 2;
 const MAP_SHARED = 1;
 /** Takes addresses, and no memory: `MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`. */
 const MAP_RESERVE = 0x02 | 0x20 | 0x4000;
 const MAP_FIXED = 0x10;
+const MAP_NORESERVE = 0x4000;
 const MAP_FAILED = 2n ** 64n - 1n;
 
 let system: System | undefined;
@@ -140,6 +152,37 @@ export function sleepAt(words: readonly Word[], value: number, milliseconds: num
   system!.futex_waitv(SYS_FUTEX_WAITV, waiterBytes, count, 0, timeBytes, CLOCK_MONOTONIC);
 }
 
+/**
+ * Makes a file in memory, with holes alone. Returns its descriptor.
+ *
+ * @throws {Error} if the system refuses.
+ */
+function createFile(name: string, bytes: number): number {
+  const fd = system!.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) throw new Error("Cannot share memory: the system has no descriptor for it");
+  if (system!.ftruncate(fd, size(bytes)) === 0 && system!.fcntl(fd, F_ADD_SEALS, SEALS) === 0) return fd;
+  system!.close(fd);
+  throw new Error("Cannot share memory: the system does not seal it");
+}
+
+/**
+ * Opens a file in the memory of another process. Returns an own descriptor.
+ *
+ * @throws {Error} if it cannot be opened, or is not sealed memory of this size.
+ */
+function openFile(pid: number, fd: number, bytes: number, how: number): number {
+  const own = system!.open(cString(`/proc/${pid}/fd/${fd}`), how | O_CLOEXEC);
+  if (own < 0) throw new Error(`Cannot share memory: descriptor ${fd} of process ${pid} cannot be opened`);
+  const seals = system!.fcntl(own, F_GET_SEALS, 0);
+  if (seals >= 0 && (seals & SEALS) === SEALS && Number(system!.lseek(own, 0n, SEEK_END)) === bytes) {
+    return own;
+  }
+  system!.close(own);
+  throw new Error(
+    `Cannot share memory: descriptor ${fd} of process ${pid} is no sealed memory of ${bytes} bytes`,
+  );
+}
+
 /** A part of a file that is mapped. */
 export interface Part {
   /** Where it begins in the file, in bytes: a multiple of 65,536, which every system has as a multiple of its pages. */
@@ -170,15 +213,7 @@ export class SharedMemory implements Disposable {
    * @throws {Error} if the system refuses.
    */
   static create(name: string, bytes: number, parts: readonly Part[]): SharedMemory {
-    const fd = system!.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) throw new Error("Cannot share memory: the system has no descriptor for it");
-    if (
-      system!.ftruncate(fd, size(bytes)) < 0 || system!.fcntl(fd, F_ADD_SEALS, SEALS) < 0
-    ) {
-      system!.close(fd);
-      throw new Error("Cannot share memory: the system does not seal it");
-    }
-    return SharedMemory.#map(fd, parts);
+    return SharedMemory.#map(createFile(name, bytes), parts);
   }
 
   /**
@@ -188,20 +223,13 @@ export class SharedMemory implements Disposable {
    * @throws {Error} if it cannot be opened, or is not sealed memory of this size.
    */
   static open(pid: number, fd: number, bytes: number, parts: readonly Part[]): SharedMemory {
-    const own = system!.open(cString(`/proc/${pid}/fd/${fd}`), O_RDWR | O_CLOEXEC);
-    if (own < 0) throw new Error(`Cannot share memory: descriptor ${fd} of process ${pid} cannot be opened`);
-    const seals = system!.fcntl(own, F_GET_SEALS, 0);
-    if (seals < 0 || (seals & SEALS) !== SEALS || Number(system!.lseek(own, 0n, SEEK_END)) !== bytes) {
-      system!.close(own);
-      throw new Error(
-        `Cannot share memory: descriptor ${fd} of process ${pid} is no sealed memory of ${bytes} bytes`,
-      );
-    }
+    const own = openFile(pid, fd, bytes, O_RDWR);
     const memory = SharedMemory.#map(own, parts);
     memory.closeDescriptor();
     return memory;
   }
 
+  /** Maps parts of a file, and closes it if that cannot be done. */
   static #map(fd: number, parts: readonly Part[]): SharedMemory {
     const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
     const address = system!.mmap(null, size(bytes), PROT_NONE, MAP_RESERVE, -1, 0n);
@@ -247,6 +275,119 @@ export class SharedMemory implements Disposable {
   [Symbol.dispose](): void {
     if (this.buffer.detached) return;
     this.closeDescriptor();
+    this.buffer.transfer(0);
+    system!.munmap(this.#address, size(this.#bytes));
+  }
+}
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+/** Maps the pages of a range that is there, so that they are not mapped one by one: Linux 5.14. */
+const MADV_POPULATE_WRITE = 23;
+/** Its user may read it. */
+const MODE_READ = 0o400;
+/** What the C library keeps of a mutex's attributes, and more. */
+const ATTRIBUTE_BYTES = 64;
+
+/**
+ * Memory that this process writes and others read: a range of addresses as large as the data may ever be, of which only
+ * the parts in use take memory. It is in this process until it is disposed of.
+ */
+export class SharedRange implements Disposable {
+  readonly #address: Deno.PointerObject;
+  readonly #bytes: number;
+  readonly #owner: Deno.PointerObject;
+  readonly fd: number;
+  #closed = false;
+
+  /**
+   * Makes memory, all of it holes.
+   *
+   * @param name Names it in /proc, for people who look there.
+   * @param owner Where this thread says that it lives: 40 bytes, at a multiple of 16. The part must be taken before.
+   * @throws {Error} if the system refuses.
+   */
+  constructor(name: string, bytes: number, owner: number) {
+    const fd = createFile(name, bytes);
+    const address = system!.mmap(null, size(bytes), PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0n);
+    if (Deno.UnsafePointer.value(address) === MAP_FAILED || system!.fchmod(fd, MODE_READ) < 0) {
+      system!.close(fd);
+      throw new Error(`Cannot share memory: the system does not map ${bytes} bytes`);
+    }
+    this.#address = address!;
+    this.#bytes = bytes;
+    this.#owner = Deno.UnsafePointer.offset(address!, owner)!;
+    this.fd = fd;
+  }
+
+  /**
+   * Takes memory for a part. It is all zero.
+   *
+   * @throws {Error} if the system has none.
+   */
+  take(at: number, bytes: number): ArrayBuffer {
+    if (system!.fallocate(this.fd, 0, BigInt(at), BigInt(bytes)) < 0) {
+      throw new Error(`Cannot share memory: the system has no ${bytes} bytes`);
+    }
+    const address = Deno.UnsafePointer.offset(this.#address, at)!;
+    system!.madvise(address, size(bytes), MADV_POPULATE_WRITE);
+    return Deno.UnsafePointerView.getArrayBuffer(address, bytes);
+  }
+
+  /** Gives back the memory of a part, as {@linkcode SharedRange.take} returned it. */
+  giveBack(at: number, part: ArrayBuffer): void {
+    const bytes = part.byteLength;
+    part.transfer(0);
+    system!.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BigInt(at), BigInt(bytes));
+  }
+
+  /** Says that this thread lives, until it ends or the memory is disposed of. Call it once. */
+  own(): void {
+    const attributes = new Uint8Array(ATTRIBUTE_BYTES);
+    system!.pthread_mutexattr_init(attributes);
+    system!.pthread_mutexattr_setpshared(attributes, 1);
+    system!.pthread_mutexattr_setrobust(attributes, 1);
+    system!.pthread_mutex_init(this.#owner, attributes);
+    system!.pthread_mutex_lock(this.#owner);
+  }
+
+  /** The parts must have been given back: nothing may read or write them any more. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    system!.pthread_mutex_unlock(this.#owner);
+    system!.munmap(this.#address, size(this.#bytes));
+    system!.close(this.fd);
+  }
+}
+
+/** The memory of another process, to be read, until it is disposed of. */
+export class SharedView implements Disposable {
+  /** Its bytes. Detached once it is disposed of. */
+  readonly buffer: ArrayBuffer;
+  readonly #address: Deno.PointerObject;
+  readonly #bytes: number;
+
+  /**
+   * Maps it.
+   *
+   * @param fd Its descriptor there.
+   * @throws {Error} if it cannot be opened, or is not sealed memory of this size.
+   */
+  constructor(pid: number, fd: number, bytes: number) {
+    const own = openFile(pid, fd, bytes, O_RDONLY);
+    const address = system!.mmap(null, size(bytes), PROT_READ, MAP_SHARED | MAP_NORESERVE, own, 0n);
+    system!.close(own);
+    if (Deno.UnsafePointer.value(address) === MAP_FAILED) {
+      throw new Error(`Cannot share memory: the system does not map ${bytes} bytes`);
+    }
+    this.#address = address!;
+    this.#bytes = bytes;
+    this.buffer = Deno.UnsafePointerView.getArrayBuffer(address!, bytes);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.buffer.detached) return;
     this.buffer.transfer(0);
     system!.munmap(this.#address, size(this.#bytes));
   }

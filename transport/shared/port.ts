@@ -10,10 +10,11 @@
 import { headerFault, isBatch, isHeader, takesParts } from "../message.ts";
 import type { Limits } from "../limits.ts";
 import { Waiter } from "./waiter.ts";
-import type { IncomingMessage, Port, Sender } from "../transport.ts";
+import { FIGURES, type IncomingMessage, type Port, type Sender } from "../transport.ts";
 import { type Connection, ReceivedMessage } from "../zeromq/connection.ts";
 import type { ZeroMqPort } from "../zeromq/port.ts";
-import { AT_CONNECTION, Lane, LANE_BYTES, type LaneOffer } from "./lane.ts";
+import { AT_CONNECTION, Lane, LANE_BYTES } from "./lane.ts";
+import type { MemoryOffer } from "./offer.ts";
 
 /** After how many messages of lanes the ZeroMQ port has its turn. */
 const LANE_SHARE = 16;
@@ -65,6 +66,8 @@ export class LanePort implements Port {
   #all: Lane[] = [];
   readonly #waiter = new Waiter();
   readonly #isReady = () => this.#turns.some((each) => this.#mayRead(each));
+  /** What clients have told that are gone. */
+  readonly #told: number[] = new Array(FIGURES).fill(0);
   /** Whose turn is next, by its index. */
   #turn = 0;
   /** Whether {@linkcode Port.wait} is under way. */
@@ -95,7 +98,17 @@ export class LanePort implements Port {
     return this.#turns.filter(({ lane }) => lane.attached).length;
   }
 
-  openLane(from: Sender): LaneOffer | undefined {
+  has(from: Sender): boolean {
+    return this.#zeromq.has(from);
+  }
+
+  get figures(): readonly number[] {
+    const sums = [...this.#told];
+    for (const { lane } of this.#turns) addFigures(sums, lane);
+    return sums;
+  }
+
+  openLane(from: Sender): MemoryOffer | undefined {
     const client = this.#zeromq.connectionOf(from);
     if (!client || client.gone || client.disconnected || this.#lanes.has(from)) return undefined;
     // (Some may be of clients that have gone.)
@@ -313,6 +326,7 @@ export class LanePort implements Port {
     this.#lanes.delete(own.client);
     this.#turns = this.#turns.filter((each) => each !== own);
     this.#all = this.#turns.map(({ lane }) => lane);
+    addFigures(this.#told, own.lane);
     own.lane[Symbol.dispose]();
   }
 
@@ -327,6 +341,13 @@ export class LanePort implements Port {
     }, oldest.offeredAt + OPEN_MS + 1 - performance.now());
     Deno.unrefTimer(this.#timer);
   }
+}
+
+/** Adds what a client has told. (It may have written anything.) */
+function addFigures(sums: number[], { figures }: Lane): void {
+  figures.forEach((figure, i) => {
+    if (figure >= 0 && figure <= Number.MAX_SAFE_INTEGER) sums[i] += Math.floor(figure);
+  });
 }
 
 /** A message of a lane, as if it had come by its connection. */

@@ -86,6 +86,13 @@ export class ZeroMqPort implements Port {
   #released = 0;
   /** How many messages have arrived. */
   #messages = 0;
+  has(from: Sender): boolean {
+    return this.connectionOf(from) !== undefined;
+  }
+
+  /** (Over a socket nothing is told without messages.) */
+  readonly figures: readonly number[] = [];
+
   /** Bytes of replies that are pending for all, and when they were last counted. */
   #pendingBytes = 0;
   #collectedAt = 0;

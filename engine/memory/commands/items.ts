@@ -11,10 +11,11 @@
  */
 
 import { head, skip } from "../../../msgpack/msgpack.ts";
-import { fromClient, toClient } from "../cursor.ts";
-import { Key } from "../../key.ts";
+import { fromClient, toClient } from "../../../blocks/cursor.ts";
+import { Key } from "../../../msgpack/key.ts";
 import type { Catalog } from "../catalog.ts";
-import { Entry, type Span } from "../entry.ts";
+import { Entry } from "../../../blocks/entry.ts";
+import type { Span } from "../../../msgpack/key.ts";
 import type { Store } from "../store.ts";
 import type { Table } from "../table.ts";
 import type { TableView } from "../view.ts";

@@ -5,7 +5,8 @@
  */
 
 import type { Heap } from "../heap.ts";
-import { Entry, type Span } from "../entry.ts";
+import { Entry } from "../../../blocks/entry.ts";
+import type { Span } from "../../../msgpack/key.ts";
 import { TableRegistry } from "../registry.ts";
 import type { Table } from "../table.ts";
 import type { TableView } from "../view.ts";
@@ -138,7 +139,7 @@ class Union implements Disposable {
   constructor(call: Call, replied: boolean) {
     this.#call = call;
     this.#replied = replied;
-    this.#heap = call.store.heap.sibling();
+    this.#heap = call.store.heap.sibling(false);
     this.members = TableRegistry.of(this.#heap).make(0);
   }
 

@@ -6,8 +6,8 @@
 
 import { MemStoreError } from "../../../transport/message.ts";
 import { head } from "../../../msgpack/msgpack.ts";
-import { equalValues } from "../../key.ts";
-import type { Span } from "../entry.ts";
+import { equalValues } from "../../../msgpack/key.ts";
+import type { Span } from "../../../msgpack/key.ts";
 import type { Table } from "../table.ts";
 import type { Call, Handler, Steps } from "./call.ts";
 import {

@@ -17,18 +17,10 @@
  * @module
  */
 
-import { copyBytes } from "../../msgpack/msgpack.ts";
+import { copyBytes } from "../msgpack/msgpack.ts";
 import { EXPIRES, LONG, type Segments, TABLE, UNIT_BITS, wordAt } from "./block.ts";
+import type { Span } from "../msgpack/key.ts";
 import { hash } from "./hash.ts";
-
-/** The bytes of a canonical key, wherever they are. */
-export interface Span {
-  bytes: Uint8Array;
-  from: number;
-  to: number;
-  /** The hash of these bytes, if it is known. */
-  hash?: number;
-}
 
 /** A value whose bytes {@linkcode writeEntry} does not write: the caller does. */
 export const UNWRITTEN: Uint8Array = new Uint8Array(0);

@@ -22,9 +22,10 @@
  * @module
  */
 
-import { copyBytes } from "../../msgpack/msgpack.ts";
+import { copyBytes } from "../msgpack/msgpack.ts";
 import { LONG, OWNER, type Segments, TABLE, UNIT_BITS, wordAt } from "./block.ts";
-import { entrySize, isLong, keyFrom, sizeOfEntry, type Span } from "./entry.ts";
+import { entrySize, isLong, keyFrom, sizeOfEntry } from "./entry.ts";
+import type { Span } from "../msgpack/key.ts";
 
 /** The words of the state. */
 export const ROOT = 0;

@@ -8,7 +8,7 @@
 import { type Segments, UNIT_BITS, wordAt } from "./block.ts";
 import { DEPTH, ROOT, STATE, stateAt } from "./descriptor.ts";
 import { DIRECTORY_HEAD, pageOf } from "./directory.ts";
-import type { Span } from "./entry.ts";
+import type { Span } from "../msgpack/key.ts";
 import { bitsOf, PAGE_HEAD, scanPage, slotOfKey } from "./page.ts";
 
 /** The address of the entry of a key in the table whose descriptor is at an address; 0 if there is none. */

@@ -4,7 +4,7 @@
  * ```text
  *  word 0           1             2        3        4 …
  * ┌──────────────┬─────────────┬────────┬───────┬──────┬─────────┬──────┬─────────┬ …
- * │ owner · PAGE │ bits 0-7    │ prefix │ epoch │ hash │ address │ hash │ address │    2^bits slots
+ * │ owner · PAGE │ bits 0-3    │ prefix │ epoch │ hash │ address │ hash │ address │    2^bits slots
  * │              │ depth 8-15  │        │       │ 0: the slot is free                    (2 to 256)
  * │              │ count 16-31 │        │       │
  * └──────────────┴─────────────┴────────┴───────┴──────┴─────────┴──────┴─────────┴ …
@@ -22,7 +22,8 @@
  */
 
 import { PAGE, type Segments, UNIT_BITS, wordAt } from "./block.ts";
-import { keyFrom, keyLengthOf, type Span } from "./entry.ts";
+import { keyFrom, keyLengthOf } from "./entry.ts";
+import type { Span } from "../msgpack/key.ts";
 
 /** The words before the slots of a page. */
 export const PAGE_HEAD = 4;
@@ -40,8 +41,8 @@ const splitting = new Int32Array(2 << MAX_BITS);
 /** The slots of the page that is being walked through, in the order of their hashes. */
 const walking = new Float64Array(1 << MAX_BITS);
 
-/** The bits of a page, of which word 1 is given. */
-export const bitsOf = (word: number): number => word & 255;
+/** The bits of a page, of which word 1 is given. (Few, whatever it holds: for those who read while it is written.) */
+export const bitsOf = (word: number): number => word & 15;
 /** How many bits of their hashes its entries share. */
 export const depthOf = (word: number): number => word >>> 8 & 255;
 /** How many entries it holds. */

@@ -21,13 +21,21 @@
  * @module
  */
 
-import { head, skip, Writer } from "../msgpack/msgpack.ts";
-import type { Span } from "./memory/entry.ts";
+import { head, skip, Writer } from "./msgpack.ts";
 
 /** How many bytes a key, a member or a name may have. */
 export const MAX_KEY_BYTES: number = 65_536;
 /** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
 export const MAX_KEY_DEPTH = 16;
+
+/** The bytes of a canonical key, wherever they are. */
+export interface Span {
+  bytes: Uint8Array;
+  from: number;
+  to: number;
+  /** The hash of these bytes, if it is known. */
+  hash?: number;
+}
 
 /** The canonical bytes of a key: where they came from if they were canonical there, else a copy. */
 export class Key implements Span {

@@ -10,7 +10,9 @@
  * @module
  */
 
-const [K0, K1] = crypto.getRandomValues(new Int32Array(2));
+/** The secret of this process. */
+export const hashSecret: Int32Array = crypto.getRandomValues(new Int32Array(2));
+const [K0, K1] = hashSecret;
 
 /** The hash of `bytes[from..to)`, a signed integer of 32 bits. */
 export function hash(bytes: Uint8Array, from: number, to: number): number {

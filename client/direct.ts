@@ -1,0 +1,263 @@
+/**
+ * Reads without the host: commands that only look something up are carried out here, in the host's memory, where that is
+ * mapped ({@link ../blocks/reader.ts}). What cannot be answered here is left to the host, which knows all commands.
+ *
+ * ```text
+ * command ─► name and key, canonical ─► MemoryReader ─► reply
+ *                                           └─ BUSY ─► ASK: the host replies
+ * ```
+ *
+ * A reply is what the host would reply, with the same checks of arguments: those that it would refuse are left to it.
+ *
+ * @module
+ */
+
+import { BUSY, type Kind, type KnownTable, MemoryReader, MISSING } from "../blocks/reader.ts";
+import { encode, Reader } from "../msgpack/codec.ts";
+import { Key, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
+import { skip, Writer } from "../msgpack/msgpack.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
+import { loadSharedMemory, SharedView } from "../transport/shared/memory.ts";
+
+/** In place of a reply: the host must be asked. */
+export const ASK: unique symbol = Symbol("ask the host");
+
+/** The bytes of the memory of any heap: as many as have addresses. */
+const MEMORY_BYTES = 2 ** 35;
+/** How many tables are remembered. */
+const MAX_TABLES = 1024;
+/** As `scan` has them: entries of a page if nothing is asked for, the most, and bytes. */
+const PAGE_ENTRIES = 1000;
+const MAX_PAGE_ENTRIES = 10_000;
+const PAGE_BYTES = 2 ** 20;
+/** How many keys are looked up at once. */
+const MAX_KEYS = 10_000;
+/** How often reads of several keys are tried. */
+const MANY_TRIES = 4;
+
+const commands = ["get", "exists", "in_set", "get_many", "size", "set_size", "scan", "scan_set"] as const;
+/** The commands that can be carried out here. */
+type DirectCommand = typeof commands[number];
+const names: ReadonlySet<string> = new Set(commands);
+
+/** The memory of one host, once that has told where it is. */
+export class DirectReads {
+  #view: SharedView | undefined;
+  #reader: MemoryReader | undefined;
+  /** Whether the host should be asked where its memory is. */
+  #wanted: boolean;
+  readonly #tables: Record<Kind, Map<string, KnownTable>> = { tables: new Map(), sets: new Map() };
+  /** The table that was read last, and its name. */
+  #last: KnownTable | undefined;
+  #lastName: unknown;
+  #lastKind: Kind | undefined;
+  readonly #written = new Writer(256);
+  readonly #scanned = new Writer(1 << 12);
+  readonly #key = new Key();
+  /** Whether an argument is being encoded: it may have a getter that reads. */
+  #encoding = false;
+
+  /** @param wanted Whether to read directly at all. */
+  constructor(wanted: boolean) {
+    this.#wanted = wanted;
+  }
+
+  /** Whether the host should be asked where its memory is, for such a command. */
+  wantedFor(command: string): boolean {
+    return this.#wanted && names.has(command);
+  }
+
+  /** Whether memory is mapped. */
+  get open(): boolean {
+    return this.#reader !== undefined;
+  }
+
+  /**
+   * Takes what the host replied to the question where its memory is. If that cannot be mapped, the host is asked for each
+   * read until {@linkcode DirectReads.forget}.
+   *
+   * @param figures Where reads are counted.
+   */
+  use(offer: unknown, figures: Float64Array | undefined): void {
+    const { pid, fd, token } = (offer ?? {}) as Partial<MemoryOffer>;
+    this.#wanted = false;
+    const valid = Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array;
+    if (!valid || !loadSharedMemory()) return;
+    try {
+      this.#view = new SharedView(pid!, fd!, MEMORY_BYTES);
+      this.#reader = new MemoryReader(this.#view.buffer, token!, figures);
+    } catch {
+      // (Another user's host, or one in another container.)
+      this.#unmap();
+    }
+  }
+
+  /** Notes that the host is, or may be, another one. */
+  forget(): void {
+    this.#unmap();
+    this.#wanted = true;
+  }
+
+  /** Unmaps the memory, for good. */
+  close(): void {
+    this.#unmap();
+    this.#wanted = false;
+  }
+
+  /**
+   * Carries out a command, if it is one that can be here.
+   *
+   * @returns The raw reply, or {@linkcode ASK}.
+   * @throws {TypeError} if an argument cannot be encoded.
+   */
+  read(name: string, args: readonly unknown[]): unknown {
+    const reader = this.#reader;
+    if (reader === undefined || this.#encoding) return ASK;
+    switch (name as DirectCommand) {
+      case "get":
+        return this.#get(reader, args[0], args[1]);
+      case "exists":
+        return this.#has(reader, "tables", args[0], args[1]);
+      case "in_set":
+        return this.#has(reader, "sets", args[0], args[1]);
+      case "size":
+        return this.#size(reader, "tables", args[0]);
+      case "set_size":
+        return this.#size(reader, "sets", args[0]);
+      case "get_many":
+        return this.#getMany(reader, args[0], args[1], args[2]);
+      case "scan":
+        return this.#scan(reader, "tables", args);
+      case "scan_set":
+        return this.#scan(reader, "sets", args);
+      default:
+        return ASK;
+    }
+  }
+
+  #get(reader: MemoryReader, name: unknown, key: unknown): unknown {
+    const table = this.#table(reader, "tables", name);
+    if (!table || !this.#aim(reader, key)) return ASK;
+    const length = reader.get(table, this.#key);
+    if (length >= 0) return new Reader(reader.value).value();
+    return length === MISSING ? null : this.#ask();
+  }
+
+  #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
+    const table = this.#table(reader, kind, name);
+    if (!table || !this.#aim(reader, key)) return ASK;
+    const length = reader.get(table, this.#key);
+    return length === BUSY ? this.#ask() : length !== MISSING;
+  }
+
+  #size(reader: MemoryReader, kind: Kind, name: unknown): unknown {
+    const table = this.#table(reader, kind, name);
+    if (!table) return ASK;
+    const size = reader.size(table);
+    return size === BUSY ? this.#ask() : size;
+  }
+
+  #getMany(reader: MemoryReader, name: unknown, keys: unknown, missing: unknown = null): unknown {
+    const table = this.#table(reader, "tables", name);
+    // (Other values for missing keys change on their way to the host and back.)
+    const plain = missing === null || typeof missing === "string";
+    if (!table || !plain || !Array.isArray(keys) || keys.length > MAX_KEYS) return ASK;
+    const found = reader.together(MANY_TRIES, () => {
+      const values = [];
+      for (const key of keys) {
+        if (!this.#aim(reader, key)) return undefined;
+        const length = reader.get(table, this.#key);
+        if (length === BUSY) return undefined;
+        values.push(length === MISSING ? missing : new Reader(reader.value).value());
+      }
+      return values;
+    });
+    return found ?? this.#ask();
+  }
+
+  #scan(reader: MemoryReader, kind: Kind, [name, cursor, count = PAGE_ENTRIES]: readonly unknown[]): unknown {
+    const table = this.#table(reader, kind, name);
+    const isPage = Number.isInteger(cursor) && Number.isInteger(count) &&
+      (cursor as number) >= 0 && (cursor as number) < 2 ** 32 && (count as number) >= 0;
+    if (!table || !isPage) return ASK;
+    const scanned = this.#scanned;
+    scanned.reset();
+    const values = kind === "tables";
+    const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
+    const page = reader.scan(table, cursor as number, values, most, scanned);
+    if (!page) return this.#ask();
+    const items = new Reader(scanned.bytes);
+    if (!values) return [page.next, Array.from({ length: page.entries }, () => items.value())];
+    const entries = new Map<unknown, unknown>();
+    for (let i = 0; i < page.entries; i++) {
+      const key = items.value();
+      entries.set(key, items.value());
+    }
+    return [page.next, entries];
+  }
+
+  /** The host must be asked. If that is because the memory is not its data any more, it is unmapped. */
+  #ask(): typeof ASK {
+    if (this.#reader && !this.#reader.usable) this.forget();
+    return ASK;
+  }
+
+  /** The table of a name; undefined if the name is none for the host. */
+  #table(reader: MemoryReader, kind: Kind, name: unknown): KnownTable | undefined {
+    if (typeof name !== "string") {
+      if (!this.#aim(reader, name)) return undefined;
+      const { bytes, from, to } = this.#key;
+      return reader.table(kind, bytes.slice(from, to));
+    }
+    if (name === this.#lastName && kind === this.#lastKind) return this.#last;
+    const known = this.#tables[kind];
+    let table = known.get(name);
+    if (!table) {
+      if (!this.#aim(reader, name)) return undefined;
+      const { bytes, from, to } = this.#key;
+      table = reader.table(kind, bytes.slice(from, to));
+      if (known.size === MAX_TABLES) known.clear();
+      known.set(name, table);
+    }
+    this.#lastName = name;
+    this.#lastKind = kind;
+    return this.#last = table;
+  }
+
+  /** Makes the key canonical. Whether the host would take it. */
+  #aim(reader: MemoryReader, value: unknown): boolean {
+    const written = this.#written, key = this.#key;
+    written.reset();
+    this.#encoding = true;
+    try {
+      encode(value, written, 1);
+    } finally {
+      this.#encoding = false;
+    }
+    if (typeof value === "object" && !isShallow(written)) return false;
+    key.aim(written.bytes, 0, written.length);
+    if (key.to - key.from > MAX_KEY_BYTES) return false;
+    key.hash = reader.hash(key);
+    return true;
+  }
+
+  #unmap(): void {
+    this.#reader = undefined;
+    this.#view?.[Symbol.dispose]();
+    this.#view = undefined;
+    this.#last = this.#lastName = this.#lastKind = undefined;
+    this.#tables.tables.clear();
+    this.#tables.sets.clear();
+  }
+}
+
+/** Whether a value is nested no deeper than a key may be. */
+function isShallow({ bytes, length }: Writer): boolean {
+  if (length > MAX_KEY_BYTES) return false;
+  try {
+    skip(bytes, 0, MAX_KEY_DEPTH);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * What the engine tells those who read its memory from other processes: which part of the data is changing. The words
+ * that say so are in the {@link ../../blocks/head.ts | head} of the memory. A heap that nobody else reads has none, and
+ * then nothing is told.
+ *
+ * Whoever changes what readers can reach does so between a begin and an end:
+ *
+ * ```text
+ * page      its slots, an entry that is overwritten or moved
+ * table     its numbers of entries
+ * all       tables, descriptors, directories, pages as a whole; and for a transaction, everything
+ * ```
+ *
+ * @module
+ */
+
+import { pageSequence, STRUCTURE, tableSequence } from "../../blocks/head.ts";
+
+/** The changes of one heap. */
+export class Changes {
+  readonly #head: Int32Array | undefined;
+  /** How many changes of all are under way, one within the other. */
+  #depth = 0;
+
+  /** @param head The head of the memory; undefined if nobody else reads it. */
+  constructor(head: Int32Array | undefined) {
+    this.#head = head;
+  }
+
+  /** The slots of a page are about to change, or an entry that they lead to. */
+  beginPage(page: number): void {
+    if (this.#head !== undefined) begin(this.#head, pageSequence(page));
+  }
+
+  /** Ends {@linkcode Changes.beginPage}. */
+  endPage(page: number): void {
+    if (this.#head !== undefined) this.#head[pageSequence(page)]++;
+  }
+
+  /** One slot of a page was changed, by one store. */
+  changedPage(page: number): void {
+    if (this.#head !== undefined) this.#head[pageSequence(page)] += 2;
+  }
+
+  /** The numbers of a table's entries are about to change. */
+  beginTable(descriptor: number): void {
+    if (this.#head !== undefined) begin(this.#head, tableSequence(descriptor));
+  }
+
+  /** Ends {@linkcode Changes.beginTable}. */
+  endTable(descriptor: number): void {
+    if (this.#head !== undefined) this.#head[tableSequence(descriptor)]++;
+  }
+
+  /** Anything is about to change. Nests. */
+  beginAll(): void {
+    if (this.#head !== undefined && this.#depth++ === 0) begin(this.#head, STRUCTURE);
+  }
+
+  /** Ends {@linkcode Changes.beginAll}. */
+  endAll(): void {
+    if (this.#head !== undefined && --this.#depth === 0) this.#head[STRUCTURE]++;
+  }
+
+  /** Runs what changes anything. */
+  all<Result>(run: () => Result): Result {
+    this.beginAll();
+    try {
+      return run();
+    } finally {
+      this.endAll();
+    }
+  }
+}
+
+/** Makes a sequence odd. */
+function begin(head: Int32Array, sequence: number): void {
+  Atomics.store(head, sequence, head[sequence] + 1);
+}

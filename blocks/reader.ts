@@ -27,6 +27,7 @@ import {
   HEAD_BYTES,
   HEAD_MAGIC,
   HEAD_TOKEN,
+  HEAD_TOKEN_BYTES,
   HEAD_VERSION,
   IN_USE,
   NAMES,
@@ -53,6 +54,8 @@ export const BUSY = -2;
 
 /** Larger values are not read here, in bytes. */
 export const MAX_VALUE: number = 1 << 24;
+/** The number of a thread is below this. The bits from this on say that it has ended, or that another one waits. */
+const MAX_THREAD: number = 2 ** 30;
 /** The memory that a view of a segment reaches, in bytes: a block may go beyond its segment. */
 const VIEW_BYTES = SEGMENT + MAX_VALUE + (1 << 17);
 /** How often a read is tried. */
@@ -120,7 +123,7 @@ export class MemoryReader implements Segments {
     const head = new Int32Array(buffer, 0, HEAD_BYTES / 4);
     const own = new Uint8Array(buffer, HEAD_TOKEN, token.length);
     if (
-      head[0] !== HEAD_MAGIC || head[1] !== HEAD_VERSION || own.length === 0 ||
+      head[0] !== HEAD_MAGIC || head[1] !== HEAD_VERSION || own.length !== HEAD_TOKEN_BYTES ||
       own.some((byte, i) => byte !== token[i])
     ) {
       throw new Error("Cannot read the memory: it is another");
@@ -128,7 +131,9 @@ export class MemoryReader implements Segments {
     this.#buffer = buffer;
     this.counts = counts;
     this.#head = head;
-    this.#owner = head[OWNER_THREAD];
+    const owner = head[OWNER_THREAD];
+    this.#owner = owner < MAX_THREAD ? owner : 0;
+    this.#scanned.limit = 2 * MAX_VALUE;
     this.#k0 = head[HASH_SECRET];
     this.#k1 = head[HASH_SECRET + 1];
     this.#cursorSecret = head.slice(CURSOR_SECRET, CURSOR_SECRET + 2);
@@ -138,7 +143,7 @@ export class MemoryReader implements Segments {
   /** Whether the memory is still that of the data, and the thread that writes it lives. */
   get usable(): boolean {
     const head = this.#head;
-    return Atomics.load(head, STATE) === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner !== 0;
+    return Atomics.load(head, STATE) === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner > 0;
   }
 
   /** The table or set of a name, whose canonical bytes are given. It need not exist. */
@@ -165,6 +170,8 @@ export class MemoryReader implements Segments {
       try {
         const descriptor = table.structure === structure ? table.descriptor : this.#find(table, structure);
         const page = descriptor === 0 ? 0 : pageOf(this, descriptor, h);
+        // (The directory is larger than what can be read of it.)
+        if (page === undefined) break;
         const at = pageSequence(page), sequence = Atomics.load(head, at);
         if (sequence & 1) continue;
         const slot = page === 0 ? 0 : slotOfKey(this, page, h, key);
@@ -343,6 +350,7 @@ export class MemoryReader implements Segments {
       } else {
         do {
           const page = pageOf(this, descriptor, next), at = pageSequence(page);
+          if (page === undefined) return undefined;
           const sequence = Atomics.load(head, at);
           if (sequence & 1) return undefined;
           relied.push(STRUCTURE, structure, at, sequence);

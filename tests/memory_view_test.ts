@@ -1,7 +1,8 @@
 /** Memory that others read: what is left of it, where the system has none, who may read it, and readers of bad memory. */
 
 import assert from "node:assert/strict";
-import { TempDir } from "./host.ts";
+import { Peer, TempDir } from "./host.ts";
+import { LanePeer } from "./lane_peer.ts";
 import { UNIT_BITS, wordAt } from "../blocks/block.ts";
 import { DEPTH, ROOT, STATE as TABLE_STATE, stateAt } from "../blocks/descriptor.ts";
 import { pageOf } from "../blocks/directory.ts";
@@ -14,10 +15,14 @@ import { ASK, DirectReads } from "../client/direct.ts";
 import { Heap } from "../engine/memory/heap.ts";
 import { RANGE_BYTES, SharedSegments } from "../engine/memory/shared.ts";
 import { Store } from "../engine/memory/store.ts";
-import { attach, MemStore, MemStoreClient } from "../mod.ts";
+import { MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import type { Span } from "../msgpack/key.ts";
 import { Writer } from "../msgpack/msgpack.ts";
+import type { MemoryOffer } from "../transport/shared/offer.ts";
+import { FIGURES } from "../transport/transport.ts";
+import { Context } from "../transport/zeromq/context.ts";
+import { ZMQ } from "../transport/zeromq/libzmq.ts";
 import { loadSharedMemory, SharedRange, SharedView } from "../transport/shared/memory.ts";
 
 const SHARES = Deno.build.os === "linux" && Deno.build.arch === "x86_64" && loadSharedMemory();
@@ -36,7 +41,7 @@ async function shell(script: string, ...args: string[]): Promise<string> {
 
 /** How many descriptors and mappings of hosts' memory a process has: two numbers. */
 function held(pid: number = Deno.pid): Promise<string> {
-  const count = (what: string) => `echo $(${what} | grep -c "memfd:memstore ")`;
+  const count = (what: string) => `echo $(${what} | grep -cF "memfd:memstore (")`;
   return shell(`${count('ls -l "/proc/$1/fd"')}; ${count('cat "/proc/$1/maps"')}`, `${pid}`);
 }
 
@@ -73,14 +78,10 @@ async function run(
 
 const IMPORTS = `
 import { MemStore, MemStoreClient } from "@memstore/memstore";
-import { Heap } from "${import.meta.resolve("../engine/memory/heap.ts")}";
-import { SharedSegments, RANGE_BYTES, sharedMemory } from "${
+import { RANGE_BYTES, SharedSegments, sharedMemory } from "${
   import.meta.resolve("../engine/memory/shared.ts")
 }";
-import { loadSharedMemory, SharedRange, SharedView } from "${
-  import.meta.resolve("../transport/shared/memory.ts")
-}";
-const directory = Deno.args[0] ?? "/nonexistent";
+import { loadSharedMemory, SharedView } from "${import.meta.resolve("../transport/shared/memory.ts")}";
 `;
 
 /** A store that others may read, with a table `t`; and what reads it. */
@@ -426,7 +427,7 @@ test("the memory of a host that is dropped without a stop is given back", async 
   const said = await run(
     `${IMPORTS}
     const count = () => Array.from(Deno.readDirSync("/proc/self/fd")).filter(({ name }) => {
-      try { return Deno.readLinkSync("/proc/self/fd/" + name).includes("memfd:memstore "); } catch { return false; }
+      try { return Deno.readLinkSync("/proc/self/fd/" + name).includes("memfd:memstore ("); } catch { return false; }
     }).length;
     const shared = () => Number(/RssShmem:\\s*(\\d+)/.exec(Deno.readTextFileSync("/proc/self/status"))[1]);
     let views;
@@ -458,7 +459,7 @@ test("where the system limits the size of files, addresses or descriptors, memor
   const make = `${IMPORTS}
     const host = new MemStore("never");
     host.local.set("t", "k", "value");
-    console.log(host.local.get("t", "k"), Deno.readTextFileSync("/proc/self/maps").includes("memfd:memstore "));
+    console.log(host.local.get("t", "k"), Deno.readTextFileSync("/proc/self/maps").includes("memfd:memstore ("));
   `;
   assert.equal(await run(make), "value true");
   assert.equal(await run(make, { limits: "ulimit -f 1000000 && " }), "value false");
@@ -488,24 +489,6 @@ test("where the system limits the size of files, addresses or descriptors, memor
   );
 });
 
-test("a signal does not make memory seem to be missing", async () => {
-  const said = await run(`${IMPORTS}
-    loadSharedMemory();
-    Deno.addSignalListener("SIGUSR1", () => {});
-    const segments = new SharedSegments();
-    const shell = new Deno.Command("sh", { args: ["-c", "while kill -USR1 $0; do sleep 0.02; done", String(Deno.pid)] }).spawn();
-    let failed = 0;
-    for (let i = 0; i < 60; i++) {
-      try { segments.release(1, segments.allocate(1, 64 << 20)); } catch { failed++; }
-    }
-    shell.kill("SIGKILL");
-    await shell.status;
-    segments.close();
-    console.log(failed);
-  `);
-  assert.equal(said, "0");
-});
-
 test("without the permission memory is private, and nobody is asked", async () => {
   const make = `${IMPORTS}
     const host = new MemStore("never");
@@ -531,4 +514,91 @@ test("without the permission memory is private, and nobody is asked", async () =
   }).output();
   const text = new TextDecoder().decode(stdout);
   assert.equal(text.trim(), "value");
+});
+
+/** Where a lane has what its client tells, in bytes: see transport/shared/lane.ts. */
+const FIGURES_AT = 512;
+const MEMORY = encoded(["memory"]);
+const NATIVE = [0x4d, 1, 9, 9, 9, 9];
+/** What the host replies, to a native message or a legacy one. */
+const replyOf = (frames: Uint8Array[]) => new Reader(frames.at(-1)!);
+
+test("the memory is told to native clients of this machine alone", async () => {
+  await using directory = new TempDir();
+  await using host = new MemStore([`${directory.path}/host.sock`, "tcp://127.0.0.1:*"]);
+  await host.start();
+  const [path, tcp] = host.endpoints;
+  for (const [endpoint, told] of [[path, true], [tcp, false]] as const) {
+    await using peer = await Peer.connect(endpoint);
+    const reply = replyOf(await peer.request([[], NATIVE, MEMORY]));
+    assert.equal(reply.value(), 0);
+    const offer = reply.value() as MemoryOffer | null;
+    assert.equal(offer !== null, told, endpoint);
+    if (told) assert.deepEqual(Object.keys(offer!), ["pid", "fd", "token"]);
+    assert.equal(replyOf(await peer.request([[], MEMORY])).value(), null, "a legacy client");
+    await using client = new MemStoreClient(endpoint);
+    const before = (await client.stats()).direct_reads;
+    await client.set("t", "k", 1);
+    for (let i = 0; i < 3; i++) assert.equal(await client.get("t", "k"), 1);
+    assert.equal((await client.stats()).direct_reads > before, told);
+  }
+});
+
+test("a client behind a proxy reads through it", async () => {
+  await using directory = new TempDir();
+  await using host = new MemStore(`${directory.path}/host.sock`);
+  await host.start();
+  const context = await Context.open();
+  const front = context.socket(ZMQ.ROUTER, { linger: 0 }), back = context.socket(ZMQ.DEALER, { linger: 0 });
+  front.bind(`ipc://${directory.path}/proxy.sock`);
+  back.connect(host.endpoints[0]);
+  let ended = false;
+  const pass = async (from: typeof front, to: typeof front) => {
+    while (!ended) {
+      const frames = from.receive();
+      if (frames) to.send(frames.map((frame) => frame.slice()));
+      else await from.wait();
+    }
+  };
+  const passing = [pass(front, back), pass(back, front)];
+  try {
+    await using client = new MemStoreClient(`${directory.path}/proxy.sock`);
+    await client.set("t", "k", 1);
+    for (let i = 0; i < 10; i++) {
+      await client.set("t", "k", i);
+      assert.equal(await client.get("t", "k"), i);
+    }
+  } finally {
+    ended = true;
+    front.wake();
+    back.wake();
+    await Promise.all(passing);
+    front.close();
+    back.close();
+    await context.close();
+  }
+});
+
+test("another user cannot open the memory", async () => {
+  if (Deno.uid() !== 0) return;
+  using shared = new Shared();
+  const path = `/proc/${Deno.pid}/fd/${shared.offer.fd}`;
+  assert.equal(await shell('head -c 4 "$1"', path), "MSMH");
+  const other = 'setpriv --reuid 65534 --regid 65534 --clear-groups head -c 4 "$1" 2>&1';
+  assert.match(await shell(other, path), /Permission denied/);
+});
+
+test("what clients tell of their reads may be anything", async () => {
+  await using directory = new TempDir();
+  await using host = new MemStore(`${directory.path}/host.sock`);
+  await host.start();
+  for (const figure of [NaN, Infinity, -Infinity, -5, 1e300, 2 ** 53, 0.5, Number.MAX_SAFE_INTEGER]) {
+    await using peer = await LanePeer.connect(`${directory.path}/host.sock`);
+    assert.ok(peer);
+    new Float64Array(peer.bytes.buffer, FIGURES_AT, FIGURES).fill(figure);
+    const stats = await host.local.stats();
+    for (const name of ["direct_reads", "direct_retries", "direct_fallbacks"] as const) {
+      assert.ok(Number.isInteger(stats[name]) && stats[name] >= 0, `${figure}: ${stats[name]}`);
+    }
+  }
 });

@@ -148,7 +148,7 @@ export class DirectReads {
     if (!table || !this.#aim(reader, key)) return ASK;
     const length = reader.get(table, this.#key);
     if (length < 0) return length === MISSING ? null : this.#ask();
-    return decodedOrAsk(() => new Reader(reader.value).value());
+    return valueOrAsk(reader.value);
   }
 
   #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
@@ -177,7 +177,7 @@ export class DirectReads {
         if (!this.#aim(reader, key)) return undefined;
         const length = reader.get(table, this.#key);
         if (length === BUSY || (bytes += Math.max(length, 0)) > MANY_BYTES) return undefined;
-        const value = length === MISSING ? missing : decodedOrAsk(() => new Reader(reader.value).value());
+        const value = length === MISSING ? missing : valueOrAsk(reader.value);
         if (value === ASK) return undefined;
         values.push(value);
       }
@@ -197,7 +197,7 @@ export class DirectReads {
     const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
     const page = reader.scan(table, cursor as number, values, most, scanned);
     if (!page) return this.#ask();
-    return decodedOrAsk(() => {
+    try {
       const items = new Reader(scanned.written);
       if (!values) return [page.next, Array.from({ length: page.entries }, () => items.value())];
       const entries = new Map<unknown, unknown>();
@@ -206,7 +206,9 @@ export class DirectReads {
         entries.set(key, items.value());
       }
       return [page.next, entries];
-    });
+    } catch {
+      return ASK;
+    }
   }
 
   /** The host must be asked. If that is because the memory is not its data any more, it is unmapped. */
@@ -268,10 +270,10 @@ export class DirectReads {
   }
 }
 
-/** What is decoded. If it is no MessagePack, the host says what it is. */
-function decodedOrAsk(decode: () => unknown): unknown {
+/** The value that bytes begin with. If they are no MessagePack, the host says so. */
+function valueOrAsk(bytes: Uint8Array): unknown {
   try {
-    return decode();
+    return new Reader(bytes).value();
   } catch {
     return ASK;
   }

@@ -602,3 +602,95 @@ test("what clients tell of their reads may be anything", async () => {
     }
   }
 });
+
+test("a limit of the memory holds whether others read it or not, and readers go on", async () => {
+  await using directory = new TempDir();
+  const limit = 2 ** 24;
+  const counts: number[] = [];
+  for (const privateMemory of [false, true]) {
+    await using host = new MemStore(`${directory.path}/host.sock`, { maxMemory: limit, privateMemory });
+    await host.start();
+    await using client = new MemStoreClient(`${directory.path}/host.sock`);
+    let count = 0;
+    const fill = async () => {
+      for (;; count++) await client.set("t", count, new Uint8Array(100_000).fill(count));
+    };
+    await assert.rejects(fill(), { code: "OUT_OF_MEMORY" });
+    assert.ok((await client.stats()).heap <= limit);
+    for (let i = 0; i < count; i++) assert.equal((await client.get<Uint8Array>("t", i))![99], i & 255);
+    assert.equal((await client.stats()).direct_reads > 0, !privateMemory);
+    await client.drop("t");
+    await client.set("t", 0, 1);
+    assert.equal(await client.get("t", 0), 1);
+    counts.push(count);
+  }
+  assert.equal(counts[0], counts[1]);
+});
+
+test("memory that is given back reads as zeros, and ends nobody", () => {
+  using shared = new Shared();
+  const { segments, view } = shared;
+  const part = segments.allocate(20, 2 ** 21), seen = new Uint8Array(view.buffer, 20 << 20, 2 ** 21);
+  new Uint8Array(part).fill(7);
+  assert.equal(seen[2 ** 20], 7);
+  segments.release(20, part);
+  assert.equal(seen[2 ** 20], 0);
+  assert.ok(new Uint8Array(segments.allocate(20, 2 ** 21)).every((byte) => byte === 0));
+  // (Nor does what was never taken.)
+  assert.equal(new Uint8Array(view.buffer)[RANGE_BYTES - 1], 0);
+});
+
+test("readers are told that a host has stopped while a snapshot of its memory is read", async () => {
+  const before = await held();
+  {
+    using shared = new Shared();
+    shared.set("k", encoded("value"));
+    const reader = shared.reader;
+    const snapshot = shared.store.snapshot();
+    shared.store.closeNow();
+    assert.equal(reader.usable, false);
+    assert.equal(shared.direct.read("get", ["t", "k"]), ASK);
+    assert.equal(snapshot.tables.size, 1);
+    assert.notEqual(await held(), before);
+    snapshot[Symbol.dispose]();
+  }
+  assert.equal(await held(), before);
+});
+
+test("the end of a worker that has a host shows to readers in its process, and leaves other hosts alone", async () => {
+  await using directory = new TempDir();
+  const said = await run(`${IMPORTS}
+    const path = "${directory.path}/";
+    const code = \`
+      import { MemStore } from "@memstore/memstore";
+      const host = new MemStore("\${path}worker.sock");
+      await host.start();
+      host.local.set("t", "k", "value");
+      self.postMessage("ready");
+    \`;
+    await Deno.writeTextFile(path + "worker.ts", code.replace("@memstore/memstore", "${
+    import.meta.resolve("../mod.ts")
+  }"));
+    const own = new MemStore(path + "own.sock");
+    await own.start();
+    own.local.set("t", "k", "own");
+    const worker = new Worker("file://" + path + "worker.ts", { type: "module" });
+    await new Promise((resolve) => worker.onmessage = resolve);
+    const client = new MemStoreClient(path + "worker.sock", { timeout: 3000, connectTimeout: 200 });
+    const other = new MemStoreClient(path + "own.sock");
+    for (let i = 0; i < 20; i++) await client.get("t", "k"), await other.get("t", "k");
+    const direct = (await client.stats()).direct_reads > 0;
+    worker.terminate();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const code2 = await client.get("t", "k").then((value) => value, (error) => error.code);
+    console.log(direct, code2, await other.get("t", "k"));
+    await client.close();
+    await other.close();
+    await own.stop();
+    const again = new MemStore(path + "again.sock");
+    await again.start();
+    await again.stop();
+    Deno.exit(0);
+  `);
+  assert.match(said, /^true (DISCONNECTED|UNAVAILABLE|TIMEOUT) own$/);
+});

@@ -63,6 +63,9 @@ const TRIES = 24;
 /** How often a read of many entries is tried. */
 const LONG_TRIES = 3;
 
+/** The head of memory that is not mapped any more: no thread writes it. */
+const NO_HEAD = new Int32Array(HEAD_BYTES / 4);
+
 /** The kinds of tables that have names. */
 export type Kind = "tables" | "sets";
 
@@ -104,7 +107,7 @@ export class MemoryReader implements Segments {
   /** How reads went: how many there were, how often one was tried again, and how many were {@linkcode BUSY}. */
   readonly counts: Float64Array;
   readonly #buffer: ArrayBuffer;
-  readonly #head: Int32Array;
+  #head: Int32Array;
   readonly #owner: number;
   readonly #k0: number;
   readonly #k1: number;
@@ -138,6 +141,12 @@ export class MemoryReader implements Segments {
     this.#k1 = head[HASH_SECRET + 1];
     this.#cursorSecret = head.slice(CURSOR_SECRET, CURSOR_SECRET + 2);
     this.#look();
+  }
+
+  /** Reads nothing more: the memory is about to be unmapped. All that is asked for is {@linkcode BUSY}. */
+  close(): void {
+    this.#head = NO_HEAD;
+    this.words.length = this.bytes.length = 0;
   }
 
   /** Whether the memory is still that of the data, and the thread that writes it lives. */

@@ -193,15 +193,35 @@ test("many large values at once are left to the host", () => {
 });
 
 test("a client that is closed while an argument is encoded reads nothing more", () => {
-  using shared = new Shared();
-  shared.set("k", encoded(1));
-  const key = {
+  for (const name of ["get", "exists", "get_many", "scan"]) {
+    using shared = new Shared();
+    shared.set("k", encoded(1));
+    const key = {
+      get k() {
+        shared.direct.close();
+        return 1;
+      },
+    };
+    const keys = Object.defineProperty(["k", "k"], 0, { get: () => key.k });
+    const args = name === "scan" ? [key, 0] : ["t", name === "get_many" ? keys : key];
+    assert.equal(shared.direct.read(name, args), ASK);
+    assert.equal(shared.direct.read("get", ["t", "k"]), ASK);
+  }
+});
+
+test("a client whose memory becomes another while a name is encoded reads the other", () => {
+  using first = new Shared();
+  using second = new Shared();
+  second.store.tables.set(spanOf({ k: 1 }), spanOf("k"), encoded(2), 0, 1);
+  const name = {
     get k() {
-      shared.direct.close();
+      first.direct.forget();
+      first.direct.use(second.offer, undefined);
       return 1;
     },
   };
-  assert.equal(shared.direct.read("get", ["t", key]), ASK);
+  assert.equal(first.direct.read("get", [name, "k"]), ASK);
+  assert.equal(first.direct.read("get", [{ k: 1 }, "k"]), 2);
 });
 
 test("a page whose slots all lead to one large entry takes neither gigabytes nor minutes", () => {

@@ -93,28 +93,34 @@ def expiry():
 def torn():
     """Beside a writer: each value is whole, none is older than one that was read, and batches are all or nothing."""
     reader = attach()
-    seen, reads, busy, changes, last = {}, 0, 0, 0, 0
-    end = time.monotonic() + 60
-    while (reads < 5000 or changes < 200) and time.monotonic() < end:
-        for key in range(20):
+    busy = 0
+
+    def get(table, key):
+        nonlocal busy
+        while True:
             try:
-                number, text = reader.get("hot", key)
+                return reader.get(table, key)
             except Busy:
                 busy += 1
-                continue
-            length = number % 5 * 100 + 4000 if key % 2 else 4000
-            same(text, chr(97 + number % 26) * length, f"the value of {number}")
+                assert busy < 1000, "it is always busy"
+
+    seen, reads, changes, last = {}, 0, 0, 0
+    end = time.monotonic() + 60
+    while (reads < 5000 or changes < 500) and time.monotonic() < end:
+        for key in range(4):
+            number, text = get("hot", key)
+            same(text, chr(97 + number % 26) * (100_000 + number % 3 * 1000 * (key % 2)), f"the value of {number}")
             assert number >= seen.get(key, 0), f"{number} came after {seen[key]}"
             changes += number > seen.get(key, 0)
             seen[key] = number
-            reads += 1
-        try:
-            one, other = reader.get("pair", "one"), reader.get("other pair", "other")
+            one, other = get("pair", "one"), get("pair", "other")
             assert last <= one <= other, f"half of a batch: {last}, {one}, {other}"
             last = other
-        except Busy:
-            busy += 1
-    assert reads >= 5000 and changes >= 200, f"{reads} reads of {changes} values in time, {busy} were busy"
+            present = get("pages", number % 3000)
+            assert present is None or present % 3000 == number % 3000, f"{present} is the value of another key"
+            same(get("fixed", number % 1000), number % 1000, "an entry that nobody changes")
+            reads += 5
+    assert reads >= 5000 and changes >= 500, f"{reads} reads of {changes} values in time, {busy} were busy"
 
 
 def moved():

@@ -68,18 +68,29 @@ test("beside a writer, each value is whole and none is older than the last", asy
     number++;
     const letter = String.fromCharCode(97 + number % 26);
     const writes: Promise<unknown>[] = [];
-    for (let key = 0; key < 20; key++) {
-      const length = key % 2 ? number % 5 * 100 + 4000 : 4000;
+    for (let key = 0; key < 4; key++) {
+      // (Of the same length: it is overwritten where it is. Of another one: it moves.)
+      const length = 100_000 + number % 3 * 1000 * (key % 2);
       writes.push(client.set("hot", key, [number, letter.repeat(length)]));
     }
-    // (A table that grows and shrinks: its pages are split and merged, and the directory moves.)
-    writes.push(client.set("pages", number % 3000, number), client.del("pages", (number - 1000) % 3000));
+    const between = Array.from({ length: 300 }, (_, i) => number * 300 + i);
     writes.push(client.batch((batch) => [
       batch.set("pair", "one", number),
-      batch.set("other pair", "other", number),
+      // (A table that grows and shrinks, so that pages are split and merged.)
+      ...between.map((i) => batch.set("pages", i % 3000, i)),
+      ...between.map((i) => batch.del("pages", (i - 1500) % 3000)),
+      batch.set("pair", "other", number),
     ]));
+    // One that is rolled back.
+    const failing = client.batch((batch) => [
+      batch.set("pair", "one", -1),
+      ...between.map((i) => batch.set("fixed", i % 1000, -1)),
+      batch.incr("hot", 0),
+    ]);
+    writes.push(assert.rejects(failing));
     await Promise.all(writes);
   };
+  await client.setMany("fixed", new Map(Array.from({ length: 1000 }, (_, i) => [i, i])));
   await write();
   const writing = (async () => {
     while (!done) await write();

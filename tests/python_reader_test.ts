@@ -1,6 +1,7 @@
 /** A reader in Python, written from docs/memory.md: it reads a host's memory, whatever the host does meanwhile. */
 
 import assert from "node:assert/strict";
+import { halfSipHash } from "../blocks/hash.ts";
 import { MemStoreClient } from "../mod.ts";
 import { Host } from "./host.ts";
 
@@ -53,6 +54,16 @@ Deno.test("docs/memory.md shows docs/reader.py, all of it", async () => {
   const page = await Deno.readTextFile(`${DOCS}memory.md`);
   const shown = Array.from(page.matchAll(/^```python\n(.*?)^```$/gms), ([, code]) => code);
   assert.deepEqual(shown, [await Deno.readTextFile(`${DOCS}reader.py`)]);
+});
+
+Deno.test("docs/memory.md gives hashes as they are", async () => {
+  const page = await Deno.readTextFile(`${DOCS}memory.md`);
+  const rows = Array.from(page.matchAll(/^\| `.*` +\| `((?:[\da-f]{2} ?)+)` +\| `([\da-f]{8})` \|$/gm));
+  assert.equal(rows.length, 4);
+  for (const [, bytes, hash] of rows) {
+    const key = Uint8Array.from(bytes.split(" "), (byte) => parseInt(byte, 16));
+    assert.equal(halfSipHash(key, 0, key.length, 0x03020100, 0x07060504) >>> 0, parseInt(hash, 16), bytes);
+  }
 });
 
 test("keys, values and tables of all kinds", (host) => succeeds(python(host, "values")));

@@ -1,6 +1,6 @@
 """Reads the tables of a memstore host in the host's memory. docs/memory.md explains the format, and each step."""
 
-import mmap, os, time
+import fcntl, mmap, time
 import msgpack
 
 # Words of the head, and bits of a block's first word.
@@ -15,9 +15,10 @@ class Busy(Exception):
 
 class Reader:
     def __init__(self, pid, fd, token):  # the reply to the command `memory`
-        file = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        self.bytes = mmap.mmap(file, 1 << 35, prot=mmap.PROT_READ)
-        os.close(file)
+        with open(f"/proc/{pid}/fd/{fd}", "rb") as file:
+            if not fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise Gone("this is no memory that stays as large as it is")
+            self.bytes = mmap.mmap(file.fileno(), 1 << 35, prot=mmap.PROT_READ)
         self.words = memoryview(self.bytes).cast("I")
         if self.bytes[:8] != b"MSMH\1\0\0\0" or self.bytes[16:32] != token:
             raise Gone("this is another memory")
@@ -53,7 +54,9 @@ class Reader:
                 raise Busy
 
         entry = self._entry(page, h, key)
-        _, begin, key_length, length, expiry = self._block(entry) if entry else (0, 0, 0, 0, 1)
+        if entry == 0:
+            return check()
+        _, begin, key_length, length, expiry = self._block(entry)
         check()  # (so that no length is believed that is none)
         value = self.bytes[begin + key_length : begin + key_length + length]
         check()

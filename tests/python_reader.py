@@ -3,7 +3,7 @@
 python_reader.py DIRECTORY_OF_READER ENDPOINT MODE
 """
 
-import os, sys, time
+import os, signal, sys, time
 import msgpack, zmq
 
 sys.path.insert(0, sys.argv[1])
@@ -71,21 +71,28 @@ def values():
 
 
 def expiry():
-    """Entries expire for readers at the same time as for the host."""
+    """Entries expire for readers by themselves: here the host is stopped, and cannot remove them."""
+    pid = send("memory")["pid"]
     reader = attach()
     first = time.time()
     for i in range(100):
-        send("set", "short", i, i, 0.05 + i / 100)
+        send("set", "short", i, i, 1 + i / 100)
+    send("set", "short", "long", "long", 3600)
     last = time.time()
-    while time.time() < last + 1.1:
-        for i in range(0, 100, 9):
-            begin, value, end = time.time(), reader.get("short", i), time.time()
-            assert value is None or value == i, value
-            if end < first + 0.04 + i / 100:
-                same(value, i, "one that has not expired")
-            if begin > last + 0.06 + i / 100:
-                same(value, None, "one that has expired")
-    same([reader.get("short", i) for i in range(100)], [None] * 100, "all have expired")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while time.time() < last + 2.1:
+            for i in range(0, 100, 9):
+                begin, value, end = time.time(), reader.get("short", i), time.time()
+                assert value is None or value == i, value
+                if end < first + 0.99 + i / 100:
+                    same(value, i, "one that has not expired")
+                if begin > last + 1.01 + i / 100:
+                    same(value, None, "one that has expired")
+        same([reader.get("short", i) for i in range(100)], [None] * 100, "all have expired")
+        same(reader.get("short", "long"), "long", "but for one")
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def torn():

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
 import { Host, TempDir } from "./host.ts";
 import { type Measure, measureInTurns } from "../bench/measure.ts";
-import { type Report, resultOf, table } from "../bench/report.ts";
+import { chart, type Report, resultOf, table } from "../bench/report.ts";
 
 /** Whether a client can read the host's memory here. */
 const DIRECT = Deno.build.os === "linux" && Deno.build.arch === "x86_64";
@@ -14,7 +14,7 @@ const ROOT = new URL("..", import.meta.url).pathname;
 async function quick(
   directory: string,
   path: string,
-): Promise<{ text: string; report: Report; chart: string }> {
+): Promise<{ text: string; report: Report; drawn: string }> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["task", "--quiet", "bench", "--quick", "--out", directory],
     cwd: ROOT,
@@ -24,12 +24,12 @@ async function quick(
   const text = new TextDecoder().decode(stdout);
   assert.equal(code, 0, new TextDecoder().decode(stderr));
   const read = (name: string) => Deno.readTextFileSync(`${directory}/${name}`);
-  return { text, report: JSON.parse(read("results.json")), chart: read("chart.svg") };
+  return { text, report: JSON.parse(read("results.json")), drawn: read("chart.svg") };
 }
 
 Deno.test("the benchmark measures what it finds: a table, JSON and a chart", async () => {
   await using directory = new TempDir();
-  const { text, report, chart } = await quick(directory.path, Deno.env.get("PATH")!);
+  const { text, report, drawn } = await quick(directory.path, Deno.env.get("PATH")!);
   assert.deepEqual(report.failed, []);
   assert.ok(report.results.length > 0);
   for (const { name, contestants } of report.results) {
@@ -38,7 +38,7 @@ Deno.test("the benchmark measures what it finds: a table, JSON and a chart", asy
     const least = name.startsWith("processor time") ? 0 : Number.MIN_VALUE;
     for (const { samples } of contestants) for (const { value } of samples) assert.ok(value >= least, name);
   }
-  assert.match(chart, /^<svg [^]*<\/svg>\n$/);
+  assert.match(drawn, /^<svg [^]*<\/svg>\n$/);
   if (Deno.env.get("CI") === undefined) return;
   // There all peers are installed.
   assert.deepEqual(report.missing, [
@@ -121,6 +121,17 @@ Deno.test("a ratio above 1 says that ours is better, but for a part; a value has
     const goal = better === "more" ? { atLeast: 2 } : { atMost: 2 };
     assert.deepEqual((await judge(alone)).judgements, [{ ours: "ours", goal, reached: better === "more" }]);
   }
+});
+
+Deno.test("a large ratio leaves room for the others in the chart", async () => {
+  const results = await Promise.all([2, 200].map(async (peer) => {
+    const measure = measureOf("less", { ours: [1], peer: [peer] });
+    return resultOf(measure, (await measureInTurns(measure, 1, 1)).samples);
+  }));
+  const drawn = chart({ machine: {}, missing: [], failed: [], results });
+  const widths = [...drawn.matchAll(/<rect [^>]*width="([\d.]+)"/g)].map(([, width]) => Number(width));
+  assert.deepEqual(widths, [34, 340]);
+  assert.match(drawn, /200\.00 ×/);
 });
 
 Deno.test("memstore bench measures a host and leaves no table there; without a host it fails", async () => {

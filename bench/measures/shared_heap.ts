@@ -10,6 +10,8 @@ import { memoryOf, type Running, startHost } from "../processes.ts";
 
 const SHARED = "memstore, shared heap";
 const PRIVATE = "memstore, --private-memory";
+/** The goal for memory: as much, but for what two hosts with the same flags differ by. */
+const SAME = 1.02;
 /** The flags of both. */
 const FLAGS: Record<string, string[]> = { [SHARED]: [], [PRIVATE]: ["--private-memory"] };
 
@@ -33,7 +35,7 @@ export async function* sharedHeap(
       name: `memory of ${count} entries in a shared heap, by ${how}`,
       unit: "bytes an entry",
       better: "less",
-      comparisons: [{ atMost: 1 }],
+      comparisons: [{ atMost: SAME }],
       contestants: Object.keys(FLAGS).map((name) => ({
         name,
         async once() {

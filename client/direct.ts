@@ -17,7 +17,8 @@ import { encode, Reader } from "../msgpack/codec.ts";
 import { Key, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import { skip, Writer } from "../msgpack/msgpack.ts";
 import type { MemoryOffer } from "../transport/shared/offer.ts";
-import { loadSharedMemoryIfGranted, SharedView } from "../transport/shared/memory.ts";
+import { SharedView } from "../transport/shared/range.ts";
+import { loadSharedMemoryIfGranted } from "../transport/shared/system.ts";
 
 /** In place of a reply: the host must be asked. */
 export const ASK: unique symbol = Symbol("ask the host");

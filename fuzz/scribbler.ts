@@ -7,7 +7,8 @@
 /// <reference lib="deno.worker" />
 
 import type { MemoryOffer } from "../transport/shared/offer.ts";
-import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
+import { SharedMemory } from "../transport/shared/memory.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 import { anyWord, Random } from "./random.ts";
 
 /** What a scribbler is told. */

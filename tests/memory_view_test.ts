@@ -23,7 +23,8 @@ import type { MemoryOffer } from "../transport/shared/offer.ts";
 import { FIGURES } from "../transport/transport.ts";
 import { Context } from "../transport/zeromq/context.ts";
 import { ZMQ } from "../transport/zeromq/libzmq.ts";
-import { loadSharedMemory, SharedRange, SharedView } from "../transport/shared/memory.ts";
+import { SharedRange, SharedView } from "../transport/shared/range.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 
 const SHARES = Deno.build.os === "linux" && Deno.build.arch === "x86_64" && loadSharedMemory();
 const test = (name: string, run: () => void | Promise<void>) => Deno.test({ name, ignore: !SHARES, fn: run });
@@ -81,7 +82,8 @@ import { MemStore, MemStoreClient } from "@memstore/memstore";
 import { RANGE_BYTES, SharedSegments, sharedMemory } from "${
   import.meta.resolve("../engine/memory/shared.ts")
 }";
-import { loadSharedMemory, SharedView } from "${import.meta.resolve("../transport/shared/memory.ts")}";
+import { SharedView } from "${import.meta.resolve("../transport/shared/range.ts")}";
+import { loadSharedMemory } from "${import.meta.resolve("../transport/shared/system.ts")}";
 `;
 
 /** A store that others may read, with a table `t`; and what reads it. */

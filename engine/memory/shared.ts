@@ -25,7 +25,8 @@ import {
   SEGMENT_COUNT,
   STATE,
 } from "../../blocks/head.ts";
-import { loadSharedMemoryIfGranted, SharedRange } from "../../transport/shared/memory.ts";
+import { SharedRange } from "../../transport/shared/range.ts";
+import { loadSharedMemoryIfGranted } from "../../transport/shared/system.ts";
 import type { MemoryOffer } from "../../transport/shared/offer.ts";
 import { type Allocator, ownMemory, SEGMENTS } from "./extents.ts";
 

@@ -71,13 +71,16 @@ export class KnownTable implements Span {
   readonly hash: number;
   /** The word of the head that has the descriptor of the table of names. */
   readonly names: number;
+  /** Whether it is that table itself. */
+  readonly isNames: boolean;
   /** Its descriptor, or 0, … */
   descriptor = 0;
   /** … as of this structure. */
   structure = -1;
 
-  /** Use {@linkcode MemoryReader.table}. */
-  constructor(bytes: Uint8Array, hash: number, kind: Kind) {
+  /** Use {@linkcode MemoryReader.table} or {@linkcode MemoryReader.names}. */
+  constructor(bytes: Uint8Array, hash: number, kind: Kind, isNames = false) {
+    this.isNames = isNames;
     this.bytes = bytes;
     this.to = bytes.length;
     this.hash = hash;
@@ -98,6 +101,8 @@ export class MemoryReader implements Segments {
   readonly words: Int32Array[] = [];
   /** The value that was read last. */
   value: Uint8Array = new Uint8Array(256);
+  /** When its entry expires, in milliseconds since 1970; 0 for never. */
+  expiry = 0;
   /** How reads went: how many there were, how often one was tried again, and how many were {@linkcode BUSY}. */
   readonly counts: Float64Array;
   readonly #buffer: ArrayBuffer;
@@ -109,6 +114,8 @@ export class MemoryReader implements Segments {
   readonly #scanned = new Writer(1 << 12);
   /** Sequences, each by its index and its value, that reads relied on, while those are to hold together. */
   #relied: number[] | undefined;
+  /** When the first of the entries expires that such reads have found, in milliseconds since 1970. */
+  #until = Infinity;
 
   /**
    * @param buffer The memory as it is mapped.
@@ -144,6 +151,11 @@ export class MemoryReader implements Segments {
   /** The table or set of a name, whose canonical bytes are given. It need not exist. */
   table(kind: Kind, name: Uint8Array): KnownTable {
     return new KnownTable(name, this.hash({ bytes: name, from: 0, to: name.length }), kind);
+  }
+
+  /** The names of all tables, or of all sets, as the keys of a table. */
+  names(kind: Kind): KnownTable {
+    return new KnownTable(new Uint8Array(0), 0, kind, true);
   }
 
   /** The hash of a key. */
@@ -242,6 +254,7 @@ export class MemoryReader implements Segments {
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
     const outer = this.#relied;
     for (let i = 0; i < tries; i++) {
+      if (!outer) this.#until = Infinity;
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
       let result;
@@ -259,6 +272,7 @@ export class MemoryReader implements Segments {
   /** Begins to note what reads rely on. */
   begin(): void {
     this.#relied = [];
+    this.#until = Infinity;
   }
 
   /** Ends {@linkcode MemoryReader.begin}. Returns whether all that was read since then holds at this moment. */
@@ -272,7 +286,7 @@ export class MemoryReader implements Segments {
     for (let i = 0; i < relied.length; i += 2) {
       if (Atomics.load(this.#head, relied[i]) !== relied[i + 1]) return false;
     }
-    return this.usable;
+    return Date.now() < this.#until && this.usable;
   }
 
   /** Notes what a read relied on. */
@@ -289,6 +303,7 @@ export class MemoryReader implements Segments {
   /** The descriptor of a table, or 0. */
   #find(table: KnownTable, structure: number): number {
     if (table.structure === structure) return table.descriptor;
+    if (table.isNames) return this.#head[table.names];
     const found = findEntry(this, this.#head[table.names], table.hash, table);
     table.descriptor = found;
     // (That there is none may change at any moment; where it is, only with the structure.)
@@ -299,7 +314,13 @@ export class MemoryReader implements Segments {
   /** Copies the value of an entry. Returns its length; {@linkcode MISSING} if it has expired. */
   #copy(entry: number): number {
     const words = this.words[entry >>> UNIT_BITS], w = wordAt(entry);
-    if (words[w] & EXPIRES && expiryOf(words, w) <= Date.now()) return MISSING;
+    if (words[w] & EXPIRES) {
+      const expiry = this.expiry = expiryOf(words, w);
+      if (expiry <= Date.now()) return MISSING;
+      if (expiry < this.#until) this.#until = expiry;
+    } else {
+      this.expiry = 0;
+    }
     const bytes = this.bytes[entry >>> UNIT_BITS];
     const from = keyFrom(words, w) + keyLengthOf(words, w), length = valueLengthOf(words, w);
     if (!(length <= MAX_VALUE) || from + length > bytes.length) return BUSY;
@@ -323,7 +344,9 @@ export class MemoryReader implements Segments {
     const visit = (address: number) => {
       const words = this.words[address >>> UNIT_BITS], w = wordAt(address);
       visited++;
-      if ((words[w] & EXPIRES) === 0 || expiryOf(words, w) > now) {
+      const expiry = words[w] & EXPIRES ? expiryOf(words, w) : Infinity;
+      if (expiry > now) {
+        if (expiry < this.#until) this.#until = expiry;
         const bytes = this.bytes[address >>> UNIT_BITS], from = keyFrom(words, w);
         const length = keyLengthOf(words, w) + (values ? valueLengthOf(words, w) : 0);
         if (!(length <= MAX_VALUE) || from + length > bytes.length) {

@@ -224,7 +224,8 @@ export class DirectReads {
     const found = reader.together(MANY_TRIES, () => {
       const values = [];
       for (const key of keys) {
-        if (!this.#aim(reader, key)) return undefined;
+        // (In an array, undefined is nil.)
+        if (!this.#aim(reader, key ?? null)) return undefined;
         const length = reader.get(table, this.#key);
         if (length === BUSY) return undefined;
         values.push(length === MISSING ? missing : new Reader(reader.value).value());
@@ -238,7 +239,8 @@ export class DirectReads {
     const [name, cursor] = args, count = args.length > 2 ? args[2] : PAGE_ENTRIES;
     const table = this.#table(reader, kind, name), values = kind === "tables";
     const isPage = Number.isInteger(cursor) && Number.isInteger(count) &&
-      (cursor as number) >= 0 && (cursor as number) < 2 ** 32 && (count as number) >= 0;
+      (cursor as number) >= 0 && (cursor as number) < 2 ** 32 && (count as number) >= 0 &&
+      (count as number) < 2 ** 32;
     if (!table || !isPage) return ASK;
     const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
     const page = this.#page(reader, table, cursor as number, values, most);

@@ -239,9 +239,10 @@ export class MemoryReader implements Segments {
     most: { entries: number; bytes: number },
     to: Writer,
   ): { entries: number; next: number } | undefined {
-    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most, to));
-    if (found) this.counts[READS]++;
-    else this.counts[FALLBACKS]++;
+    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most));
+    this.counts[found ? READS : FALLBACKS]++;
+    // (Only the attempt that held is written.)
+    if (found) to.copy(this.#scanned.bytes, 0, this.#scanned.length);
     return found;
   }
 
@@ -334,7 +335,6 @@ export class MemoryReader implements Segments {
     cursor: number,
     values: boolean,
     most: { entries: number; bytes: number },
-    to: Writer,
   ): { entries: number; next: number } | undefined {
     const head = this.#head, now = Date.now(), relied = this.#relied!, scanned = this.#scanned;
     scanned.reset();
@@ -377,7 +377,6 @@ export class MemoryReader implements Segments {
           }
         } while (next !== 0 && visited < most.entries && scanned.length < most.bytes);
       }
-      to.copy(scanned.bytes, 0, scanned.length);
       return { entries, next: toClient(next, this.#cursorSecret) };
     } catch {
       this.#look();

@@ -2,10 +2,20 @@
 
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
-import { attach, Extension, MemStoreClient, MemStoreError, type SharedStore } from "../mod.ts";
+import {
+  attach,
+  Extension,
+  type MemoryOffer,
+  MemStoreClient,
+  MemStoreError,
+  type SharedStore,
+} from "../mod.ts";
 import { encoded } from "../msgpack/codec.ts";
-import { latin1 } from "../msgpack/msgpack.ts";
-import { Host } from "./host.ts";
+import { MemoryReader } from "../blocks/reader.ts";
+import { RANGE_BYTES } from "../engine/memory/shared.ts";
+import { SharedView } from "../transport/shared/memory.ts";
+import { latin1, Writer } from "../msgpack/msgpack.ts";
+import { Host, LocalHost } from "./host.ts";
 
 /** How long writers and readers are beside each other, in milliseconds. */
 const BESIDE_MS = 700;
@@ -506,8 +516,9 @@ Deno.test("a command that needs no host replies as the host does, for names, key
   await new Promise((resolve) => setTimeout(resolve, 20));
 
   const commands: [string, ...unknown[]][] = [["tables"], ["sets"], ...ODD];
-  for (const key of [...KEYS, ...SAME, ...REFUSED]) {
-    commands.push(...commandsOn("t", key), ...commandsOn(key, "a"), ...commandsOn(key, key));
+  for (const key of REFUSED) commands.push(...commandsOn("t", key), ["size", key]);
+  for (const key of [...KEYS, ...SAME]) {
+    commands.push(...commandsOn("t", key), ...commandsOn(key, "a"), ["get", key, key]);
     for (const kind of ["get", "ttl", "exists"]) commands.push([kind, "e", key]);
   }
   for (const name of ["e", "short", "emptied", "t2", "none", "values"]) {
@@ -527,4 +538,126 @@ Deno.test("a command that needs no host replies as the host does, for names, key
       assert.fail(`${text(command)}: ${text(each)} instead of ${text(expected)}`);
     }
   }
+});
+
+/** Runs what must not need the host: it does not run meanwhile. */
+async function withoutHost(host: Host, run: () => void | Promise<void>): Promise<void> {
+  host.kill("SIGSTOP");
+  try {
+    await run();
+  } finally {
+    host.kill("SIGCONT");
+  }
+}
+
+Deno.test({
+  name: "commands that only look something up, and snapshots of them, need no host",
+  ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
+  async fn() {
+    await using host = await Host.start();
+    using shared = await attach(host.endpoint, { timeout: 500 });
+    await using client = new MemStoreClient(host.endpoint, { timeout: 500 });
+    const numbers = Array.from({ length: 1500 }, (_, i) => i);
+    shared.setMany("t", new Map(numbers.map((i) => [i, -i])));
+    shared.pushMany("s", numbers);
+    shared.set("e", "k", 1, { seconds: 1000 });
+    shared.setMany("larger", new Map(numbers.concat(numbers.map((i) => -1 - i)).map((i) => [i, i])));
+    const big = new Uint8Array(2 ** 24 + 1).fill(5);
+    shared.set("big", "k", big);
+    assert.equal(shared.get("t", 1), -1);
+    assert.equal(await client.get("t", 1), -1);
+    await client.ping();
+    await withoutHost(host, async () => {
+      const look = () => [
+        shared.get("t", 5),
+        shared.exists("t", 1500),
+        shared.getMany("t", [7, "none"]),
+        shared.ttl("t", 5),
+        shared.ttl("t", "none"),
+        shared.ttl("e", "k")! > 900,
+        shared.inSet("s", 5),
+        [shared.size("t"), shared.size("none"), shared.setSize("s")],
+        shared.keys<number>("t").sort((a, b) => a - b).length,
+        sum(shared.all<number, number>("t").values()),
+        sum(shared.listSet<number>("s")),
+        [shared.all("none").size, shared.keys("none"), shared.listSet("none")],
+        shared.tables().sort(),
+        shared.sets(),
+        sum(shared.map<number, number>("larger").values()),
+        sum(shared.set<number>("s")),
+      ];
+      const total = 1500 * 1499 / 2;
+      const expected = [
+        -5,
+        false,
+        [-7, undefined],
+        Infinity,
+        undefined,
+        true,
+        true,
+        [1500, 0, 1500],
+        1500,
+        -total,
+        total,
+        [0, [], []],
+        ["big", "e", "larger", "t"],
+        ["s"],
+        -1500,
+        total,
+      ];
+      assert.deepEqual(look(), expected);
+      let calls = 0;
+      const found = shared.snapshot((s) => {
+        calls++;
+        return [
+          s.get("t", 5),
+          s.size("none"),
+          s.all("t").size,
+          s.tables().length,
+          [...s.map("larger")].length,
+        ];
+      });
+      assert.deepEqual([found, calls], [[-5, 0, 1500, 4, 3000], 1]);
+
+      assert.deepEqual([await client.ttl("t", 5), await client.ttl("t", "none")], [Infinity, undefined]);
+      assert.equal((await client.keys("t")).length, 1500);
+      assert.equal(sum((await client.all<number, number>("t")).values()), -total);
+      assert.equal(sum(await client.listSet<number>("s")), total);
+      assert.deepEqual([(await client.tables()).sort(), await client.sets()], [["big", "e", "larger", "t"], [
+        "s",
+      ]]);
+      let values = 0, members = 0;
+      for await (const [, value] of client.table<number, number>("larger")) values += value;
+      for await (const member of client.namedSet<number>("s")) members += member;
+      assert.deepEqual([values, members], [-1500, total]);
+      assert.equal((await client.table("t").all()).size, 1500);
+
+      // (The table has too many entries, or the value too many bytes.)
+      assert.throws(() => shared.keys("larger"), { code: "TIMEOUT" });
+    });
+    assert.equal(shared.keys("larger").length, 3000);
+    await withoutHost(host, () => assert.throws(() => shared.get("big", "k"), { code: "TIMEOUT" }));
+    assert.equal(shared.get<Uint8Array>("big", "k", { timeout: 5000 })?.length, big.length);
+    assert.equal(shared.snapshot((s) => s.get<Uint8Array>("big", "k"), { timeout: 5000 })?.at(-1), 5);
+    assert.equal((await client.get<Uint8Array>("big", "k", { timeout: 5000 }))?.length, big.length);
+  },
+});
+
+Deno.test({
+  name: "a page that is read again has nothing of the attempt before",
+  ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
+  async fn() {
+    await using host = await LocalHost.start({});
+    await using client = new MemStoreClient(host.endpoint);
+    await client.setMany("t", { a: 1, b: 2 });
+    const { pid, fd, token } = await client.send<MemoryOffer>(["memory"]);
+    using view = new SharedView(pid, fd, RANGE_BYTES);
+    const reader = new MemoryReader(view.buffer, token), to = new Writer();
+    // (The first of two attempts did not hold.)
+    const together = reader.together.bind(reader);
+    reader.together = (tries, run) => together(tries, () => (run(), run()));
+    const page = reader.scan(reader.table("tables", encoded("t")), 0, true, { entries: 10, bytes: 1000 }, to);
+    assert.deepEqual(page, { entries: 2, next: 0 });
+    assert.equal(to.length, 2 * (encoded("a").length + 1));
+  },
 });

@@ -253,18 +253,20 @@ export class MemoryReader implements Segments {
    * @returns What it returns; undefined if what it has read did not hold together at any attempt.
    */
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
-    const outer = this.#relied;
+    const outer = this.#relied, until = this.#until;
     for (let i = 0; i < tries; i++) {
-      if (!outer) this.#until = Infinity;
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
-      let result;
+      this.#until = Infinity;
+      let result, held = false;
       try {
         result = run();
+        held = result !== undefined && this.#hold(relied);
       } finally {
         this.#relied = outer;
+        this.#until = held ? Math.min(until, this.#until) : until;
       }
-      if (result === undefined || !this.#hold(relied)) continue;
+      if (!held) continue;
       if (outer) { for (const each of relied) outer.push(each); }
       return result;
     }

@@ -300,6 +300,46 @@ both("errors of the host are passed on at once", async (host, shared) => {
   assert.throws(() => shared.snapshot((s) => s.get("t", "k"), { timeout: 500 }), MemStoreError);
 });
 
+both("an entry that expires meanwhile is there for all reads, or for none", (host, shared) => {
+  const wait = (ms: number) => {
+    for (const end = performance.now() + ms; performance.now() < end;);
+  };
+  const read = () => {
+    let calls = 0;
+    return shared.snapshot((s) => {
+      const value = s.get("t", "k");
+      if (calls++ === 0) wait(120);
+      return [value !== undefined, s.exists("t", "k"), s.all("t").size];
+    });
+  };
+  shared.set("t", "k", 1, { seconds: 0.05 });
+  assert.deepEqual(read(), [false, false, 0]);
+  shared.set("t", "other", 1);
+  shared.set("t", "k", 1, { seconds: 0.05 });
+  if (!canBeDirect(host, shared)) return;
+  // (Nobody deletes it then: only the time tells.)
+  shared.set("t", "k", 1, { seconds: 0.05 });
+  host.kill("SIGSTOP");
+  try {
+    assert.deepEqual(read(), [false, false, 1]);
+  } finally {
+    host.kill("SIGCONT");
+  }
+});
+
+both("an entry that expires from now on changes what the number of entries is", (host, shared) => {
+  shared.setMany("t", { a: 1, b: 2 });
+  shared.get("t", "a");
+  if (!canBeDirect(host, shared)) return;
+  let calls = 0;
+  const size = shared.snapshot((s) => {
+    const size = s.size("t");
+    if (calls++ === 0) shared.expire("t", "b", 1000);
+    return size;
+  });
+  assert.deepEqual([size, calls], [2, 2]);
+});
+
 Deno.test("a snapshot of the host that is too much for a batch is refused, one command alone is not", async () => {
   await using host = await Host.start();
   using shared = await attach(host.endpoint, { directReads: false });
@@ -323,7 +363,7 @@ Deno.test("a snapshot of the host that is too much for a batch is refused, one c
 function canBeDirect(host: Host, shared: SharedStore): boolean {
   host.kill("SIGSTOP");
   try {
-    shared.get("t", 0, { timeout: 100 });
+    shared.tables({ timeout: 100 });
     return true;
   } catch {
     return false;

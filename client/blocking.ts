@@ -67,7 +67,12 @@ export class BlockingCalls {
     const found = this.read(name, args);
     if (found !== ASK) return found;
     const reply = this.#call(name, args, timeout);
-    if (this.#direct.wantedFor(name)) this.#askForMemory(timeout);
+    if (!this.#direct.wantedFor(name)) return reply;
+    try {
+      this.#askForMemory("memory", timeout);
+    } catch {
+      // The next read asks again.
+    }
     return reply;
   }
 
@@ -85,9 +90,10 @@ export class BlockingCalls {
    * Begins to note what reads without the host rely on. Asks the host first where its memory is, if that is not known.
    *
    * @returns Whether there can be such reads.
+   * @throws {MemStoreError} if there is no reply in time.
    */
   begin(timeout: number): boolean {
-    if (this.#direct.wanted) this.#askForMemory(timeout);
+    if (this.#direct.wanted) this.#askForMemory("read a snapshot", timeout);
     return this.#late === undefined && this.#direct.begin();
   }
 
@@ -96,16 +102,19 @@ export class BlockingCalls {
     return this.#direct.end();
   }
 
-  /** Asks the host where its memory is. */
-  #askForMemory(timeout: number): void {
-    try {
-      const offer = this.#call("memory", [], timeout);
-      this.#direct.use(offer, this.#session.figures);
-    } catch (error) {
-      // (A host that does not know the command; else the next read asks again.)
-      const unknown = error instanceof MemStoreError && error.code === "UNKNOWN_COMMAND";
-      if (unknown) this.#direct.use(undefined, undefined);
-    }
+  /**
+   * Asks the host where its memory is.
+   *
+   * @param what What that is for, for the texts of errors.
+   */
+  #askForMemory(what: string, timeout: number): void {
+    const offer = readOrError(
+      "memory",
+      new Reader(this.#ask(what, this.#encode("memory", []), false, timeout)),
+    );
+    if (!(offer instanceof MemStoreError)) this.#direct.use(offer, this.#session.figures);
+    // (If it does not know the command, it is not asked again.)
+    else if (offer.code === "UNKNOWN_COMMAND") this.#direct.use(undefined, undefined);
   }
 
   /** Has the host make a call. */

@@ -49,7 +49,8 @@ export function attempts(
   const end = performance.now() + timeout;
   return () => {
     const left = end - performance.now();
-    if (left > 0) return left;
+    // (Whole ones: the texts of errors have them.)
+    if (left > 0) return Math.ceil(left);
     throw new MemStoreError("TIMEOUT", `Cannot ${failure} at each attempt for ${timeout} ms`);
   };
 }

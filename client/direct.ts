@@ -314,17 +314,23 @@ export class DirectReads {
   #aim(reader: MemoryReader, value: unknown): boolean {
     const written = this.#written, key = this.#key;
     written.reset();
-    this.#encoding = true;
-    try {
-      encode(value, written, 1);
-    } finally {
-      this.#encoding = false;
-    }
-    if (typeof value === "object" && !isShallow(written)) return false;
+    if (typeof value !== "object") encode(value, written, 1);
+    else if (!this.#encode(value)) return false;
     key.aim(written.bytes, 0, written.length);
     if (key.to - key.from > MAX_KEY_BYTES) return false;
     key.hash = reader.hash(key);
     return true;
+  }
+
+  /** Encodes an object, whose getters may read. Whether it is nested no deeper than a key may be. */
+  #encode(value: object | null): boolean {
+    this.#encoding = true;
+    try {
+      encode(value, this.#written, 1);
+      return isShallow(this.#written);
+    } finally {
+      this.#encoding = false;
+    }
   }
 
   #unmap(): void {

@@ -255,8 +255,10 @@ export class HashIndex {
     if (page === 0) return false;
     const slots = this.wordsOf(page), slot = slotOfEntry(slots, wordAt(page), h, address);
     if (slot === 0) return false;
+    // (The memory of the old one may be given back before the slot leads to the new one.)
+    heap.changes.beginPage(page);
     slots[slot + 1] = heap.copy(address, heap.blockSize(address));
-    heap.changes.changedPage(page);
+    heap.changes.endPage(page);
     return true;
   }
 

@@ -34,6 +34,7 @@ export { SharedMap } from "./commands/shared_map.ts";
 export { SharedSet } from "./commands/shared_set.ts";
 export { attach, type ClientOptions, MemStoreClient } from "./client.ts";
 export { SharedStore, type SyncCallOptions, type SyncStoreOptions } from "./client/shared.ts";
+export { SnapshotCommands } from "./client/snapshot.ts";
 export { RemoteSet, RemoteTable } from "./client/views.ts";
 export { type CallOptions, CommandMethods, type EntryOptions, type StoreOptions } from "./client/methods.ts";
 export { Lock, type LockOptions } from "./client/lock.ts";

@@ -77,13 +77,16 @@ export class KnownTable implements Span {
   readonly hash: number;
   /** The word of the head that has the descriptor of the table of names. */
   readonly names: number;
+  /** Whether it is that table itself. */
+  readonly isNames: boolean;
   /** Its descriptor, or 0, … */
   descriptor = 0;
   /** … as of this structure. */
   structure = -1;
 
-  /** Use {@linkcode MemoryReader.table}. */
-  constructor(bytes: Uint8Array, hash: number, kind: Kind) {
+  /** Use {@linkcode MemoryReader.table} or {@linkcode MemoryReader.names}. */
+  constructor(bytes: Uint8Array, hash: number, kind: Kind, isNames = false) {
+    this.isNames = isNames;
     this.bytes = bytes;
     this.to = bytes.length;
     this.hash = hash;
@@ -104,6 +107,8 @@ export class MemoryReader implements Segments {
   readonly words: Int32Array[] = [];
   /** The value that was read last. */
   value: Uint8Array = new Uint8Array(256);
+  /** When its entry expires, in milliseconds since 1970; 0 for never. */
+  expiry = 0;
   /** How reads went: how many there were, how often one was tried again, and how many were {@linkcode BUSY}. */
   readonly counts: Float64Array;
   readonly #buffer: ArrayBuffer;
@@ -115,6 +120,8 @@ export class MemoryReader implements Segments {
   readonly #scanned = new Writer(1 << 12);
   /** Sequences, each by its index and its value, that reads relied on, while those are to hold together. */
   #relied: number[] | undefined;
+  /** When the first of the entries expires that such reads have found, in milliseconds since 1970. */
+  #until = Infinity;
 
   /**
    * @param buffer The memory as it is mapped.
@@ -158,6 +165,11 @@ export class MemoryReader implements Segments {
   /** The table or set of a name, whose canonical bytes are given. It need not exist. */
   table(kind: Kind, name: Uint8Array): KnownTable {
     return new KnownTable(name, this.hash({ bytes: name, from: 0, to: name.length }), kind);
+  }
+
+  /** The names of all tables, or of all sets, as the keys of a table. */
+  names(kind: Kind): KnownTable {
+    return new KnownTable(new Uint8Array(0), 0, kind, true);
   }
 
   /** The hash of a key. */
@@ -243,9 +255,10 @@ export class MemoryReader implements Segments {
     most: { entries: number; bytes: number },
     to: Writer,
   ): { entries: number; next: number } | undefined {
-    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most, to));
-    if (found) this.counts[READS]++;
-    else this.counts[FALLBACKS]++;
+    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most));
+    this.counts[found ? READS : FALLBACKS]++;
+    // (Only the attempt that held is written.)
+    if (found) to.copy(this.#scanned.bytes, 0, this.#scanned.length);
     return found;
   }
 
@@ -256,17 +269,20 @@ export class MemoryReader implements Segments {
    * @returns What it returns; undefined if what it has read did not hold together at any attempt.
    */
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
-    const outer = this.#relied;
+    const outer = this.#relied, until = this.#until;
     for (let i = 0; i < tries; i++) {
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
-      let result;
+      this.#until = Infinity;
+      let result, held = false;
       try {
         result = run();
+        held = result !== undefined && this.#hold(relied);
       } finally {
         this.#relied = outer;
+        this.#until = held ? Math.min(until, this.#until) : until;
       }
-      if (result === undefined || !this.#hold(relied)) continue;
+      if (!held) continue;
       if (outer) { for (const each of relied) outer.push(each); }
       return result;
     }
@@ -275,6 +291,7 @@ export class MemoryReader implements Segments {
   /** Begins to note what reads rely on. */
   begin(): void {
     this.#relied = [];
+    this.#until = Infinity;
   }
 
   /** Ends {@linkcode MemoryReader.begin}. Returns whether all that was read since then holds at this moment. */
@@ -288,7 +305,7 @@ export class MemoryReader implements Segments {
     for (let i = 0; i < relied.length; i += 2) {
       if (Atomics.load(this.#head, relied[i]) !== relied[i + 1]) return false;
     }
-    return this.usable;
+    return Date.now() < this.#until && this.usable;
   }
 
   /** Notes what a read relied on. */
@@ -305,6 +322,7 @@ export class MemoryReader implements Segments {
   /** The descriptor of a table, or 0. */
   #find(table: KnownTable, structure: number): number {
     if (table.structure === structure) return table.descriptor;
+    if (table.isNames) return this.#head[table.names];
     const found = findEntry(this, this.#head[table.names], table.hash, table);
     table.descriptor = found;
     // (That there is none may change at any moment; where it is, only with the structure.)
@@ -315,7 +333,13 @@ export class MemoryReader implements Segments {
   /** Copies the value of an entry. Returns its length; {@linkcode MISSING} if it has expired. */
   #copy(entry: number): number {
     const words = this.words[entry >>> UNIT_BITS], w = wordAt(entry);
-    if (words[w] & EXPIRES && expiryOf(words, w) <= Date.now()) return MISSING;
+    if (words[w] & EXPIRES) {
+      const expiry = this.expiry = expiryOf(words, w);
+      if (expiry <= Date.now()) return MISSING;
+      if (expiry < this.#until) this.#until = expiry;
+    } else {
+      this.expiry = 0;
+    }
     const bytes = this.bytes[entry >>> UNIT_BITS];
     const from = keyFrom(words, w) + keyLengthOf(words, w), length = valueLengthOf(words, w);
     if (!(length <= MAX_VALUE) || from + length > bytes.length) return BUSY;
@@ -329,7 +353,6 @@ export class MemoryReader implements Segments {
     cursor: number,
     values: boolean,
     most: { entries: number; bytes: number },
-    to: Writer,
   ): { entries: number; next: number } | undefined {
     const head = this.#head, now = Date.now(), relied = this.#relied!, scanned = this.#scanned;
     scanned.reset();
@@ -339,7 +362,9 @@ export class MemoryReader implements Segments {
     const visit = (address: number) => {
       const words = this.words[address >>> UNIT_BITS], w = wordAt(address);
       visited++;
-      if ((words[w] & EXPIRES) === 0 || expiryOf(words, w) > now) {
+      const expiry = words[w] & EXPIRES ? expiryOf(words, w) : Infinity;
+      if (expiry > now) {
+        if (expiry < this.#until) this.#until = expiry;
         const bytes = this.bytes[address >>> UNIT_BITS], from = keyFrom(words, w);
         const length = keyLengthOf(words, w) + (values ? valueLengthOf(words, w) : 0);
         if (!(length <= MAX_VALUE) || from + length > bytes.length) {
@@ -371,7 +396,6 @@ export class MemoryReader implements Segments {
           }
         } while (next !== 0 && visited < most.entries && scanned.length < most.bytes);
       }
-      to.copy(scanned.bytes, 0, scanned.length);
       return { entries, next: toClient(next, this.#cursorSecret) };
     } catch {
       this.#look();

@@ -7,7 +7,7 @@
 
 import { replyShape } from "../commands/list.ts";
 import { Reader } from "../msgpack/codec.ts";
-import type { Writer } from "../msgpack/msgpack.ts";
+import { MAX_REPLY_DEPTH, skip, Writer } from "../msgpack/msgpack.ts";
 import { header, HEADER_BYTES, MemStoreError, readReply } from "../transport/message.ts";
 import { MAX_TIMER_MS } from "./deadlines.ts";
 import { ASK, DirectReads } from "./direct.ts";
@@ -64,39 +64,101 @@ export class BlockingCalls {
    * @throws {TypeError} if an argument cannot be encoded.
    */
   call(name: string, args: readonly unknown[], timeout: number): unknown {
-    const direct = this.#direct;
-    if (direct.open && this.#late === undefined) {
-      const found = direct.read(name, args);
-      if (found !== ASK) return found;
-    }
+    const found = this.read(name, args);
+    if (found !== ASK) return found;
     const reply = this.#call(name, args, timeout);
-    if (direct.wantedFor(name)) this.#askForMemory(timeout);
+    if (!this.#direct.wantedFor(name)) return reply;
+    try {
+      this.#askForMemory("memory", timeout);
+    } catch {
+      // The next read asks again.
+    }
     return reply;
   }
 
-  /** Asks the host where its memory is. */
-  #askForMemory(timeout: number): void {
-    try {
-      const offer = this.#call("memory", [], timeout);
-      this.#direct.use(offer, this.#session.figures);
-    } catch (error) {
-      // (A host that does not know the command; else the next read asks again.)
-      const unknown = error instanceof MemStoreError && error.code === "UNKNOWN_COMMAND";
-      if (unknown) this.#direct.use(undefined, undefined);
-    }
+  /**
+   * Carries out a command without the host, if it can be, and no call that was given up may still be carried out.
+   *
+   * @returns The raw reply, or {@linkcode ASK}.
+   * @throws {TypeError} if an argument cannot be encoded.
+   */
+  read(name: string, args: readonly unknown[]): unknown {
+    return this.#direct.open && this.#late === undefined ? this.#direct.read(name, args) : ASK;
+  }
+
+  /**
+   * Begins to note what reads without the host rely on. Asks the host first where its memory is, if that is not known.
+   *
+   * @returns Whether there can be such reads.
+   * @throws {MemStoreError} if there is no reply in time.
+   */
+  begin(timeout: number): boolean {
+    if (this.#direct.wanted) this.#askForMemory("read a snapshot", timeout);
+    return this.#late === undefined && this.#direct.begin();
+  }
+
+  /** Ends {@linkcode BlockingCalls.begin}. Returns whether all that was read since then holds at this moment. */
+  end(): boolean {
+    return this.#direct.end();
+  }
+
+  /**
+   * Asks the host where its memory is.
+   *
+   * @param what What that is for, for the texts of errors.
+   */
+  #askForMemory(what: string, timeout: number): void {
+    const offer = readOrError(
+      "memory",
+      new Reader(this.#ask(what, this.#encode("memory", []), false, timeout)),
+    );
+    if (!(offer instanceof MemStoreError)) this.#direct.use(offer, this.#session.figures);
+    // (If it does not know the command, it is not asked again.)
+    else if (offer.code === "UNKNOWN_COMMAND") this.#direct.use(undefined, undefined);
   }
 
   /** Has the host make a call. */
   #call(name: string, args: readonly unknown[], timeout: number): unknown {
-    // (A value's getter may make a call.)
-    const request = this.#request.encoding ? new Request("alone") : this.#request;
-    const { bytes } = request;
-    bytes.reset();
-    request.encode(name, args, this.#maxMessage);
-    const reply = this.#ask(name, bytes, false, timeout);
-    const value = read(name, reply);
+    const reply = new Reader(this.#ask(name, this.#encode(name, args), false, timeout));
+    const value = readOrError(name, reply);
     if (value instanceof MemStoreError) throw value;
     return value;
+  }
+
+  /** Encodes a command. The bytes are good until the next. */
+  #encode(name: string, args: readonly unknown[]): Writer {
+    // (A value's getter may make a call.)
+    const request = this.#request.encoding ? new Request("alone") : this.#request;
+    request.bytes.reset();
+    request.encode(name, args, this.#maxMessage);
+    return request.bytes;
+  }
+
+  /**
+   * Encodes a command, to have it carried out later, perhaps several times.
+   *
+   * @throws {TypeError} if an argument cannot be encoded.
+   */
+  encode(name: string, args: readonly unknown[]): Uint8Array {
+    return this.#encode(name, args).written.slice();
+  }
+
+  /**
+   * Has the host carry out commands that are encoded: several of them as a transaction.
+   *
+   * @param what What the commands do, for the texts of errors.
+   * @returns The bytes of each reply: a status and a value, or an error.
+   */
+  ask(what: string, commands: readonly Uint8Array[], timeout: number): Uint8Array[] {
+    const bytes = new Writer(1024), batch = commands.length > 1;
+    for (const command of commands) bytes.raw(command);
+    if (bytes.length > this.#maxMessage) throw tooLong(what, bytes.length, this.#maxMessage);
+    const payload = this.#ask(what, bytes, batch, timeout, commands.length), replies: Uint8Array[] = [];
+    for (let at = 0, end; at < payload.length; at = end) {
+      end = skip(payload, skip(payload, at), MAX_REPLY_DEPTH);
+      replies.push(payload.slice(at, end));
+    }
+    return replies;
   }
 
   /**
@@ -111,11 +173,11 @@ export class BlockingCalls {
     for (const [name, ...args] of commands) request.encode(name, args, this.#maxMessage);
     const { bytes } = request;
     if (bytes.length > this.#maxMessage) throw tooLong("run a batch", bytes.length, this.#maxMessage);
-    const reply = this.#ask("run a batch", bytes, true, timeout, commands.length);
+    const reply = new Reader(this.#ask("run a batch", bytes, true, timeout, commands.length));
     const values: unknown[] = [];
     let failure: MemStoreError | undefined;
     for (const [name] of commands) {
-      const value = read(name, reply);
+      const value = readOrError(name, reply);
       values.push(value);
       if (!(value instanceof MemStoreError)) continue;
       // (A message that cannot be read has one reply.)
@@ -134,8 +196,8 @@ export class BlockingCalls {
     this.#session.closeSync();
   }
 
-  /** Sends a message and returns its reply. Connects first if there is no connection. */
-  #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Reader {
+  /** Sends a message and returns its reply, which is good until the next. Connects first if there is no connection. */
+  #ask(what: string, bytes: Writer, batch: boolean, timeout: number, count = 1): Uint8Array {
     if (this.#closed) throw this.#errors.closed(what);
     const session = this.#session;
     const start = performance.now();
@@ -159,7 +221,7 @@ export class BlockingCalls {
       session.look();
       const { broken } = session;
       for (let reply; (reply = session.receive());) {
-        if (reply.request === this.#number) return new Reader(reply.payload);
+        if (reply.request === this.#number) return reply.payload;
         if (reply.request === this.#late) this.#late = undefined;
       }
       if (broken) {
@@ -214,7 +276,7 @@ export class BlockingCalls {
 }
 
 /** The next reply of a payload: a value, or the error that it tells of. */
-function read(name: string, reply: Reader): unknown {
+export function readOrError(name: string, reply: Reader): unknown {
   try {
     return readReply(replyShape(name), reply);
   } catch (error) {

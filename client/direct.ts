@@ -33,6 +33,8 @@ const MAX_TABLES = 1024;
 const PAGE_ENTRIES = 1000;
 const MAX_PAGE_ENTRIES = 10_000;
 const PAGE_BYTES = 2 ** 20;
+/** Larger tables are not read here as a whole: as many entries and bytes as a page may have. */
+const WHOLE = { entries: 2048, bytes: PAGE_BYTES };
 /** How many keys are looked up at once. */
 const MAX_KEYS = 10_000;
 /** How often reads of several keys are tried. */
@@ -40,7 +42,22 @@ const MANY_TRIES = 4;
 /** How many bytes the values of several keys may have: what the host refuses must not be read here. */
 const MANY_BYTES = 2 ** 24;
 
-const commands = ["get", "exists", "in_set", "get_many", "size", "set_size", "scan", "scan_set"] as const;
+const commands = [
+  "get",
+  "exists",
+  "ttl",
+  "in_set",
+  "get_many",
+  "size",
+  "set_size",
+  "scan",
+  "scan_set",
+  "keys",
+  "all",
+  "list_set",
+  "tables",
+  "sets",
+] as const;
 /** The commands that can be carried out here. */
 type DirectCommand = typeof commands[number];
 const names: ReadonlySet<string> = new Set(commands);
@@ -51,6 +68,8 @@ export class DirectReads {
   #reader: MemoryReader | undefined;
   /** Looks whether the memory is still the host's, also while nobody reads. */
   #watch: ReturnType<typeof setInterval> | undefined;
+  /** The one that notes what reads rely on. */
+  #noting: MemoryReader | undefined;
   /** Whether the host should be asked where its memory is. */
   #wanted: boolean;
   readonly #tables: Record<Kind, Map<string, KnownTable>> = { tables: new Map(), sets: new Map() };
@@ -72,6 +91,11 @@ export class DirectReads {
   /** Whether the host should be asked where its memory is, for such a command. */
   wantedFor(command: string): boolean {
     return this.#wanted && names.has(command);
+  }
+
+  /** Whether the host should be asked where its memory is, to read from it. */
+  get wanted(): boolean {
+    return this.#wanted;
   }
 
   /** Whether memory is mapped. */
@@ -101,6 +125,20 @@ export class DirectReads {
     }
   }
 
+  /** Begins to note what reads rely on. Returns whether there is memory to read. */
+  begin(): boolean {
+    this.#noting = this.#reader;
+    this.#reader?.begin();
+    return this.#reader !== undefined;
+  }
+
+  /** Ends {@linkcode DirectReads.begin}. Returns whether all that was read since then holds at this moment. */
+  end(): boolean {
+    const noting = this.#noting;
+    this.#noting = undefined;
+    return noting !== undefined && noting === this.#reader && noting.end();
+  }
+
   /** Notes that the host is, or may be, another one. */
   forget(): void {
     this.#unmap();
@@ -122,23 +160,35 @@ export class DirectReads {
   read(name: string, args: readonly unknown[]): unknown {
     const reader = this.#reader;
     if (reader === undefined || this.#encoding) return ASK;
+    const count = args.length;
     switch (name as DirectCommand) {
       case "get":
-        return this.#get(reader, args[0], args[1]);
+        return count === 2 ? this.#get(reader, args[0], args[1]) : ASK;
       case "exists":
-        return this.#has(reader, "tables", args[0], args[1]);
+        return count === 2 ? this.#has(reader, "tables", args[0], args[1]) : ASK;
+      case "ttl":
+        return count === 2 ? this.#ttl(reader, args[0], args[1]) : ASK;
       case "in_set":
-        return this.#has(reader, "sets", args[0], args[1]);
+        return count === 2 ? this.#has(reader, "sets", args[0], args[1]) : ASK;
       case "size":
-        return this.#size(reader, "tables", args[0]);
+        return count === 1 ? this.#size(reader, "tables", args[0]) : ASK;
       case "set_size":
-        return this.#size(reader, "sets", args[0]);
+        return count === 1 ? this.#size(reader, "sets", args[0]) : ASK;
       case "get_many":
-        return this.#getMany(reader, args[0], args[1], args[2]);
+        return count === 2 || count === 3 ? this.#getMany(reader, args) : ASK;
       case "scan":
-        return this.#scan(reader, "tables", args);
+        return count === 2 || count === 3 ? this.#scan(reader, "tables", args) : ASK;
       case "scan_set":
-        return this.#scan(reader, "sets", args);
+        return count === 2 || count === 3 ? this.#scan(reader, "sets", args) : ASK;
+      case "keys":
+        return count === 1 ? this.#keys(reader, this.#table(reader, "tables", args[0])) : ASK;
+      case "all":
+        return count === 1 ? this.#all(reader, this.#table(reader, "tables", args[0])) : ASK;
+      case "list_set":
+        return count === 1 ? this.#keys(reader, this.#table(reader, "sets", args[0])) : ASK;
+      case "tables":
+      case "sets":
+        return count === 0 ? this.#keys(reader, reader.names(name as Kind)) : ASK;
       default:
         return ASK;
     }
@@ -159,6 +209,14 @@ export class DirectReads {
     return length === BUSY ? this.#ask() : length !== MISSING;
   }
 
+  #ttl(reader: MemoryReader, name: unknown, key: unknown): unknown {
+    const table = this.#table(reader, "tables", name);
+    if (!table || !this.#aim(reader, key)) return ASK;
+    const length = reader.get(table, this.#key), { expiry } = reader;
+    if (length < 0) return length === MISSING ? null : this.#ask();
+    return expiry === 0 ? Infinity : Math.max(0, expiry - Date.now()) / 1000;
+  }
+
   #size(reader: MemoryReader, kind: Kind, name: unknown): unknown {
     const table = this.#table(reader, kind, name);
     if (!table) return ASK;
@@ -166,7 +224,8 @@ export class DirectReads {
     return size === BUSY ? this.#ask() : size;
   }
 
-  #getMany(reader: MemoryReader, name: unknown, keys: unknown, missing: unknown = null): unknown {
+  #getMany(reader: MemoryReader, args: readonly unknown[]): unknown {
+    const [name, keys] = args, missing = args.length > 2 ? args[2] : null;
     const table = this.#table(reader, "tables", name);
     // (Other values for missing keys change on their way to the host and back.)
     const plain = missing === null || typeof missing === "string";
@@ -175,7 +234,8 @@ export class DirectReads {
     const found = reader.together(MANY_TRIES, () => {
       const values = [];
       for (const key of keys) {
-        if (!this.#aim(reader, key)) return undefined;
+        // (In an array, undefined is nil.)
+        if (!this.#aim(reader, key ?? null)) return undefined;
         const length = reader.get(table, this.#key);
         if (length === BUSY || (bytes += Math.max(length, 0)) > MANY_BYTES) return undefined;
         const value = length === MISSING ? missing : valueOrAsk(reader.value);
@@ -187,29 +247,55 @@ export class DirectReads {
     return found ?? this.#ask();
   }
 
-  #scan(reader: MemoryReader, kind: Kind, [name, cursor, count = PAGE_ENTRIES]: readonly unknown[]): unknown {
-    const table = this.#table(reader, kind, name);
+  #scan(reader: MemoryReader, kind: Kind, args: readonly unknown[]): unknown {
+    const [name, cursor] = args, count = args.length > 2 ? args[2] : PAGE_ENTRIES;
+    const table = this.#table(reader, kind, name), values = kind === "tables";
     const isPage = Number.isInteger(cursor) && Number.isInteger(count) &&
-      (cursor as number) >= 0 && (cursor as number) < 2 ** 32 && (count as number) >= 0;
+      (cursor as number) >= 0 && (cursor as number) < 2 ** 32 && (count as number) >= 0 &&
+      (count as number) < 2 ** 32;
     if (!table || !isPage) return ASK;
-    const scanned = this.#scanned;
-    scanned.reset();
-    const values = kind === "tables";
     const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
-    const page = reader.scan(table, cursor as number, values, most, scanned);
+    const page = this.#page(reader, table, cursor as number, values, most);
     if (!page) return this.#ask();
-    try {
-      const items = new Reader(scanned.written);
-      if (!values) return [page.next, Array.from({ length: page.entries }, () => items.value())];
+    const items = values ? this.#scannedEntries(page.entries) : this.#scannedKeys(page.entries);
+    return items === ASK ? ASK : [page.next, items];
+  }
+
+  /** The keys of a table that is small. */
+  #keys(reader: MemoryReader, table: KnownTable | undefined): unknown {
+    const page = table && this.#page(reader, table, 0, false, WHOLE);
+    return page?.next === 0 ? this.#scannedKeys(page.entries) : this.#ask();
+  }
+
+  /** The entries of a table that is small. */
+  #all(reader: MemoryReader, table: KnownTable | undefined): unknown {
+    const page = table && this.#page(reader, table, 0, true, WHOLE);
+    return page?.next === 0 ? this.#scannedEntries(page.entries) : this.#ask();
+  }
+
+  /** Reads a page of a table. */
+  #page(reader: MemoryReader, table: KnownTable, cursor: number, values: boolean, most: typeof WHOLE) {
+    this.#scanned.reset();
+    return reader.scan(table, cursor, values, most, this.#scanned);
+  }
+
+  /** So many keys that were read. */
+  #scannedKeys(length: number): unknown[] | typeof ASK {
+    const items = new Reader(this.#scanned.written);
+    return orAsk(() => Array.from({ length }, () => items.value()));
+  }
+
+  /** So many keys and values that were read. */
+  #scannedEntries(length: number): Map<unknown, unknown> | typeof ASK {
+    const items = new Reader(this.#scanned.written);
+    return orAsk(() => {
       const entries = new Map<unknown, unknown>();
-      for (let i = 0; i < page.entries; i++) {
+      for (let i = 0; i < length; i++) {
         const key = items.value();
         entries.set(key, items.value());
       }
-      return [page.next, entries];
-    } catch {
-      return ASK;
-    }
+      return entries;
+    });
   }
 
   /** The host must be asked. If that is because the memory is not its data any more, it is unmapped. */
@@ -277,7 +363,16 @@ export class DirectReads {
   }
 }
 
-/** The value that bytes begin with. If they are no MessagePack, the host says so. */
+/** What a function decodes. If the bytes are no MessagePack, the host says so. */
+function orAsk<Result>(decode: () => Result): Result | typeof ASK {
+  try {
+    return decode();
+  } catch {
+    return ASK;
+  }
+}
+
+/** The value that bytes begin with. */
 function valueOrAsk(bytes: Uint8Array): unknown {
   try {
     return new Reader(bytes).value();

@@ -10,6 +10,7 @@ import { type SlowCommand, SyncCommands } from "../commands/sync.ts";
 import type { RawCommand } from "./batch.ts";
 import type { BlockingCalls } from "./blocking.ts";
 import { checkTimeout } from "./deadlines.ts";
+import { readSnapshot, type SnapshotCommands } from "./snapshot.ts";
 import { attempts } from "./update.ts";
 
 /** Options of a call that blocks. */
@@ -64,6 +65,8 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
   readonly endpoint: string;
   readonly #calls: BlockingCalls;
   readonly #timeout: number;
+  /** Whether the function of a snapshot is running. */
+  #inSnapshot = false;
 
   /** Use {@linkcode attach}. */
   constructor(endpoint: string, calls: BlockingCalls, timeout: number) {
@@ -98,6 +101,56 @@ export class SharedStore extends SyncCommands<SyncCallOptions> implements Dispos
     }
     this.writes++;
     return this.#calls.batch(commands, checkTimeout(options?.timeout ?? this.#timeout));
+  }
+
+  /**
+   * Runs a function whose reads all see one state of the data. Writers are not held up: if what the function has read has
+   * changed meanwhile, it is called again. So it should do nothing but read and compute.
+   *
+   * Where the reads ask nobody, a snapshot asks nobody either. Otherwise the host repeats them in a batch, and what the
+   * function reads must be little enough for one: 10,000 commands, some 30,000 entries.
+   *
+   * @example
+   * ```ts
+   * import { attach } from "@memstore/memstore";
+   *
+   * const host = `
+   *   import { MemStore } from "${import.meta.resolve("@memstore/memstore")}";
+   *   const store = new MemStore("${Deno.makeTempDirSync()}/store.sock");
+   *   await store.start();
+   *   self.postMessage(store.endpoints[0]);
+   * `;
+   * const worker = new Worker(`data:text/javascript,${encodeURIComponent(host)}`, { type: "module" });
+   * const { data: endpoint } = await new Promise<MessageEvent>((resolve) => worker.onmessage = resolve);
+   *
+   * using shared = await attach(endpoint);
+   * shared.setMany("stock", { shelf: 3, store: 7 });
+   * // Others may move things from one to the other meanwhile: the sum is right.
+   * const total = shared.snapshot((snapshot) =>
+   *   snapshot.get<number>("stock", "shelf")! + snapshot.get<number>("stock", "store")!
+   * );
+   * console.assert(total === 10);
+   * shared.done();
+   * worker.terminate();
+   * ```
+   *
+   * @param fn Gets the commands that read. Those that write throw a `TypeError`.
+   * @param options The `timeout` applies to all attempts together.
+   * @returns What the function returns.
+   * @throws What the function throws, if all that it has read was one state.
+   * @throws {MemStoreError} `TIMEOUT` if others changed what it reads at each attempt; `TOO_LARGE` if the host had to be
+   * asked for it, and it is too much for a batch.
+   * @throws {TypeError} if the function returns a promise, or within another snapshot.
+   */
+  snapshot<Result>(fn: (snapshot: SnapshotCommands) => Result, options?: SyncCallOptions): Result {
+    if (this.#inSnapshot) throw new TypeError("Cannot read a snapshot within the function of another");
+    const timeout = checkTimeout(options?.timeout ?? this.#timeout);
+    this.#inSnapshot = true;
+    try {
+      return readSnapshot(this.#calls, fn, timeout);
+    } finally {
+      this.#inSnapshot = false;
+    }
   }
 
   /**

@@ -36,18 +36,22 @@ export async function update<Value>(
 }
 
 /**
- * Begins the attempts of an update.
+ * Begins the attempts of an update, or of something like it.
  *
  * @param timeout How long they may take together, in milliseconds.
+ * @param failure What cannot be done, and why: for the error's text.
  * @returns A function that returns the milliseconds that are left, and throws `TIMEOUT` if there are none.
  */
-export function attempts(timeout: number): () => number {
+export function attempts(
+  timeout: number,
+  failure: string = "update the key: other clients changed it",
+): () => number {
   const end = performance.now() + timeout;
   return () => {
     const left = end - performance.now();
-    if (left > 0) return left;
-    const why = `other clients changed it at each attempt for ${timeout} ms`;
-    throw new MemStoreError("TIMEOUT", `Cannot update the key: ${why}`);
+    // (Whole ones: the texts of errors have them.)
+    if (left > 0) return Math.ceil(left);
+    throw new MemStoreError("TIMEOUT", `Cannot ${failure} at each attempt for ${timeout} ms`);
   };
 }
 

@@ -90,13 +90,17 @@ export class Catalog {
   /** Changes the table of a name. If the change throws, a table that was made for it is dropped again. */
   change<Result>(name: Span, change: (table: Table) => Result): Result {
     const existing = this.get(name);
-    const table = existing ?? this.#add(name);
-    try {
-      return change(table);
-    } catch (error) {
-      if (!existing) this.drop(name);
-      throw error;
-    }
+    if (existing) return change(existing);
+    // (Readers must not find the table before what it is made for.)
+    return this.#registry.heap.changes.all(() => {
+      const table = this.#add(name);
+      try {
+        return change(table);
+      } catch (error) {
+        this.drop(name);
+        throw error;
+      }
+    });
   }
 
   #add(name: Span): Table {

@@ -174,6 +174,15 @@ export class HashIndex {
     return entry;
   }
 
+  /** Counts expiring entries and bytes that come or go with the values of entries that stay. */
+  protected recount(expiring: number, bytes: number): void {
+    if (expiring === 0) return this.count(0, 0, bytes);
+    const { changes } = this.heap, table = this.ownDescriptor();
+    changes.beginTable(table);
+    this.count(0, expiring, bytes);
+    changes.endTable(table);
+  }
+
   /** Counts an entry that comes or goes. */
   protected countEntry(entry: number, sign: 1 | -1): void {
     const words = this.wordsOf(entry), w = wordAt(entry);

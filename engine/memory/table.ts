@@ -150,7 +150,7 @@ export class Table extends HashIndex implements TableView {
         changes.beginPage(found);
         writeEntry(heap, old, this.id, key, bytes, from, length, expiry);
         changes.endPage(found);
-        if (expiring !== 0 || grown !== 0) this.count(0, expiring, grown);
+        if (expiring !== 0 || grown !== 0) this.recount(expiring, grown);
         return;
       }
     }
@@ -167,7 +167,7 @@ export class Table extends HashIndex implements TableView {
         slots[slot + 1] = entry;
         changes.changedPage(page);
         const words = this.wordsOf(old), w = wordAt(old);
-        this.count(0, (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0), length - valueLengthOf(words, w));
+        this.recount((expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0), length - valueLengthOf(words, w));
         if (sink === undefined) heap.free(old, sizeOfEntry(words, w));
       }
     } catch (error) {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { MemStore, MemStoreClient, MemStoreError } from "../mod.ts";
 import { Key } from "../msgpack/key.ts";
 import { Store } from "../engine/memory/store.ts";
+import { commands } from "../commands/list.ts";
 import { hostCommands, type HostServices } from "../host/commands.ts";
 import { Dispatcher } from "../host/dispatch.ts";
 import { memoryHandlers, runsOn } from "../host/memory.ts";
@@ -513,3 +514,24 @@ Deno.test("a name, a key or a member has a bound", () =>
     }
     assert.deepEqual(await send(one, [["set", "t", "k".repeat(2 ** 16 - 3), 1], ["size", "t"]]), [1, 1]);
   }));
+
+Deno.test("a value is set with its expiry in one change: nobody sees it without, and none is left without room", () => {
+  const store = new Store();
+  const dispatcher = new Dispatcher(runsOn(store), completeLimits({}));
+  for (const [name, run] of Object.entries(memoryHandlers)) {
+    const command = commands.find((each) => each.name === name);
+    if (command) dispatcher.add({ ...command, run });
+  }
+  const changesOf = (...command: unknown[]) => {
+    const before = store.changeCount, job = { payload: encoded(command), legacy: false, batch: false };
+    dispatcher.run({ ...job, right: "admin" }, () => {}, Infinity);
+    return store.changeCount - before;
+  };
+  changesOf("set", "t", "k", 1);
+  for (
+    const command of [["set", "t", "k", 2, 60], ["set_new", "t", "new", 2, 60], ["incr", "t", "n", 1, 60]]
+  ) {
+    assert.equal(changesOf(...command), 1, command[0] as string);
+  }
+  assert.equal(store.tables.expiring, 3);
+});

@@ -81,10 +81,10 @@ export class Catalog {
   }
 
   /** {@linkcode Table.set} in the table of a name. If that throws, a table that was made for it is dropped again. */
-  set(name: Span, key: Span, bytes: Uint8Array, from: number, to: number): void {
+  set(name: Span, key: Span, bytes: Uint8Array, from: number, to: number, expiry = 0): void {
     const table = this.get(name);
-    if (table) table.set(key, bytes, from, to);
-    else this.change(name, (table) => table.set(key, bytes, from, to));
+    if (table) table.set(key, bytes, from, to, expiry);
+    else this.change(name, (table) => table.set(key, bytes, from, to, expiry));
   }
 
   /** Changes the table of a name. If the change throws, a table that was made for it is dropped again. */

@@ -125,11 +125,24 @@ export class Store {
       // (A copy: to write it may move the entry.)
       table.set(key, bytes.slice(keyTo, valueTo), 0, valueTo - keyTo, time);
     }
-    if (time > 0) {
-      this.expiryQueue.add(time, table, hashOf(key));
-      this.onExpiry?.();
-    }
+    if (time > 0) this.#expect(time, table, key);
     return true;
+  }
+
+  /**
+   * Sets the value of a key in the table of a name, as {@linkcode Catalog.set} does.
+   *
+   * @param expiry When the entry expires, in milliseconds since 1970; 0 for never.
+   */
+  set(name: Span, key: Span, bytes: Uint8Array, from: number, to: number, expiry: number): void {
+    this.tables.set(name, key, bytes, from, to, expiry);
+    if (expiry > 0) this.#expect(expiry, this.tables.get(name)!, key);
+  }
+
+  /** Notes when an entry expires. */
+  #expect(time: number, table: Table, key: Span): void {
+    this.expiryQueue.add(time, table, hashOf(key));
+    this.onExpiry?.();
   }
 
   /**

@@ -138,9 +138,8 @@ function find(call: Call): number {
 /** Sets the key that is argument 1 to the value that is argument `value`. */
 function set(call: Call, value: number, expiry = 0): void {
   const { store } = call, from = call.from(value), to = call.to(value);
-  store.tables.set(call.key(0), call.key(1), call.payload, from, to);
+  store.set(call.key(0), call.key(1), call.payload, from, to, expiry);
   call.copy(to - from);
-  if (expiry > 0) store.expire(store.tables.get(call.key(0))!, call.key(1), expiry);
 }
 
 /** When an entry expires whose seconds are argument `arg`; 0 if it is left out. */
@@ -189,9 +188,7 @@ function increment(call: Call): void {
   const start = reply.length;
   if (address === 0) {
     writeSum(ZERO, by, reply);
-    store.tables.set(call.key(0), call.key(1), reply.bytes, start, reply.length);
-    if (due > 0) store.expire(store.tables.get(call.key(0))!, call.key(1), due);
-    return;
+    return store.set(call.key(0), call.key(1), reply.bytes, start, reply.length, due);
   }
   const { bytes, keyTo, expiry: old } = store.entry.read(address);
   const before = numericAt(bytes, keyTo);

@@ -145,7 +145,7 @@ class History {
     this.store = new Store(heap);
     this.#noteMoves(heap);
     this.versions = [{ tables: this.#tables, clock: this.#clock }];
-    for (let i = 0; i < shape.operations; i++) this.#operation(i);
+    for (let i = 0; i <= shape.operations; i++) this.#operation(i);
   }
 
   #operation(i: number): void {
@@ -153,13 +153,15 @@ class History {
     this.log.begin();
     this.#places = [];
     const what = this.#change(i);
-    this.#assertBalanced(what);
+    if (what !== "close") this.#assertBalanced(what);
     this.log.end();
     this.what.push(what);
     this.touched.push(this.#places);
     this.versions.push({ tables: this.#tables, clock: this.#clock });
     this.memory.push(this.log.memories.findIndex(({ head }) => head === store.heap.head));
-    if (next(40) === 0) this.#snapshots.push({ end: i + next(60), snapshot: store.snapshot() });
+    if (i < this.#shape.operations && next(40) === 0) {
+      this.#snapshots.push({ end: i + next(60), snapshot: store.snapshot() });
+    }
     this.#snapshots = this.#snapshots.filter(({ end, snapshot }) =>
       end > i || void snapshot[Symbol.dispose]()
     );
@@ -196,6 +198,10 @@ class History {
   #change(i: number): string {
     const next = this.#next, { store } = this;
     if (i === Math.floor(this.#shape.operations * 0.8)) return this.#swap();
+    if (i === this.#shape.operations) {
+      store.closeNow();
+      return "close";
+    }
     switch (next(24)) {
       case 0:
         return this.#transact(0);
@@ -398,10 +404,16 @@ class Looks {
 }
 
 /** Whether an answer was true at one moment. */
-function isTrue(reader: MemoryReader, query: Query, answer: Answer, { tables, clock }: Version): boolean {
+function isTrue(
+  reader: MemoryReader,
+  query: Query,
+  answer: Answer,
+  { tables, clock }: Version,
+  later: number,
+): boolean {
   const table = tables.get(idOf(query));
   const isThere = (item: Item | undefined): item is Item =>
-    item !== undefined && (item.expiry === 0 || item.expiry > clock);
+    item !== undefined && (item.expiry === 0 || item.expiry > clock + later);
   if (answer instanceof Uint8Array || query.what === "get") {
     const item = table?.get(query.key);
     if (!isThere(item)) return answer === MISSING;
@@ -488,7 +500,7 @@ class Audit {
       this.#looks = new Looks(replay.reader(memory));
       // (Where another memory has taken its place, nothing is found.)
       for (let i = 0; before && i < 20; i++) {
-        assert.equal(replay.read(() => before.look(this.#query())), undefined);
+        assert.equal(replay.read(0, () => before.look(this.#query())), undefined);
       }
     }
     const queries = Array.from({ length: next(3) === 0 ? 2 + next(4) : 1 }, () => this.#query());
@@ -502,7 +514,9 @@ class Audit {
     const replay = this.#replay, history = this.#history;
     const looks = this.#looks, { reader } = looks;
     const from = Math.max(replay.ended, this.#seen);
-    const answers = replay.read(() => {
+    // (The reader may be so much later that all that expires has.)
+    const later = this.#next(8) === 0 ? 1000 : 0;
+    const answers = replay.read(later, () => {
       const all = () => {
         const found = queries.map((query) => looks.look(query));
         return found.includes(undefined) ? undefined : found as Answer[];
@@ -522,7 +536,7 @@ class Audit {
     this.counts.answers++;
     for (let i = from; i <= replay.begun; i++) {
       const version = history.versions[i];
-      if (!queries.every((query, k) => isTrue(reader, query, answers[k], version))) continue;
+      if (!queries.every((query, k) => isTrue(reader, query, answers[k], version, later))) continue;
       this.#seen = i;
       return;
     }
@@ -551,7 +565,6 @@ function run(shape: Shape, seed: number): Record<string, number> {
       };
     } finally {
       endReplay();
-      history.store.closeNow();
       for (const memory of history.log.memories) memory.close();
     }
   });

@@ -313,8 +313,13 @@ export class Replay {
     return new MemoryReader(this.#memories[memory], this.#log.memories[memory].token);
   }
 
-  /** Runs a read. Returns undefined if it gave up. */
-  read<Result>(run: () => Result): Result | undefined {
+  /**
+   * Runs a read. Returns undefined if it gave up.
+   *
+   * @param later How much later it is for the reader, in milliseconds.
+   */
+  read<Result>(later: number, run: () => Result): Result | undefined {
+    clock += later;
     this.#reading = true;
     this.#waited = 0;
     try {
@@ -323,6 +328,7 @@ export class Replay {
       if (!(error instanceof GaveUp)) throw error;
     } finally {
       this.#reading = false;
+      clock -= later;
     }
   }
 

@@ -63,10 +63,11 @@ export class Store {
 
   /**
    * Gives back the memory of a store that nobody uses any more, in steps: other work of the process goes on meanwhile.
-   * What a snapshot still reads is given back when it has been read.
+   * What a snapshot still reads is given back when it has been read. Other processes read nothing from now on.
    */
   async close(): Promise<void> {
     const { heap } = this;
+    heap.retire();
     if (heap.frozen) return void (heap.onThaw = () => void this.close());
     heap.onThaw = undefined;
     while (heap.closeNext()) await turn();
@@ -75,6 +76,7 @@ export class Store {
   /** {@linkcode Store.close} at once, or when the last snapshot has been read. */
   closeNow(): void {
     const { heap } = this;
+    heap.retire();
     if (heap.frozen) heap.onThaw = () => heap.close();
     else heap.close();
   }

@@ -227,9 +227,14 @@ export class MemoryReader implements Segments {
     most: { entries: number; bytes: number },
     to: Writer,
   ): { entries: number; next: number } | undefined {
-    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most, to));
-    if (found) this.counts[READS]++;
-    else this.counts[FALLBACKS]++;
+    const scanned = this.#scanned;
+    const found = this.together(LONG_TRIES, () => this.#scan(table, cursor, values, most));
+    if (!found) {
+      this.counts[FALLBACKS]++;
+      return undefined;
+    }
+    to.copy(scanned.bytes, 0, scanned.length);
+    this.counts[READS]++;
     return found;
   }
 
@@ -282,7 +287,7 @@ export class MemoryReader implements Segments {
     if (table.descriptor !== 0) return;
     // (A table that is made now changes the page of its name.)
     const names = pageSequence(pageOf(this, this.#head[table.names], table.hash));
-    const now = Atomics.load(this.#head, names);
+    const now = Atomics.load(this.#head, names) & ~1;
     relied.push(names, this.#find(table, structure) === 0 ? now : now - 1);
   }
 
@@ -308,12 +313,12 @@ export class MemoryReader implements Segments {
     return length;
   }
 
+  /** Reads a page of entries to {@linkcode MemoryReader.#scanned}. */
   #scan(
     table: KnownTable,
     cursor: number,
     values: boolean,
     most: { entries: number; bytes: number },
-    to: Writer,
   ): { entries: number; next: number } | undefined {
     const head = this.#head, now = Date.now(), relied = this.#relied!, scanned = this.#scanned;
     scanned.reset();
@@ -354,7 +359,6 @@ export class MemoryReader implements Segments {
           }
         } while (next !== 0 && visited < most.entries && scanned.length < most.bytes);
       }
-      to.copy(scanned.bytes, 0, scanned.length);
       return { entries, next: toClient(next, this.#cursorSecret) };
     } catch {
       this.#look();

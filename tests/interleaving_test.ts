@@ -24,8 +24,8 @@ import { ownMemory } from "../engine/memory/extents.ts";
 import { endReplay, LoggedMemory, Replay, StoreLog, watching } from "./store_log.ts";
 
 const SECONDS = Number(Deno.env.get("SOAK_SECONDS") ?? 0);
-/** The largest memory of a history, in bytes. */
-const MAX_BYTES = 24 * SEGMENT;
+/** How often stores are played while a reader reads. */
+const MOVING_PASSES = 3;
 
 /** What a history is made of. */
 interface Shape {
@@ -44,19 +44,27 @@ interface Shape {
 const SHAPES: Record<string, Shape> = {
   "few entries": { tables: 3, keys: 12, lengths: [0, 5, 6, 60, 3000], operations: 500 },
   "pages and directories that grow and shrink": {
-    tables: 2,
-    keys: 900,
+    tables: 1,
+    keys: 1100,
     lengths: [1, 9],
     operations: 5000,
-    looks: 100,
+    looks: 60,
   },
   "many tables": { tables: 500, keys: 2, lengths: [2], operations: 1500, looks: 200 },
   "a full heap": {
-    tables: 3,
-    keys: 500,
-    lengths: [20, 900, 9000, 30_000],
-    operations: 2000,
-    limit: 4 * SEGMENT,
+    tables: 1,
+    keys: 700,
+    lengths: [20, 3000, 6000, 9000],
+    operations: 3200,
+    limit: 3 * SEGMENT,
+    looks: 60,
+  },
+  "large values": {
+    tables: 2,
+    keys: 24,
+    lengths: [20, 9000, 150_000],
+    operations: 400,
+    limit: 5 * SEGMENT,
     looks: 150,
   },
 };
@@ -74,10 +82,15 @@ function random(seed: number): (below: number) => number {
 
 const text = new TextEncoder();
 
-/** A name or a key, as MessagePack has it. Of every ninth key the entry is LONG. */
+const encoded = new Map<string, Uint8Array>();
+
+/** A name or a key, as MessagePack has it. */
 function bytesOf(name: string): Uint8Array {
   const { length } = name;
-  return Uint8Array.of(0xda, length >>> 8, length, ...text.encode(name));
+  return encoded.getOrInsertComputed(
+    name,
+    () => Uint8Array.of(0xda, length >>> 8, length, ...text.encode(name)),
+  );
 }
 
 function span(name: string): Span {
@@ -88,6 +101,7 @@ function span(name: string): Span {
 /** The text of {@linkcode bytesOf}. */
 const nameOf = (bytes: Uint8Array) => latin1(bytes, 3, bytes.length);
 
+/** The text of a key. Of every ninth the entry is LONG. */
 const keyName = (i: number) => i % 9 === 8 ? `key ${i}`.padEnd(300, ".") : `key ${i}`;
 
 /** A value of so many bytes, which tells by itself whether it is whole. */
@@ -134,6 +148,8 @@ class History {
   #tables: Version["tables"] = new Map();
   #clock = 1e12;
   #places: Place[] = [];
+  /** What is deleted next, before anything else is done. */
+  #doomed: Place[] = [];
   #snapshots: { end: number; snapshot: Snapshot }[] = [];
 
   constructor(shape: Shape, seed: number) {
@@ -202,6 +218,11 @@ class History {
       store.closeNow();
       return "close";
     }
+    const doomed = this.#doomed.pop();
+    if (doomed) {
+      this.#delete(doomed);
+      return "delete all";
+    }
     switch (next(24)) {
       case 0:
         return this.#transact(0);
@@ -225,20 +246,22 @@ class History {
   /** Changes one entry, or one table. */
   #changeOne(i: number): string {
     const next = this.#next, { store } = this, { tables, keys, lengths, operations } = this.#shape;
-    const kind = next(4) === 0 ? "sets" : "tables";
-    const name = `name ${next(tables)}`, key = keyName(next(keys)), place = { kind, name, key } as const;
+    const kind = next(keys > 100 ? 12 : 4) === 0 ? "sets" : "tables";
+    // (First of all, many different keys.)
+    const name = `name ${next(tables)}`, key = keyName(i < keys * 0.7 ? i : next(keys));
+    const place = { kind, name, key } as const;
     const catalog = store[kind], there = this.#tables.get(idOf(place))?.get(key);
     this.#places.push(place);
     // Times of growth and of shrinking.
     const grows = (i / (operations / 4) & 1) === 0;
     switch (next(40)) {
       case 0:
-        if (keys > 100 && next(4) > 0) return "nothing";
+        if (keys > 100 && next(30) > 0) return "nothing";
         catalog.drop(span(name));
         this.#setTable(place, undefined);
         return "drop";
       case 1:
-        if (keys > 100 && next(4) > 0) return "nothing";
+        if (keys > 100 && next(30) > 0) return "nothing";
         catalog.clear(span(name));
         this.#setTable(place, new Map());
         return "clear";
@@ -254,9 +277,12 @@ class History {
         return "expire";
       }
       default: {
-        if (next(10) < (grows ? 2 : 8)) {
-          catalog.get(span(name))?.delete(span(key));
-          this.#set(place, undefined);
+        if (next(100) < (grows ? 15 : 95)) {
+          this.#delete(place);
+          if (!grows && next(300) === 0) {
+            const there = this.#tables.get(idOf(place))?.keys() ?? [];
+            this.#doomed = Array.from(there, (key) => ({ ...place, key }));
+          }
           return "delete";
         }
         const value = kind === "sets" ? new Uint8Array() : valueOf(i, lengths[next(lengths.length)]);
@@ -272,6 +298,12 @@ class History {
         return "set";
       }
     }
+  }
+
+  #delete(place: Place): void {
+    this.#places.push(place);
+    this.store[place.kind].get(span(place.name))?.delete(span(place.key));
+    this.#set(place, undefined);
   }
 
   /** Changes much at once, or nothing. */
@@ -435,30 +467,34 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
 
 /** Lets a reader look at a history, and checks what it answers. */
 class Audit {
-  readonly counts = { answers: 0, gaveUp: 0 };
+  readonly counts = { answers: 0, gaveUp: 0, scans: 0 };
   readonly #history: History;
   readonly #shape: Shape;
   readonly #next: (below: number) => number;
   readonly #replay: Replay;
+  readonly #moving: boolean;
   #looks!: Looks;
   #memory = -1;
   /** A read has seen what this operation did: no later read may see less. */
   #seen = 0;
 
+  /** @param moving Whether the engine's stores go on between a reader's loads. */
   constructor(history: History, shape: Shape, seed: number, moving: boolean) {
+    this.#moving = moving;
     this.#history = history;
     this.#shape = shape;
     const next = this.#next = random(seed);
     let pace = 0, burst = 1;
     const goOn = () => next(1000) < pace ? 1 + next(burst) : 0;
-    this.#replay = new Replay(history.log, MAX_BYTES, moving ? goOn : undefined);
+    this.#replay = new Replay(history.log, moving ? goOn : undefined);
     while (!this.#replay.done) {
       const done = this.#replay.step();
       // (The memory is made before the first operation.)
       if (this.#replay.begun === 0) continue;
-      if (done === "zeros" && !moving) this.#readAll();
+      if (done === "zeros" && !moving) this.#readMany();
       if (done !== "store" || next(1000) >= (moving ? 800 : shape.looks ?? 1000)) continue;
-      pace = [5, 20, 100][next(3)];
+      if (this.#replay.isChanging(history.memory[this.#replay.ended]) && next(8) > 0) continue;
+      pace = [1, 5, 20, 100][next(4)];
       burst = next(10) === 0 ? 200 : [1, 3, 10][next(3)];
       this.#read();
       if (next(4) === 0) this.#read();
@@ -469,7 +505,7 @@ class Audit {
   }
 
   #query(): Query {
-    const next = this.#next, { touched } = this.#history, { tables, keys } = this.#shape;
+    const next = this.#next, { touched } = this.#history, { tables, keys, lengths } = this.#shape;
     const near = touched[this.#replay.begun];
     const hint = this.#replay.hint as Place | undefined;
     const place: Place = hint && next(2) === 0
@@ -477,17 +513,26 @@ class Audit {
       : near?.length > 0 && next(4) > 0
       ? near[next(near.length)]
       : { kind: next(4) === 0 ? "sets" : "tables", name: `name ${next(tables)}`, key: keyName(next(keys)) };
-    const what = (["get", "get", "get", "get", "size", "scan"] as const)[next(6)];
-    return { ...place, what, most: next(3) === 0 ? 1 + next(20) : 1e6 };
+    // (A scan makes many loads.)
+    const what = next(this.#moving ? 2 : 6) === 0 ? "scan" : next(5) === 0 ? "size" : "get";
+    // (Where much would be read, a few are enough.)
+    const few = lengths.at(-1)! > 5000 || this.#moving && keys > 100 && next(8) > 0;
+    return { ...place, what, most: few || next(3) === 0 ? 1 + next(30) : 1e6 };
   }
 
-  /** Looks up all that is there: memory was given back. */
-  #readAll(): void {
-    const { versions, memory } = this.#history, { ended } = this.#replay;
+  /** Looks up a part of all that is there: memory was given back. */
+  #readMany(): void {
+    const { versions, memory } = this.#history, { ended } = this.#replay, next = this.#next;
     if (memory[ended] !== this.#memory) return;
+    const places: Place[] = [];
     for (const [id, table] of versions[ended].tables) {
-      const [kind, name] = [id.slice(0, id.indexOf(" ")) as Kind, id.slice(id.indexOf(" ") + 1)];
-      for (const key of table.keys()) this.#check([{ what: "get", kind, name, key, most: 0 }], "alone");
+      const kind = id.slice(0, id.indexOf(" ")) as Kind, name = id.slice(id.indexOf(" ") + 1);
+      for (const key of table.keys()) places.push({ kind, name, key });
+    }
+    // (What was being moved, first of all.)
+    let place = this.#replay.hint as Place | undefined;
+    for (let i = 0; i < 60 && places.length > 0; i++, place = undefined) {
+      this.#check([{ what: "get", most: 0, ...place ?? places[next(places.length)] }], "alone");
     }
   }
 
@@ -534,6 +579,7 @@ class Audit {
       return;
     }
     this.counts.answers++;
+    if (queries[0].what === "scan") this.counts.scans++;
     for (let i = from; i <= replay.begun; i++) {
       const version = history.versions[i];
       if (!queries.every((query, k) => isTrue(reader, query, answers[k], version, later))) continue;
@@ -552,16 +598,22 @@ class Audit {
 
 function run(shape: Shape, seed: number): Record<string, number> {
   return watching(() => {
+    const t0 = performance.now();
     const history = new History(shape, seed);
+    const t1 = performance.now();
     try {
       const still = new Audit(history, shape, seed, false).counts;
+      const t2 = performance.now();
       const moving = new Audit(history, shape, seed, true).counts;
+      for (let i = 1; i < MOVING_PASSES; i++) new Audit(history, shape, seed + i, true);
+      console.log([t1 - t0, t2 - t1, performance.now() - t2].map(Math.round));
       return {
         stores: history.log.length,
         memories: history.log.memories.length,
         ...still,
         answersMoving: moving.answers,
         gaveUpMoving: moving.gaveUp,
+        scansMoving: moving.scans,
       };
     } finally {
       endReplay();

@@ -90,6 +90,9 @@ export class StoreLog {
   readonly #ranges: Uint8Array[] = [];
   readonly #hints: unknown[] = [];
 
+  /** The bytes of the largest memory. */
+  bytes: number = SEGMENT;
+
   /** How much was written down. */
   get length(): number {
     return this.#kinds.length;
@@ -113,6 +116,11 @@ export class StoreLog {
   /** Notes what is about to be done, for who looks. */
   hint(hint: unknown): void {
     this.#add(HINT, 0, 0, this.#hints.push(hint) - 1);
+  }
+
+  /** Memory begins to be used: that it is zero was written down when it was given back. */
+  take(place: number, length: number): void {
+    this.bytes = Math.max(this.bytes, Math.ceil((place + length) / SEGMENT) * SEGMENT);
   }
 
   store(view: View, memory: number, place: number, value: number): void {
@@ -195,7 +203,7 @@ export class LoggedMemory extends SharedSegments {
   }
 
   override allocate(segment: number, bytes: number): ArrayBuffer {
-    this.#log.zeros(this.#number, segment * SEGMENT, bytes);
+    this.#log.take(segment * SEGMENT, bytes);
     const buffer = super.allocate(segment, bytes);
     wraps.set(buffer, (view) => this.#watch(view, segment * SEGMENT));
     return buffer;
@@ -252,7 +260,7 @@ function valueOf(view: View, key: string | symbol): unknown {
 }
 
 /** A read was given up: it would have waited longer than the engine's stores may take. */
-export class GaveUp extends Error {}
+class GaveUp {}
 
 /** So many loads of the same sequence, one after the other, are a wait that is given up. */
 const GIVE_UP_LOADS = 90;
@@ -273,12 +281,11 @@ export class Replay {
   hint: unknown;
 
   /**
-   * @param bytes The memory that the engine used at most.
    * @param goOn Whether stores are made before a load of a reader: how many. Without it, none are.
    */
-  constructor(log: StoreLog, bytes: number, goOn?: () => number) {
+  constructor(log: StoreLog, goOn?: () => number) {
     this.#log = log;
-    this.#memories = log.memories.map(() => new ArrayBuffer(bytes));
+    this.#memories = log.memories.map(() => new ArrayBuffer(log.bytes));
     this.#bytes = this.#memories.map((memory) => new Uint8Array(memory));
     const load = () => {
       if (this.#reading) this.#advance(goOn!());
@@ -306,6 +313,11 @@ export class Replay {
     else if (done === "begin") this.hint = undefined;
     this.#next++;
     return done;
+  }
+
+  /** Whether all is changing in a memory: nothing can be read. */
+  isChanging(memory: number): boolean {
+    return (this.#bytes[memory][STRUCTURE * 4] & 1) === 1;
   }
 
   /** A reader of one of the memories. */

@@ -92,14 +92,22 @@ export class Store {
 
   /** Keeps what was changed since the last {@linkcode Store.begin}. */
   commit(): void {
-    this.#transaction.commit();
-    this.heap.changes.endAll();
+    this.#end(() => this.#transaction.commit());
   }
 
   /** Takes back what was changed since the last {@linkcode Store.begin}. Never fails for lack of memory. */
   rollback(): void {
-    this.#transaction.rollback();
-    this.heap.changes.endAll();
+    this.#end(() => this.#transaction.rollback());
+  }
+
+  /** Ends a transaction, and the change that it is, whatever is thrown. */
+  #end(run: () => void): void {
+    const { open } = this.#transaction;
+    try {
+      run();
+    } finally {
+      if (open) this.heap.changes.endAll();
+    }
   }
 
   /** Runs what changes the store all or not at all: if it throws, nothing was changed. */

@@ -10,7 +10,7 @@ import assert from "node:assert/strict";
 import { BUSY, type Kind, type KnownTable, type MemoryReader, MISSING } from "../blocks/reader.ts";
 import { OWNER, PAGE, SEGMENT, TABLE, UNIT_BITS, wordAt } from "../blocks/block.ts";
 import { fromClient } from "../blocks/cursor.ts";
-import { kindOf } from "../blocks/descriptor.ts";
+import { kindOf, ROOT, STATE, stateOf } from "../blocks/descriptor.ts";
 import { copyOfKey } from "../blocks/entry.ts";
 import { pageSequence, STRUCTURE, tableSequence } from "../blocks/head.ts";
 import { latin1, skip, Writer } from "../msgpack/msgpack.ts";
@@ -139,6 +139,8 @@ class History {
   /** What the operations of these numbers were, and what they touched. */
   readonly what: string[] = [""];
   readonly touched: Place[][] = [[]];
+  /** Whether they changed where pages, directories or descriptors are. */
+  readonly structural: boolean[] = [false];
   /** The memory that readers use after so many operations. */
   readonly memory: number[] = [0];
   readonly store: Store;
@@ -149,6 +151,7 @@ class History {
   #places: Place[] = [];
   /** What is deleted next, before anything else is done. */
   #doomed: Place[] = [];
+  readonly #where = new Map<string, string>();
   #snapshots: { end: number; snapshot: Snapshot }[] = [];
 
   constructor(shape: Shape, seed: number) {
@@ -172,6 +175,7 @@ class History {
     this.log.end();
     this.what.push(what);
     this.touched.push(this.#places);
+    this.structural.push(this.#isMoved());
     this.versions.push({ tables: this.#tables, clock: this.#clock });
     this.memory.push(this.log.memories.findIndex(({ head }) => head === store.heap.head));
     if (i < this.#shape.operations && next(40) === 0) {
@@ -194,6 +198,23 @@ class History {
       }
       move(address);
     };
+  }
+
+  /** Whether a table that was touched is elsewhere than when it was touched before. */
+  #isMoved(): boolean {
+    if (this.store.heap.bytes.length === 0) return true;
+    const { store } = this, registry = TableRegistry.of(store.heap);
+    let moved = false;
+    for (const place of this.#places.slice(0, 20)) {
+      const table = store[place.kind].get(span(place.name));
+      const at = table ? registry.descriptors[table.id] : 0;
+      const where = at === 0
+        ? ""
+        : `${at} ${stateOf(store.heap, at, ROOT)} ${stateOf(store.heap, at, STATE)}`;
+      if (this.#where.get(idOf(place)) !== where) moved = true;
+      this.#where.set(idOf(place), where);
+    }
+    return moved;
   }
 
   /** Nothing is left open: each sequence is even, and a change of all begins when one begins. */
@@ -491,7 +512,9 @@ class Audit {
       // (The memory is made before the first operation.)
       if (this.#replay.begun === 0) continue;
       if (done === "zeros" && !moving) this.#readMany();
-      if (done !== "store" || next(1000) >= (moving ? 800 : shape.looks ?? 1000)) continue;
+      // (Where much was moved, most looks.)
+      const often = moving || history.structural[this.#replay.begun];
+      if (done !== "store" || next(1000) >= (often ? 800 : shape.looks ?? 1000)) continue;
       if (this.#replay.isChanging(history.memory[this.#replay.ended]) && next(8) > 0) continue;
       pace = [1, 5, 20, 100][next(4)];
       burst = next(10) === 0 ? 200 : [1, 3, 10][next(3)];

@@ -35,6 +35,7 @@ const symbols = {
   pthread_mutex_init: { parameters: ["pointer", "buffer"], result: "i32" },
   pthread_mutex_lock: { parameters: ["pointer"], result: "i32" },
   pthread_mutex_unlock: { parameters: ["pointer"], result: "i32" },
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   // (The C library has no functions for these two, and `syscall` takes other parameters for each.)
@@ -61,6 +62,8 @@ const F_GET_SEALS = 1034;
 const SEALS = 1 | 2 | 4;
 const O_RDONLY = 0;
 const O_RDWR = 2;
+/** So that to open something else (a pipe, which another process named) does not wait for anybody. */
+const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
 const SEEK_END = 2;
 const PROT_NONE = 0;
@@ -73,7 +76,20 @@ const MAP_FIXED = 0x10;
 const MAP_NORESERVE = 0x4000;
 const MAP_FAILED = 2n ** 64n - 1n;
 
+const RLIMIT_FSIZE = 1;
+
+const LIBRARY = "libc.so.6";
 let system: System | undefined;
+
+/**
+ * Loads the calls of the system, like {@linkcode loadSharedMemory}, but has Deno ask nobody for the permission: if there is
+ * none, there is no shared memory.
+ */
+export function loadSharedMemoryIfGranted(): boolean {
+  if (Deno.build.os !== "linux") return false;
+  const granted = () => Deno.permissions.querySync({ name: "ffi", path: LIBRARY }).state === "granted";
+  return (system !== undefined || granted()) && loadSharedMemory();
+}
 
 /**
  * Loads the calls of the system. Call it before anything else of this file.
@@ -83,7 +99,7 @@ let system: System | undefined;
 export function loadSharedMemory(): boolean {
   if (Deno.build.os !== "linux") return false;
   try {
-    system ??= Deno.dlopen("libc.so.6", symbols).symbols;
+    system ??= Deno.dlopen(LIBRARY, symbols).symbols;
     return true;
   } catch {
     // (A libc that is not GNU's, or `--allow-ffi` for libzmq's file alone: messages go over the socket.)
@@ -158,6 +174,11 @@ export function sleepAt(words: readonly Word[], value: number, milliseconds: num
  * @throws {Error} if the system refuses.
  */
 function createFile(name: string, bytes: number): number {
+  // (To go beyond it would end the process: SIGXFSZ.)
+  const limit = new BigUint64Array(new ArrayBuffer(16));
+  if (system!.getrlimit(RLIMIT_FSIZE, new Uint8Array(limit.buffer)) === 0 && limit[0] < BigInt(bytes)) {
+    throw new Error(`Cannot share memory: the system allows no files of ${bytes} bytes (ulimit -f)`);
+  }
   const fd = system!.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) throw new Error("Cannot share memory: the system has no descriptor for it");
   if (system!.ftruncate(fd, size(bytes)) === 0 && system!.fcntl(fd, F_ADD_SEALS, SEALS) === 0) return fd;
@@ -171,7 +192,7 @@ function createFile(name: string, bytes: number): number {
  * @throws {Error} if it cannot be opened, or is not sealed memory of this size.
  */
 function openFile(pid: number, fd: number, bytes: number, how: number): number {
-  const own = system!.open(cString(`/proc/${pid}/fd/${fd}`), how | O_CLOEXEC);
+  const own = system!.open(cString(`/proc/${pid}/fd/${fd}`), how | O_CLOEXEC | O_NONBLOCK);
   if (own < 0) throw new Error(`Cannot share memory: descriptor ${fd} of process ${pid} cannot be opened`);
   const seals = system!.fcntl(own, F_GET_SEALS, 0);
   if (seals >= 0 && (seals & SEALS) === SEALS && Number(system!.lseek(own, 0n, SEEK_END)) === bytes) {
@@ -289,15 +310,32 @@ const MODE_READ = 0o400;
 /** What the C library keeps of a mutex's attributes, and more. */
 const ATTRIBUTE_BYTES = 64;
 
+/** What a range has of the system. */
+interface Range {
+  readonly address: Deno.PointerObject;
+  readonly bytes: number;
+  readonly owner: Deno.PointerObject;
+  readonly fd: number;
+  /** Whether this thread has said that it lives. */
+  owned: boolean;
+}
+
+/**
+ * Gives back the memory of ranges that nobody has disposed of. (Some of it may still be reached as an array, so the
+ * addresses stay.)
+ */
+const abandoned = new FinalizationRegistry<Range>((range) => {
+  if (range.owned) system!.pthread_mutex_unlock(range.owner);
+  system!.fallocate(range.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0n, BigInt(range.bytes));
+  system!.close(range.fd);
+});
+
 /**
  * Memory that this process writes and others read: a range of addresses as large as the data may ever be, of which only
  * the parts in use take memory. It is in this process until it is disposed of.
  */
 export class SharedRange implements Disposable {
-  readonly #address: Deno.PointerObject;
-  readonly #bytes: number;
-  readonly #owner: Deno.PointerObject;
-  readonly fd: number;
+  readonly #range: Range;
   #closed = false;
 
   /**
@@ -309,15 +347,26 @@ export class SharedRange implements Disposable {
    */
   constructor(name: string, bytes: number, owner: number) {
     const fd = createFile(name, bytes);
-    const address = system!.mmap(null, size(bytes), PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0n);
-    if (Deno.UnsafePointer.value(address) === MAP_FAILED || system!.fchmod(fd, MODE_READ) < 0) {
+    const address = system!.fchmod(fd, MODE_READ) < 0
+      ? null
+      : system!.mmap(null, size(bytes), PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0n);
+    if (address === null || Deno.UnsafePointer.value(address) === MAP_FAILED) {
       system!.close(fd);
       throw new Error(`Cannot share memory: the system does not map ${bytes} bytes`);
     }
-    this.#address = address!;
-    this.#bytes = bytes;
-    this.#owner = Deno.UnsafePointer.offset(address!, owner)!;
-    this.fd = fd;
+    this.#range = {
+      address,
+      bytes,
+      owner: Deno.UnsafePointer.offset(address, owner)!,
+      fd,
+      owned: false,
+    };
+    abandoned.register(this, this.#range, this);
+  }
+
+  /** The descriptor by which others open it. */
+  get fd(): number {
+    return this.#range.fd;
   }
 
   /**
@@ -329,7 +378,7 @@ export class SharedRange implements Disposable {
     if (system!.fallocate(this.fd, 0, BigInt(at), BigInt(bytes)) < 0) {
       throw new Error(`Cannot share memory: the system has no ${bytes} bytes`);
     }
-    const address = Deno.UnsafePointer.offset(this.#address, at)!;
+    const address = Deno.UnsafePointer.offset(this.#range.address, at)!;
     system!.madvise(address, size(bytes), MADV_POPULATE_WRITE);
     return Deno.UnsafePointerView.getArrayBuffer(address, bytes);
   }
@@ -347,17 +396,20 @@ export class SharedRange implements Disposable {
     system!.pthread_mutexattr_init(attributes);
     system!.pthread_mutexattr_setpshared(attributes, 1);
     system!.pthread_mutexattr_setrobust(attributes, 1);
-    system!.pthread_mutex_init(this.#owner, attributes);
-    system!.pthread_mutex_lock(this.#owner);
+    system!.pthread_mutex_init(this.#range.owner, attributes);
+    this.#range.owned = system!.pthread_mutex_lock(this.#range.owner) === 0;
   }
 
   /** The parts must have been given back: nothing may read or write them any more. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    system!.pthread_mutex_unlock(this.#owner);
-    system!.munmap(this.#address, size(this.#bytes));
-    system!.close(this.fd);
+    abandoned.unregister(this);
+    const { address, bytes, owner, fd, owned } = this.#range;
+    // (A mutex that is held is in a list of the thread's: it must not be unmapped.)
+    if (owned) system!.pthread_mutex_unlock(owner);
+    system!.munmap(address, size(bytes));
+    system!.close(fd);
   }
 }
 

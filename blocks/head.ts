@@ -24,12 +24,12 @@
  * structure                           which tables there are, where descriptors, directories and pages are, which
  *                                     page holds which hashes; once for a whole transaction
  * pages[address of the page & 4095]   the slots of the page, and the entries that they lead to
- * tables[address of its descriptor    how many entries the table has, and how many of them expire
- *        & 1023]
+ * tables[address of its descriptor    how many entries the table has, and how many of them expire: together with the
+ *        & 1023]                      page whose entry comes, goes or begins to expire
  * ```
  *
- * Several pages may share a sequence: then a reader reads again where it need not. An entry that is new appears when its
- * address is stored in a slot; after that the sequence of the page counts by 2.
+ * Several pages may share a sequence: then a reader reads again where it need not. Blocks are given back, and written again,
+ * only after a change after which nothing leads to them.
  *
  * **Order.** On x86-64 the processor keeps the order of stores, and that of loads; and V8 does not move one access to a
  * typed array past another. So a writer makes a sequence odd, changes the data, and makes it even, and readers see these in

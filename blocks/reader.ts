@@ -315,7 +315,7 @@ export class MemoryReader implements Segments {
     if (table.descriptor !== 0) return;
     // (A table that is made now changes the page of its name.)
     const names = pageSequence(pageOf(this, this.#head[table.names], table.hash));
-    const now = Atomics.load(this.#head, names);
+    const now = Atomics.load(this.#head, names) & ~1;
     relied.push(names, this.#find(table, structure) === 0 ? now : now - 1);
   }
 
@@ -348,6 +348,7 @@ export class MemoryReader implements Segments {
     return length;
   }
 
+  /** Reads a page of entries to {@linkcode MemoryReader.#scanned}. */
   #scan(
     table: KnownTable,
     cursor: number,

@@ -6,8 +6,7 @@
  * Whoever changes what readers can reach does so between a begin and an end:
  *
  * ```text
- * page      its slots, an entry that is overwritten or moved
- * table     its numbers of entries
+ * page      its slots and the entries that they lead to; and, where those change, the table's numbers of entries
  * all       tables, descriptors, directories, pages as a whole; and for a transaction, everything
  * ```
  *
@@ -27,29 +26,26 @@ export class Changes {
     this.#head = head;
   }
 
-  /** The slots of a page are about to change, or an entry that they lead to. */
-  beginPage(page: number): void {
-    if (this.#head !== undefined) begin(this.#head, pageSequence(page));
+  /**
+   * The slots of a page are about to change, or an entry that they lead to. Does not nest: several pages may have the same
+   * sequence.
+   *
+   * @param descriptor That of the table, if its numbers of entries change too; else 0.
+   */
+  beginPage(page: number, descriptor: number): void {
+    const head = this.#head;
+    if (head === undefined) return;
+    // (The store that comes after this one is the one that nothing is moved past.)
+    if (descriptor !== 0) head[tableSequence(descriptor)]++;
+    begin(head, pageSequence(page));
   }
 
   /** Ends {@linkcode Changes.beginPage}. */
-  endPage(page: number): void {
-    if (this.#head !== undefined) this.#head[pageSequence(page)]++;
-  }
-
-  /** One slot of a page was changed, by one store. */
-  changedPage(page: number): void {
-    if (this.#head !== undefined) this.#head[pageSequence(page)] += 2;
-  }
-
-  /** The numbers of a table's entries are about to change. */
-  beginTable(descriptor: number): void {
-    if (this.#head !== undefined) begin(this.#head, tableSequence(descriptor));
-  }
-
-  /** Ends {@linkcode Changes.beginTable}. */
-  endTable(descriptor: number): void {
-    if (this.#head !== undefined) this.#head[tableSequence(descriptor)]++;
+  endPage(page: number, descriptor: number): void {
+    const head = this.#head;
+    if (head === undefined) return;
+    head[pageSequence(page)]++;
+    if (descriptor !== 0) head[tableSequence(descriptor)]++;
   }
 
   /** Anything is about to change. Nests. */

@@ -39,7 +39,7 @@ export interface Allocator {
    * @param shared Whether other processes may read it too, if they may read this.
    */
   another(shared: boolean): Allocator;
-  /** Tells those who read the memory from other processes that another one has taken its place. */
+  /** Tells those who read the memory from other processes that they may read no more. */
   retire(): void;
   /** Gives back what is not part of an extent. */
   close(): void;

@@ -150,11 +150,10 @@ export class HashIndex {
    */
   protected add(page: number, h: number, entry: number, expiring: number, bytes: number): void {
     const { changes } = this.heap, table = this.ownDescriptor();
-    changes.beginTable(table);
+    changes.beginPage(page, table);
     this.put(page, h, entry);
-    changes.changedPage(page);
     this.count(1, expiring, bytes);
-    changes.endTable(table);
+    changes.endPage(page, table);
   }
 
   /** Takes the entry of a key, which is there, out of the index. Returns its address. */
@@ -163,24 +162,13 @@ export class HashIndex {
     const page = this.ownPage(h), slot = slotOfKey(this.heap, page, h, key);
     const words = this.wordsOf(page), p = wordAt(page), entry = words[slot + 1];
     const { changes } = this.heap, table = this.ownDescriptor();
-    changes.beginTable(table);
-    changes.beginPage(page);
+    changes.beginPage(page, table);
     freeSlot(words, p, slot);
-    changes.endPage(page);
     this.countEntry(entry, -1);
-    changes.endTable(table);
+    changes.endPage(page, table);
     if (stateOf(this.heap, this.descriptor, SIZE) === 0) changes.all(() => this.#freePages());
     else if (countOf(words[p + 1]) < MERGE_MAX >> 1) this.#merge(h);
     return entry;
-  }
-
-  /** Counts expiring entries and bytes that come or go with the values of entries that stay. */
-  protected recount(expiring: number, bytes: number): void {
-    if (expiring === 0) return this.count(0, 0, bytes);
-    const { changes } = this.heap, table = this.ownDescriptor();
-    changes.beginTable(table);
-    this.count(0, expiring, bytes);
-    changes.endTable(table);
   }
 
   /** Counts an entry that comes or goes. */
@@ -255,10 +243,13 @@ export class HashIndex {
     if (page === 0) return false;
     const slots = this.wordsOf(page), slot = slotOfEntry(slots, wordAt(page), h, address);
     if (slot === 0) return false;
-    // (The memory of the old one may be given back before the slot leads to the new one.)
-    heap.changes.beginPage(page);
-    slots[slot + 1] = heap.copy(address, heap.blockSize(address));
-    heap.changes.endPage(page);
+    heap.changes.beginPage(page, 0);
+    try {
+      // (To copy it frees where it was, before the slot leads to the copy.)
+      slots[slot + 1] = heap.copy(address, heap.blockSize(address));
+    } finally {
+      heap.changes.endPage(page, 0);
+    }
     return true;
   }
 

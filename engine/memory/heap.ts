@@ -160,7 +160,7 @@ export class Heap implements Segments {
     return this.#allocator.offer;
   }
 
-  /** Tells other processes that another heap takes this one's place. */
+  /** Tells other processes that they may read no more: another heap takes this one's place, or none does. */
   retire(): void {
     this.#allocator.retire();
   }

@@ -63,10 +63,11 @@ export class Store {
 
   /**
    * Gives back the memory of a store that nobody uses any more, in steps: other work of the process goes on meanwhile.
-   * What a snapshot still reads is given back when it has been read.
+   * What a snapshot still reads is given back when it has been read. Other processes read nothing from now on.
    */
   async close(): Promise<void> {
     const { heap } = this;
+    heap.retire();
     if (heap.frozen) return void (heap.onThaw = () => void this.close());
     heap.onThaw = undefined;
     while (heap.closeNext()) await turn();
@@ -91,14 +92,22 @@ export class Store {
 
   /** Keeps what was changed since the last {@linkcode Store.begin}. */
   commit(): void {
-    this.#transaction.commit();
-    this.heap.changes.endAll();
+    this.#end(() => this.#transaction.commit());
   }
 
   /** Takes back what was changed since the last {@linkcode Store.begin}. Never fails for lack of memory. */
   rollback(): void {
-    this.#transaction.rollback();
-    this.heap.changes.endAll();
+    this.#end(() => this.#transaction.rollback());
+  }
+
+  /** Ends a transaction, and the change that it is, whatever is thrown. */
+  #end(run: () => void): void {
+    const { open } = this.#transaction;
+    try {
+      run();
+    } finally {
+      if (open) this.heap.changes.endAll();
+    }
   }
 
   /** Runs what changes the store all or not at all: if it throws, nothing was changed. */

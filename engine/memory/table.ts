@@ -147,10 +147,11 @@ export class Table extends HashIndex implements TableView {
       if ((sizeOfEntry(words, w) + 7) >>> 3 === (size + 7) >>> 3) {
         const expiring = (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0);
         const grown = length - valueLengthOf(words, w);
-        changes.beginPage(found);
+        const counted = expiring === 0 ? 0 : this.descriptor;
+        changes.beginPage(found, counted);
         writeEntry(heap, old, this.id, key, bytes, from, length, expiry);
-        changes.endPage(found);
-        if (expiring !== 0 || grown !== 0) this.recount(expiring, grown);
+        if (expiring !== 0 || grown !== 0) this.count(0, expiring, grown);
+        changes.endPage(found, counted);
         return;
       }
     }
@@ -164,10 +165,13 @@ export class Table extends HashIndex implements TableView {
         const slots = this.wordsOf(page);
         // (Room was made: the old entry may have been moved.)
         old = slots[slot + 1];
-        slots[slot + 1] = entry;
-        changes.changedPage(page);
         const words = this.wordsOf(old), w = wordAt(old);
-        this.recount((expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0), length - valueLengthOf(words, w));
+        const expiring = (expiry > 0 ? 1 : 0) - (expires(words, w) ? 1 : 0);
+        const descriptor = this.ownDescriptor(), counted = expiring === 0 ? 0 : descriptor;
+        changes.beginPage(page, counted);
+        slots[slot + 1] = entry;
+        this.count(0, expiring, length - valueLengthOf(words, w));
+        changes.endPage(page, counted);
         if (sink === undefined) heap.free(old, sizeOfEntry(words, w));
       }
     } catch (error) {
@@ -216,9 +220,9 @@ export class Table extends HashIndex implements TableView {
     if (heap.frozen || this.registry.effects.sink || !expires(words, w)) return false;
     heap.changeCount++;
     const page = this.pageOf(hashOf(keySpan(heap, entry)));
-    heap.changes.beginPage(page);
+    heap.changes.beginPage(page, 0);
     setExpiry(words, w, time);
-    heap.changes.endPage(page);
+    heap.changes.endPage(page, 0);
     return true;
   }
 

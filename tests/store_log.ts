@@ -20,7 +20,7 @@ import { SEGMENT } from "../blocks/block.ts";
 import { HEAD_OWNER, HEAD_TOKEN, HEAD_TOKEN_BYTES, SEGMENT_COUNT, STRUCTURE } from "../blocks/head.ts";
 import type { Allocator } from "../engine/memory/extents.ts";
 import { RANGE_BYTES, SharedSegments } from "../engine/memory/shared.ts";
-import { SharedView } from "../transport/shared/memory.ts";
+import { SharedView } from "../transport/shared/range.ts";
 
 type View = Int32Array | Uint8Array;
 type Wrap = <Each extends View>(view: Each) => Each;

@@ -1,0 +1,180 @@
+/**
+ * A writer of the torture of direct reads, without pause: `direct_writer.ts ENDPOINT LEDGER NUMBER`; and the one that
+ * stores and restores the state: `direct_writer.ts ENDPOINT LEDGER state FILE`. Both end when the host does.
+ */
+
+import { attach, MemStoreClient, MemStoreError } from "../mod.ts";
+import {
+  ABSENT,
+  EPOCH,
+  EXPIRING,
+  GROUPS,
+  Ledger,
+  PAUSE,
+  PAUSED,
+  POISON,
+  PRESENT,
+  READY,
+  SETS,
+  SINGLES,
+  SLOTS,
+  STEADY,
+  valueOf,
+  WRITERS,
+} from "./direct_ledger.ts";
+
+const [endpoint, place, number, file] = Deno.args;
+const ledger = Ledger.open(place);
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const below = (n: number) => Math.floor(Math.random() * n);
+const members = [0, 1, 2, 3];
+
+/** Writes until the host ends. */
+async function write(writer: number): Promise<void> {
+  const store = writer % 2 ? new MemStoreClient(endpoint) : await attach(endpoint);
+  const base = writer * SLOTS,
+    table = `single${writer}`,
+    steady = `steady${writer}`,
+    groups = `group${writer}`;
+  let counter = 0;
+  /** Makes a write of some slots, and notes it. */
+  const change = async (slots: number[], kind: number, run: (version: number) => unknown) => {
+    const version = ++counter * 16 + kind, { acked, prev, began } = ledger;
+    for (const slot of slots) {
+      Atomics.store(prev, slot, acked[slot]);
+      Atomics.store(began, slot, version);
+    }
+    try {
+      await run(version);
+    } catch (error) {
+      if (error instanceof MemStoreError && error.code === "OUT_OF_MEMORY") return;
+      throw error;
+    }
+    for (const slot of slots) Atomics.store(acked, slot, version);
+  };
+  const singles = Array.from({ length: SINGLES }, (_, i) => base + i);
+
+  const single = async () => {
+    const key = below(SINGLES), slot = base + key, what = below(12);
+    if (what < 6) {
+      await change([slot], PRESENT, (version) => store.set(table, key, valueOf(slot, key, version)));
+    } else if (what < 8) {
+      await change([slot], ABSENT, () => what === 6 ? store.del(table, key) : store.pop(table, key));
+    } else if (what === 8) {
+      const options = { seconds: 0.001 * (1 + below(40)) };
+      await change(
+        [slot],
+        EXPIRING,
+        (version) => store.set(table, key, valueOf(slot, key, version), options),
+      );
+    } else if (what === 9) {
+      const options = { seconds: 600 };
+      await change([slot], PRESENT, async (version) => {
+        await store.set(table, key, valueOf(slot, key, version), options);
+        await store.persist(table, key);
+      });
+    } else if (what === 10) {
+      await change([slot], ABSENT, () => store.expire(table, key, 0));
+    } else {
+      await change([slot], PRESENT, (version) => {
+        const value = valueOf(slot, key, version);
+        return store.batch([["del", table, key], ["set_new", table, key, value]]);
+      });
+    }
+  };
+  const steadily = async (i = below(STEADY)) => {
+    const slot = base + SINGLES + i;
+    await change([slot], PRESENT, (version) => store.set(steady, i, valueOf(slot, i, version)));
+  };
+  const group = async () => {
+    const i = below(GROUPS), slot = base + SINGLES + STEADY + i, what = below(8);
+    const key = (member: number) => `${i}.${member}`;
+    if (what < 3) {
+      await change([slot], PRESENT, (version) =>
+        store.batch(members.map((member) => {
+          return ["set", groups, key(member), valueOf(slot, key(member), version)];
+        })));
+    } else if (what < 5) {
+      await change([slot], PRESENT, (version) => {
+        const value = (member: number) => valueOf(slot, key(member), version);
+        return store.setMany(groups, new Map(members.map((member) => [key(member), value(member)])));
+      });
+    } else if (what === 5) {
+      const batch = members.map((member) => ["del", groups, key(member)] as [string, ...unknown[]]);
+      await change([slot], ABSENT, () => store.batch(batch));
+    } else {
+      // (It fails, and so must leave nothing to be seen.)
+      const poison = ++counter * 16 + POISON;
+      const batch = members.map((member): [string, ...unknown[]] => {
+        const name = key(member);
+        return member % 2 ? ["del", groups, name] : ["set", groups, name, valueOf(slot, name, poison)];
+      });
+      if (what === 6) batch.push(["drop", steady], ["drop", table], ["clear_set", `set${writer}.0`]);
+      try {
+        await store.batch([...batch, ["incr", groups, "text", "no number"]]);
+      } catch (error) {
+        const code = error instanceof MemStoreError ? error.code : "";
+        if (!["FAILED", "BAD_ARGUMENT", "BAD_REQUEST", "OUT_OF_MEMORY"].includes(code)) throw error;
+      }
+    }
+  };
+  const set = async () => {
+    const i = below(SETS), slot = base + SINGLES + STEADY + GROUPS + i, name = `set${writer}.${i}`;
+    const what = below(6);
+    if (what < 3) await change([slot], PRESENT, () => store.pushMany(name, members));
+    else if (what === 3) await change([slot], ABSENT, () => store.clearSet(name));
+    else if (what === 4) await change([slot], ABSENT, () => store.dropSet(name));
+    else await change([slot], ABSENT, () => store.batch(members.map((member) => ["pull", name, member])));
+  };
+
+  for (let i = 0; i < STEADY; i++) await steadily(i);
+  ledger.store(READY + writer, 1);
+  for (let i = 0;; i++) {
+    const pause = ledger.load(PAUSE);
+    if (pause !== 0) {
+      ledger.store(PAUSED + writer, pause);
+      while (ledger.load(PAUSE) === pause) await sleep(1);
+    }
+    const what = below(1000);
+    if (what < 350) await single();
+    else if (what < 650) await steadily();
+    else if (what < 850) await group();
+    else if (what < 998) await set();
+    else await change(singles, ABSENT, () => store.drop(table));
+  }
+}
+
+/** Stores and restores the state until the host ends. */
+async function restore(): Promise<void> {
+  const store = new MemStoreClient(endpoint, { timeout: 120_000 });
+  let pauses = 0;
+  const pause = async () => {
+    ledger.store(PAUSE, ++pauses);
+    for (let i = 0; i < WRITERS; i++) while (ledger.load(PAUSED + i) !== pauses) await sleep(1);
+  };
+  for (;;) {
+    await pause();
+    await store.store(file);
+    ledger.saved.set(ledger.acked);
+    ledger.store(PAUSE, 0);
+    await sleep(20 + below(200));
+    await store.store(`${file}.other`);
+    await sleep(20 + below(200));
+    await pause();
+    ledger.store(EPOCH, ledger.load(EPOCH) + 1);
+    await store.restore(file);
+    for (const array of [ledger.prev, ledger.began, ledger.acked]) array.set(ledger.saved);
+    ledger.store(EPOCH, ledger.load(EPOCH) + 1);
+    ledger.store(PAUSE, 0);
+    await sleep(50 + below(300));
+  }
+}
+
+try {
+  if (number === "state") await restore();
+  else await write(Number(number));
+} catch (error) {
+  const ended = error instanceof MemStoreError && ["DISCONNECTED", "UNAVAILABLE"].includes(error.code);
+  if (!ended) console.error(error);
+  Deno.exit(ended ? 0 : 4);
+}

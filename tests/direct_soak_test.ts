@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { MemStoreClient } from "../mod.ts";
-import { Ledger, PAUSE, READS, READY, WRITERS } from "./direct_ledger.ts";
+import { EPOCH, Ledger, READS, READY, WRITERS } from "./direct_ledger.ts";
 import { Host, TempDir } from "./host.ts";
 
 const SECONDS = Number(Deno.env.get("SOAK_SECONDS") ?? 6);
@@ -140,7 +140,7 @@ Deno.test({
     const stats = await client.stats();
     const total = reads().reduce((sum, each) => sum + each, 0);
     const direct = stats.direct_reads / (stats.direct_reads + stats.direct_fallbacks);
-    const figures = `${total} checks, ${killed} readers killed, ${ledger.load(PAUSE)} pauses; ` +
+    const figures = `${total} checks, ${killed} readers killed, ${ledger.load(EPOCH) >> 1} restores; ` +
       `now: ${stats.direct_reads} direct reads (${(100 * direct).toFixed(1)} %), ` +
       `${stats.direct_retries} retries, ${stats.direct_fallbacks} fallbacks; heap ${stats.heap}`;
     await test.step(figures, () => assert.ok(direct > 0.5, "reads were direct"));

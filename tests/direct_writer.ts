@@ -150,7 +150,10 @@ async function restore(): Promise<void> {
   let pauses = 0;
   const pause = async () => {
     ledger.store(PAUSE, ++pauses);
-    for (let i = 0; i < WRITERS; i++) while (ledger.load(PAUSED + i) !== pauses) await sleep(1);
+    for (let i = 0; i < WRITERS; i++) {
+      // (If the host has ended, so have the writers.)
+      while (ledger.load(PAUSED + i) !== pauses) await sleep(1), await store.ping();
+    }
   };
   for (;;) {
     await pause();

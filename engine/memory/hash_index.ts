@@ -246,8 +246,13 @@ export class HashIndex {
     if (page === 0) return false;
     const slots = this.wordsOf(page), slot = slotOfEntry(slots, wordAt(page), h, address);
     if (slot === 0) return false;
-    slots[slot + 1] = heap.copy(address, heap.blockSize(address));
-    heap.changes.changedPage(page);
+    // (The copy frees the block, and may give its memory back, before the slot leads to the other one.)
+    heap.changes.beginPage(page);
+    try {
+      slots[slot + 1] = heap.copy(address, heap.blockSize(address));
+    } finally {
+      heap.changes.endPage(page);
+    }
     return true;
   }
 

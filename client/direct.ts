@@ -32,6 +32,8 @@ const MAX_PAGE_ENTRIES = 10_000;
 const PAGE_BYTES = 2 ** 20;
 /** How many keys are looked up at once. */
 const MAX_KEYS = 10_000;
+/** When memory is asked for again that could not be mapped, in milliseconds: a restore may have replaced it meanwhile. */
+const RETRY_MS = 100;
 /** How often reads of several keys are tried. */
 const MANY_TRIES = 4;
 
@@ -44,8 +46,10 @@ const names: ReadonlySet<string> = new Set(commands);
 export class DirectReads {
   #view: SharedView | undefined;
   #reader: MemoryReader | undefined;
-  /** Whether the host should be asked where its memory is. */
+  /** Whether the host should be asked where its memory is, … */
   #wanted: boolean;
+  /** … and from when on, in the time of `performance.now()`. */
+  #wantedAt = 0;
   readonly #tables: Record<Kind, Map<string, KnownTable>> = { tables: new Map(), sets: new Map() };
   /** The table that was read last, and its name. */
   #last: KnownTable | undefined;
@@ -64,7 +68,8 @@ export class DirectReads {
 
   /** Whether the host should be asked where its memory is, for such a command. */
   wantedFor(command: string): boolean {
-    return this.#wanted && names.has(command);
+    return this.#wanted && names.has(command) &&
+      (this.#wantedAt === 0 || performance.now() >= this.#wantedAt);
   }
 
   /** Whether memory is mapped. */
@@ -74,7 +79,7 @@ export class DirectReads {
 
   /**
    * Takes what the host replied to the question where its memory is. If that cannot be mapped, the host is asked for each
-   * read until {@linkcode DirectReads.forget}.
+   * read, and after a while where its memory is; if it has none that could be, not before {@linkcode DirectReads.forget}.
    *
    * @param figures Where reads are counted.
    */
@@ -87,8 +92,10 @@ export class DirectReads {
       this.#view = new SharedView(pid!, fd!, MEMORY_BYTES);
       this.#reader = new MemoryReader(this.#view.buffer, token!, figures);
     } catch {
-      // (Another user's host, or one in another container.)
+      // (Another user's host, one in another container, or what a restore has just replaced.)
       this.#unmap();
+      this.#wanted = true;
+      this.#wantedAt = performance.now() + RETRY_MS;
     }
   }
 
@@ -96,6 +103,7 @@ export class DirectReads {
   forget(): void {
     this.#unmap();
     this.#wanted = true;
+    this.#wantedAt = 0;
   }
 
   /** Unmaps the memory, for good. */

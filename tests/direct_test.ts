@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { type KnownTable, MemoryReader, MISSING } from "../blocks/reader.ts";
+import { BUSY, type KnownTable, MemoryReader, MISSING } from "../blocks/reader.ts";
 import { STRUCTURE } from "../blocks/head.ts";
 import { PAGE, TABLE, UNIT_BITS, wordAt } from "../blocks/block.ts";
 import { keyFrom } from "../blocks/entry.ts";
@@ -261,7 +261,7 @@ both("a restore shows at once and whole, and reads are direct again after it", a
   }
   await ready(reader);
   let old = "b";
-  for (let round = 0; round < 24; round++) {
+  for (let round = 0; round < 10; round++) {
     const next = files[round % 2];
     let over = false, restored: string | undefined;
     const done = client.restore(`${directory.path}/${next}`).then(() => over = true);
@@ -290,7 +290,7 @@ both("reads become direct again, however quickly one restore follows another", a
   await client.set("t", "k", 1);
   await client.store(`${directory.path}/a`);
   await using readers = new AsyncDisposableStack();
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 6; i++) {
     const reader = readers.use(await connect(host.endpoint));
     for (let j = 0; j < 20; j++) {
       const done = client.restore(`${directory.path}/a`);
@@ -309,7 +309,7 @@ test("attached: a drop shows at once and whole", async () => {
   await ready(reader);
   const keys = Array.from({ length: 2000 }, (_, i) => i), sample = keys.filter((key) => key % 100 === 0);
   const entries = new Map(keys.map((key) => [key, key]));
-  for (let round = 0; round < 40; round++) {
+  for (let round = 0; round < 15; round++) {
     await client.setMany("t", entries);
     assert.equal(reader.size("t"), keys.length);
     const done = client.drop("t");
@@ -330,7 +330,7 @@ test("a client keeps the order with its own calls that are unanswered", async ()
   await using host = await Host.start();
   await using client = new MemStoreClient(host.endpoint);
   await ready(client);
-  for (let i = 0; i < 300; i++) {
+  for (let i = 0; i < 100; i++) {
     const set = client.set("t", "k", i), get = client.get("t", "k");
     const batch = client.batch([["set", "t", "k", -i]]), after = client.get("t", "k");
     assert.deepEqual(await Promise.all([set, get, batch, after]), [1, i, [1], -i]);
@@ -340,7 +340,7 @@ test("a client keeps the order with its own calls that are unanswered", async ()
     const all = Promise.all(Array.from({ length: 1000 }, () => client.get("t", "k", { timeout: 5000 })));
     return [await client.get("t", "k"), ...await all];
   });
-  assert.deepEqual(new Set(values), new Set([-299]));
+  assert.deepEqual(new Set(values), new Set([-99]));
 });
 
 both("a read after a call that timed out does not overtake it", async (host, connect) => {
@@ -425,7 +425,7 @@ for (const how of ["stops", "is killed", "is killed in the middle of a write"]) 
       await using _first = await Host.start(endpoint);
       return await connect(endpoint, { connectTimeout: 1000 });
     });
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 2; round++) {
       await using host = await Host.start(endpoint);
       ledger.store(READY, 0);
       await until("the host is found", async () => {
@@ -457,8 +457,7 @@ test("readers that are killed leave nothing in the host", async () => {
   await using client = new MemStoreClient(host.endpoint);
   await client.setMany("t", new Map(Array.from({ length: 1000 }, (_, i) => [i, `value ${i}`])));
   const open = async () => Number(await shell(`ls /proc/${host.pid}/fd | wc -l`));
-  const memory = async () =>
-    Number(await shell(`sed -n "s/^VmRSS: *\\([0-9]*\\).*/\\1/p" /proc/${host.pid}/status`));
+  const memory = async () => Number(await shell(`awk '/^VmRSS/ { print $2 }' /proc/${host.pid}/status`));
   const program = `
     import { attach, MemStoreClient } from "${import.meta.resolve("../mod.ts")}";
     const shared = await attach("${host.endpoint}"), client = new MemStoreClient("${host.endpoint}");
@@ -495,6 +494,7 @@ test("without shared memory, or where it is not wanted, no read is direct, and a
   const asks = async (host: Host, connect: Connect, options: ClientOptions) => {
     await using client = await connect(host.endpoint, options);
     await client.set("t", "k", "v");
+    const before = await figures(host.endpoint);
     for (let i = 0; i < 3; i++) {
       assert.equal(await client.get("t", "k"), "v");
       assert.deepEqual(await client.getMany("t", ["k", "?"]), ["v", undefined]);
@@ -503,9 +503,9 @@ test("without shared memory, or where it is not wanted, no read is direct, and a
       await sleep(20);
     }
     const code = await whileStopped(host, () => codeOf(() => client.get("t", "k", { timeout: 100 })));
-    const { direct_reads, direct_fallbacks } = await client.stats();
-    assert.equal(direct_fallbacks, 0);
-    assert.equal(direct_reads > 0, code === undefined);
+    const { reads, fallbacks } = await figures(host.endpoint);
+    assert.equal(fallbacks, before.fallbacks);
+    assert.equal(reads > before.reads, code === undefined);
     assert.ok(code === undefined || code === "TIMEOUT", code);
     return code === "TIMEOUT";
   };
@@ -530,7 +530,7 @@ test("without shared memory, or where it is not wanted, no read is direct, and a
 
 test("a million entries take as much memory shared as private, and deleting them gives it back", async () => {
   const rss = async (host: Host) => {
-    return Number(await shell(`sed -n "s/^VmRSS: *\\([0-9]*\\).*/\\1/p" /proc/${host.pid}/status`));
+    return Number(await shell(`awk '/^VmRSS/ { print $2 }' /proc/${host.pid}/status`));
   };
   /** The bytes that the memory of a host takes: the system counts blocks of 512 bytes. */
   const allocated = async ({ pid }: Host) => {
@@ -706,7 +706,7 @@ test("between any two steps of a change, a reader finds what was or what will be
     after.delete(i);
   };
   const some = () => Array.from({ length: 1 + random.below(6) }, () => random.below(keys.length));
-  for (let n = 1; n < 2000; n++) {
+  for (let n = 1; n < 1000; n++) {
     const what = random.below(100);
     after = new Map(before);
     // (What is to be is known before it is done.)
@@ -748,4 +748,27 @@ test("between any two steps of a change, a reader finds what was or what will be
   for (const i of keys.keys()) assert.equal(find(i), before.get(i) ?? -1);
   assert.ok(busy < looks, `${looks} looks, ${busy} of them too early`);
   heap.close();
+});
+
+test("what is left of a heap while it is given back is not believed", () => {
+  assert.ok(loadSharedMemory());
+  const segments = new SharedSegments(), heap = new Heap(segments), store = new Store(heap);
+  using view = new SharedView(Deno.pid, segments.offer!.fd, 2 ** 35);
+  const reader = new MemoryReader(view.buffer, segments.offer!.token);
+  const name = new Key(), key = new Key(), value = encoded(new Uint8Array(500_000));
+  name.aim(encoded("t"), 0, 2);
+  for (let i = 0; i < 8; i++) {
+    key.aim(encoded(i), 0, 1);
+    store.tables.change(name, (table) => table.set(key, value, 0, value.length));
+  }
+  const table = reader.table("tables", encoded("t"));
+  key.hash = reader.hash(key);
+  assert.equal(reader.get(table, key), value.length);
+  const lengths: number[] = [], release = segments.release.bind(segments);
+  segments.release = (segment, buffer) => {
+    release(segment, buffer);
+    lengths.push(reader.get(table, key));
+  };
+  heap.close();
+  assert.ok(lengths.length > 2 && lengths.every((length) => length === BUSY), `${lengths}`);
 });

@@ -242,6 +242,8 @@ export class MemoryReader implements Segments {
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
     const outer = this.#relied;
     for (let i = 0; i < tries; i++) {
+      // (What runs may have unmapped the memory.)
+      if (this.#head.length === 0) return undefined;
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
       let result;

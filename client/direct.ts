@@ -242,6 +242,8 @@ export class DirectReads {
     } finally {
       this.#encoding = false;
     }
+    // (A getter may have closed the client.)
+    if (this.#reader !== reader) return false;
     if (typeof value === "object" && !isShallow(written)) return false;
     key.aim(written.bytes, 0, written.length);
     if (key.to - key.from > MAX_KEY_BYTES) return false;

@@ -20,10 +20,18 @@ export const ABSENT = 0, PRESENT = 1, EXPIRING = 2, POISON = 15;
 export const kindOf = (version: number): number => version & 15;
 
 export const WRITERS = 2;
-/** Slots of each writer: keys of a table that is dropped, keys of one that only grows, groups of four keys, and sets. */
+/** Slots of each writer: keys of a table that is dropped, keys of one that only grows, groups of keys, and sets. */
 export const SINGLES = 300, STEADY = 200, GROUPS = 40, SETS = 20;
 export const SLOTS: number = SINGLES + STEADY + GROUPS + SETS;
 const ALL = WRITERS * SLOTS;
+
+/** The keys of a group. */
+export const MEMBERS: readonly number[] = Array.from({ length: 12 }, (_, i) => i);
+
+/** One of so many, and one of the first six most of the time: there readers and writers meet. */
+export function pick(count: number): number {
+  return Math.floor(Math.random() * (Math.random() < 0.7 ? Math.min(6, count) : count));
+}
 
 /** Words of the ledger. */
 export const PAUSE = 0, EPOCH = 1, READY = 2, PAUSED = 8, READS = 64;
@@ -88,8 +96,9 @@ function fillerOf(slot: number, version: number): Uint8Array {
   const from = x % 1000, own = slot % SLOTS;
   let length = x % 300;
   // (Every other steady key is overwritten in place: its values have one length.)
-  if (own >= SINGLES && own < SINGLES + STEADY) length = own % 2 ? x % 900 : 40 + own % 100;
-  else if (x % 512 === 2) length = 100_000 + x % 200_000;
+  if (own >= SINGLES && own < SINGLES + STEADY) {
+    length = own % 2 ? x % 900 : own % 10 ? 40 + own % 100 : 40_000;
+  } else if (x % 512 === 2) length = 100_000 + x % 200_000;
   else if (x % 64 === 3) length = 5000 + x % 60_000;
   else if (x % 16 === 5) length = 500 + x % 3000;
   return POOL.subarray(from, from + length);

@@ -10,6 +10,8 @@ import {
   GROUPS,
   kindOf,
   Ledger,
+  MEMBERS,
+  pick,
   PRESENT,
   READS,
   SETS,
@@ -93,7 +95,7 @@ function whole(what: string, value: unknown, slot: number, key: unknown): number
 }
 
 async function checkGroup(table: string, i: number, slot: number): Promise<void> {
-  const keys = [0, 1, 2, 3].map((member) => `${i}.${member}`);
+  const keys = MEMBERS.map((member) => `${i}.${member}`);
   await check(`${table} ${i}`, slot, async () => {
     const values = await store.getMany(table, keys);
     const found = values.map((value, j) => whole(`${table} ${keys[j]}`, value, slot, keys[j]));
@@ -124,18 +126,18 @@ async function checkScan(table: string, base: number): Promise<void> {
 async function step(): Promise<void> {
   const writer = below(WRITERS), base = writer * SLOTS, what = below(100);
   if (what < 35) {
-    const key = below(SINGLES);
+    const key = pick(SINGLES);
     await checkValue(`single${writer}`, key, base + key);
   } else if (what < 65) {
-    const key = below(STEADY);
+    const key = pick(STEADY);
     await checkValue(`steady${writer}`, key, base + SINGLES + key);
   } else if (what < 80) {
-    const i = below(GROUPS);
+    const i = pick(GROUPS);
     await checkGroup(`group${writer}`, i, base + SINGLES + STEADY + i);
   } else if (what < 90) {
-    const i = below(SETS), name = `set${writer}.${i}`;
+    const i = pick(SETS), name = `set${writer}.${i}`;
     await check(name, base + SINGLES + STEADY + GROUPS + i, async () => {
-      return await store.inSet(name, below(4)) ? PRESENT : ABSENT;
+      return await store.inSet(name, pick(MEMBERS.length)) ? PRESENT : ABSENT;
     }, false);
   } else if (what < 98) {
     const size = await store.size(`steady${writer}`);

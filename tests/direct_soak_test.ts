@@ -21,9 +21,11 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 class Child implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly output: Promise<Deno.CommandOutput>;
+  readonly name: string;
   ended = false;
 
   constructor(file: string, ...args: string[]) {
+    this.name = `${file} ${args.at(-1)}`;
     this.#process = new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-lock", "--allow-all", new URL(file, import.meta.url).pathname, ...args],
       stdin: "null",
@@ -150,8 +152,8 @@ Deno.test({
       const start = performance.now();
       host.kill("SIGKILL");
       const times = await Promise.all([...writers, ...readers].map(async (child) => {
-        const timer = sleep(NOTICE_MS).then(() => ({ code: -1, text: "stuck" }));
-        const { code, text } = await Promise.race([child.end(), timer]);
+        await until(`${child.name} ends`, () => child.ended, NOTICE_MS / 1000);
+        const { code, text } = await child.end();
         assert.equal(code, 0, text);
         return performance.now() - start;
       }));

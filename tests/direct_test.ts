@@ -371,6 +371,49 @@ test("a loop of reads that are there at once lets timers run", async () => {
   assert.ok(ticks > 3, `${ticks} ticks`);
 });
 
+both(
+  "keys and values of many sizes are read whole, also where they are too long to be read directly",
+  async (host, connect) => {
+    await using client = await connect(host.endpoint);
+    await ready(client);
+    const blob = crypto.getRandomValues(new Uint8Array(60_000));
+    const kept: [Uint8Array, Uint8Array][] = [];
+    for (let bytes = 0; bytes < 2 ** 24 + 2 ** 20; bytes = bytes * 3 + 1) {
+      const value = new Uint8Array(bytes).map((_, i) => blob[i % blob.length]);
+      for (const key of ["k", "long key ".repeat(bytes % 7000)]) {
+        await client.set("t", key, value);
+        const found = await client.get<Uint8Array>("t", key);
+        assert.deepEqual(found, value);
+        kept.push([found!, value]);
+      }
+    }
+    await client.set("t", "k", new Uint8Array(2 ** 24 + 1));
+    assert.equal((await client.get<Uint8Array>("t", "k"))?.length, 2 ** 24 + 1);
+    // (What was read stays as it was, whatever is read after it.)
+    for (const [found, value] of kept) assert.deepEqual(found, value);
+  },
+);
+
+both("a key whose getter closes the client, or makes a call, is no harm", async (host, connect) => {
+  await using client = await connect(host.endpoint);
+  await client.set("t", { a: 1 }, "found");
+  await ready(client);
+  const calling = {
+    get a() {
+      return (client.get("t", "other"), 1);
+    },
+  };
+  assert.equal(await client.get("t", calling), "found");
+  assert.deepEqual(await client.getMany("t", [calling]), ["found"]);
+  const closing = {
+    get a() {
+      return (void client.close(), 1);
+    },
+  };
+  assert.equal(await codeOf(() => client.getMany("t", [closing])), "CLOSED");
+  assert.equal(await codeOf(() => client.get("t", closing)), "CLOSED");
+});
+
 both("two clients read what each other wrote; after close() neither reads", async (host, connect) => {
   const one = await connect(host.endpoint), two = await connect(host.endpoint);
   try {

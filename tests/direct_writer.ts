@@ -10,8 +10,10 @@ import {
   EXPIRING,
   GROUPS,
   Ledger,
+  MEMBERS,
   PAUSE,
   PAUSED,
+  pick,
   POISON,
   PRESENT,
   READY,
@@ -27,7 +29,6 @@ const [endpoint, place, number, file] = Deno.args;
 const ledger = Ledger.open(place);
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const below = (n: number) => Math.floor(Math.random() * n);
-const members = [0, 1, 2, 3];
 
 /** Writes until the host ends. */
 async function write(writer: number): Promise<void> {
@@ -55,7 +56,7 @@ async function write(writer: number): Promise<void> {
   const singles = Array.from({ length: SINGLES }, (_, i) => base + i);
 
   const single = async () => {
-    const key = below(SINGLES), slot = base + key, what = below(12);
+    const key = pick(SINGLES), slot = base + key, what = below(12);
     if (what < 6) {
       await change([slot], PRESENT, (version) => store.set(table, key, valueOf(slot, key, version)));
     } else if (what < 8) {
@@ -82,30 +83,30 @@ async function write(writer: number): Promise<void> {
       });
     }
   };
-  const steadily = async (i = below(STEADY)) => {
+  const steadily = async (i = pick(STEADY)) => {
     const slot = base + SINGLES + i;
     await change([slot], PRESENT, (version) => store.set(steady, i, valueOf(slot, i, version)));
   };
   const group = async () => {
-    const i = below(GROUPS), slot = base + SINGLES + STEADY + i, what = below(8);
+    const i = pick(GROUPS), slot = base + SINGLES + STEADY + i, what = below(8);
     const key = (member: number) => `${i}.${member}`;
     if (what < 3) {
       await change([slot], PRESENT, (version) =>
-        store.batch(members.map((member) => {
+        store.batch(MEMBERS.map((member) => {
           return ["set", groups, key(member), valueOf(slot, key(member), version)];
         })));
     } else if (what < 5) {
       await change([slot], PRESENT, (version) => {
         const value = (member: number) => valueOf(slot, key(member), version);
-        return store.setMany(groups, new Map(members.map((member) => [key(member), value(member)])));
+        return store.setMany(groups, new Map(MEMBERS.map((member) => [key(member), value(member)])));
       });
     } else if (what === 5) {
-      const batch = members.map((member) => ["del", groups, key(member)] as [string, ...unknown[]]);
+      const batch = MEMBERS.map((member) => ["del", groups, key(member)] as [string, ...unknown[]]);
       await change([slot], ABSENT, () => store.batch(batch));
     } else {
       // (It fails, and so must leave nothing to be seen.)
       const poison = ++counter * 16 + POISON;
-      const batch = members.map((member): [string, ...unknown[]] => {
+      const batch = MEMBERS.map((member): [string, ...unknown[]] => {
         const name = key(member);
         return member % 2 ? ["del", groups, name] : ["set", groups, name, valueOf(slot, name, poison)];
       });
@@ -119,12 +120,12 @@ async function write(writer: number): Promise<void> {
     }
   };
   const set = async () => {
-    const i = below(SETS), slot = base + SINGLES + STEADY + GROUPS + i, name = `set${writer}.${i}`;
+    const i = pick(SETS), slot = base + SINGLES + STEADY + GROUPS + i, name = `set${writer}.${i}`;
     const what = below(6);
-    if (what < 3) await change([slot], PRESENT, () => store.pushMany(name, members));
+    if (what < 3) await change([slot], PRESENT, () => store.pushMany(name, MEMBERS));
     else if (what === 3) await change([slot], ABSENT, () => store.clearSet(name));
     else if (what === 4) await change([slot], ABSENT, () => store.dropSet(name));
-    else await change([slot], ABSENT, () => store.batch(members.map((member) => ["pull", name, member])));
+    else await change([slot], ABSENT, () => store.batch(MEMBERS.map((member) => ["pull", name, member])));
   };
 
   for (let i = 0; i < STEADY; i++) await steadily(i);
@@ -133,14 +134,10 @@ async function write(writer: number): Promise<void> {
     const pause = ledger.load(PAUSE);
     if (pause !== 0) {
       ledger.store(PAUSED + writer, pause);
-      while (ledger.load(PAUSE) === pause) await sleep(1);
+      while (ledger.load(PAUSE) === pause) await sleep(1), await store.ping();
     }
-    const what = below(1000);
-    if (what < 350) await single();
-    else if (what < 650) await steadily();
-    else if (what < 850) await group();
-    else if (what < 998) await set();
-    else await change(singles, ABSENT, () => store.drop(table));
+    if (i % 300 === 0) await change(singles, ABSENT, () => store.drop(table));
+    else await Promise.all([single(), steadily(), group(), set()]);
   }
 }
 

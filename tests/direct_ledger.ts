@@ -28,9 +28,9 @@ const ALL = WRITERS * SLOTS;
 /** The keys of a group. */
 export const MEMBERS: readonly number[] = Array.from({ length: 12 }, (_, i) => i);
 
-/** One of so many, and one of the first six most of the time: there readers and writers meet. */
+/** One of so many, and one of the first three most of the time: there readers and writers meet. */
 export function pick(count: number): number {
-  return Math.floor(Math.random() * (Math.random() < 0.7 ? Math.min(6, count) : count));
+  return Math.floor(Math.random() * (Math.random() < 0.7 ? Math.min(3, count) : count));
 }
 
 /** Words of the ledger. */
@@ -97,7 +97,7 @@ function fillerOf(slot: number, version: number): Uint8Array {
   let length = x % 300;
   // (Every other steady key is overwritten in place: its values have one length.)
   if (own >= SINGLES && own < SINGLES + STEADY) {
-    length = own % 2 ? x % 900 : own % 10 ? 40 + own % 100 : 8000;
+    length = own % 2 ? x % 900 : own % 10 ? 40 + own % 100 : 2500;
   } else if (x % 512 === 2) length = 100_000 + x % 200_000;
   else if (x % 64 === 3) length = 5000 + x % 60_000;
   else if (x % 16 === 5) length = 500 + x % 3000;

@@ -30,6 +30,24 @@ const ledger = Ledger.open(place);
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const below = (n: number) => Math.floor(Math.random() * n);
 
+/** Ends the process, at once: each further call would wait for another host. */
+function end(error: unknown): never {
+  const ended = error instanceof MemStoreError && ["DISCONNECTED", "UNAVAILABLE"].includes(error.code);
+  if (!ended) console.error(error);
+  Deno.exit(ended ? 0 : 4);
+}
+
+/** Writes. Returns whether there was room for it. */
+async function written(run: () => unknown): Promise<boolean> {
+  try {
+    await run();
+    return true;
+  } catch (error) {
+    if (error instanceof MemStoreError && error.code === "OUT_OF_MEMORY") return false;
+    end(error);
+  }
+}
+
 /** Writes until the host ends. */
 async function write(writer: number): Promise<void> {
   const store = writer % 2 ? new MemStoreClient(endpoint) : await attach(endpoint);
@@ -45,13 +63,21 @@ async function write(writer: number): Promise<void> {
       Atomics.store(prev, slot, acked[slot]);
       Atomics.store(began, slot, version);
     }
-    try {
-      await run(version);
-    } catch (error) {
-      if (error instanceof MemStoreError && error.code === "OUT_OF_MEMORY") return;
-      throw error;
-    }
+    if (!await written(() => run(version))) return;
     for (const slot of slots) Atomics.store(acked, slot, version);
+  };
+  /** Writes a slot again and again, without waiting for the replies: readers meet writes that are under way. */
+  const burst = async (slot: number, run: (version: number) => unknown) => {
+    const { acked, prev, began } = ledger, versions: number[] = [];
+    Atomics.store(prev, slot, -1);
+    const calls = Array.from({ length: 24 }, () => {
+      const version = ++counter * 16 + PRESENT;
+      versions.push(version);
+      Atomics.store(began, slot, version);
+      return written(() => run(version));
+    });
+    const last = (await Promise.all(calls)).lastIndexOf(true);
+    if (last >= 0) Atomics.store(acked, slot, versions[last]);
   };
   const singles = Array.from({ length: SINGLES }, (_, i) => base + i);
 
@@ -115,7 +141,7 @@ async function write(writer: number): Promise<void> {
         await store.batch([...batch, ["incr", groups, "text", "no number"]]);
       } catch (error) {
         const code = error instanceof MemStoreError ? error.code : "";
-        if (!["FAILED", "BAD_ARGUMENT", "BAD_REQUEST", "OUT_OF_MEMORY"].includes(code)) throw error;
+        if (!["FAILED", "BAD_ARGUMENT", "BAD_REQUEST", "OUT_OF_MEMORY"].includes(code)) end(error);
       }
     }
   };
@@ -137,7 +163,14 @@ async function write(writer: number): Promise<void> {
       while (ledger.load(PAUSE) === pause) await sleep(1), await store.ping();
     }
     if (i % 300 === 0) await change(singles, ABSENT, () => store.drop(table));
-    else await Promise.all([single(), steadily(), group(), set()]);
+    else if (i % 2) await Promise.all([single(), steadily(), group(), set()]);
+    else {
+      await burst(base + SINGLES, (version) => store.set(steady, 0, valueOf(base + SINGLES, 0, version)));
+      await burst(base + SINGLES + STEADY, (version) => {
+        const value = (key: string) => [key, valueOf(base + SINGLES + STEADY, key, version)] as const;
+        return store.setMany(groups, new Map(MEMBERS.map((member) => value(`0.${member}`))));
+      });
+    }
   }
 }
 
@@ -174,7 +207,5 @@ try {
   if (number === "state") await restore();
   else await write(Number(number));
 } catch (error) {
-  const ended = error instanceof MemStoreError && ["DISCONNECTED", "UNAVAILABLE"].includes(error.code);
-  if (!ended) console.error(error);
-  Deno.exit(ended ? 0 : 4);
+  end(error);
 }

@@ -97,7 +97,7 @@ function fillerOf(slot: number, version: number): Uint8Array {
   let length = x % 300;
   // (Every other steady key is overwritten in place: its values have one length.)
   if (own >= SINGLES && own < SINGLES + STEADY) {
-    length = own % 2 ? x % 900 : own % 10 ? 40 + own % 100 : 2500;
+    length = own % 2 ? x % 900 : own === SINGLES ? 20_000 : 40 + own % 100;
   } else if (x % 512 === 2) length = 100_000 + x % 200_000;
   else if (x % 64 === 3) length = 5000 + x % 60_000;
   else if (x % 16 === 5) length = 500 + x % 3000;

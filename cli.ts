@@ -223,7 +223,7 @@ function addProgramCommands(program: Command, fails: (code: number) => void): vo
       const { repl } = await import("./terminal/repl.ts");
       fails(await repl(await remoteOptions(program, lane)));
     });
-  add("bench", "Measures how fast a host answers, in about five seconds.")
+  add("bench", "Measures how fast a host answers, in some seconds.")
     .option(...NO_LANE)
     .action(async ({ lane }: Switches) => {
       const { bench } = await import("./terminal/bench.ts");

@@ -15,7 +15,7 @@
 
 import "./system/deno.ts";
 import { loadPosix } from "./state/directory.ts";
-import { loadSharedMemory } from "./transport/shared/memory.ts";
+import { loadSharedMemory } from "./transport/shared/system.ts";
 import { libzmq } from "./transport/zeromq/libzmq.ts";
 
 loadSharedMemory();

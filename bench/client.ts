@@ -3,17 +3,18 @@
  * measured.
  *
  * ```text
- * client.ts MAP ADDRESS get|set SECONDS     microseconds a call, one after another
- * client.ts MAP ADDRESS median SECONDS      the median get, in microseconds
- * client.ts MAP ADDRESS idle SECONDS        the same, when nothing has happened for 50 ms before each
- * client.ts MAP ADDRESS slowest SECONDS     the slowest get, in milliseconds
- * client.ts MAP ADDRESS many SECONDS        gets a second, 256 at once
- * client.ts MAP ADDRESS both SECONDS        gets and sets a second, 128 of each at once
- * client.ts MAP ADDRESS together SECONDS    gets a second, one after another
- * client.ts MAP ADDRESS large SECONDS       sets of 1 MiB a second
+ * client.ts MAP ADDRESS WHAT SECONDS [KEYS]
+ *   get|set     microseconds a call, one after another
+ *   together    gets a second, one after another
+ *   median      the median get, in microseconds
+ *   slowest     the slowest get, in milliseconds
+ *   idle        the median get, in microseconds, when nothing has happened for 50 ms before each
+ *   many        gets a second, 256 at once
+ *   both        gets and sets a second, 128 of each at once
+ *   large       sets of 1 MiB a second
  * ```
  *
- * A synchronous map is measured by `get` and `set` alone. Once the map is filled and warmed up, it prints `ready`, and
+ * A synchronous map is measured by the first four lines alone. Once the map is filled and warmed up, it prints `ready`, and
  * measures when a line comes on stdin. After the figure it prints the seconds of processor time that it used.
  *
  * @module
@@ -23,8 +24,10 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { awaited, type AwaitedMap, synchronous, type SynchronousMap } from "./maps.ts";
 
+const [name, address, what, seconds, keys = "10000"] = Deno.args;
+
 /** Keys of 12 bytes, and their values of 32 bytes. */
-const KEYS = Array.from({ length: 10_000 }, (_, i) => `${i}`.padStart(12, "0"));
+const KEYS = Array.from({ length: Number(keys) }, (_, i) => `${i}`.padStart(12, "0"));
 const VALUES = KEYS.map((key) => key.padEnd(32, "v"));
 /** How many calls are made at once. */
 const MANY = 256;
@@ -34,7 +37,7 @@ const SYNCHRONOUS_CALLS = 100;
 const IDLE_MS = 50;
 
 /** The order in which the keys are used: random, and the same in every process. */
-const ORDER = Uint16Array.from(KEYS, randomly(KEYS.length));
+const ORDER = Uint32Array.from(KEYS, randomly(KEYS.length));
 
 /** Random numbers below a bound, from a fixed seed (xorshift). */
 function randomly(bound: number): () => number {
@@ -148,14 +151,55 @@ const measures: Record<string, (map: AwaitedMap, seconds: number) => Promise<num
   },
 };
 
-/** Measures a synchronous map: microseconds a call. */
-function measureSynchronous(map: SynchronousMap, what: string, seconds: number): number {
-  const call = what === "get" ? (i: number) => map.get(KEYS[i]) : (i: number) => map.set(KEYS[i], VALUES[i]);
-  const { count, took } = repeatSynchronously(seconds, call);
-  return took / count * 1000;
+/** How fine times of single synchronous calls are told apart, in nanoseconds, and up to which time. */
+const TIME_STEP_NS = 10, TIME_STEPS = 100_000;
+
+/**
+ * The times of single synchronous calls.
+ *
+ * @returns The median and the longest, in milliseconds. Both include reading the clock.
+ */
+function timesSynchronously(
+  seconds: number,
+  call: (i: number) => unknown,
+): { median: number; slowest: number } {
+  const counts = new Uint32Array(TIME_STEPS + 1);
+  let slowest = 0;
+  const { count } = repeatSynchronously(seconds, (i) => {
+    const start = performance.now();
+    call(i);
+    const took = performance.now() - start;
+    if (took > slowest) slowest = took;
+    counts[Math.min(Math.floor(took * 1e6 / TIME_STEP_NS), TIME_STEPS)]++;
+  });
+  let step = 0;
+  for (let seen = counts[0]; seen < count / 2;) seen += counts[++step];
+  return { median: (step + 0.5) * TIME_STEP_NS / 1e6, slowest };
 }
 
-const [name, address, what, seconds] = Deno.args;
+/** What can be measured of a synchronous map. */
+const synchronousMeasures: Record<string, (map: SynchronousMap, seconds: number) => number> = {
+  get(map, seconds) {
+    const { count, took } = repeatSynchronously(seconds, (i) => map.get(KEYS[i]));
+    return took / count * 1000;
+  },
+  set(map, seconds) {
+    const { count, took } = repeatSynchronously(seconds, (i) => map.set(KEYS[i], VALUES[i]));
+    return took / count * 1000;
+  },
+  together(map, seconds) {
+    return 1e6 / synchronousMeasures.get(map, seconds);
+  },
+  median(map, seconds) {
+    const { median } = timesSynchronously(seconds, (i) => map.get(KEYS[i]));
+    // (Reading the clock takes a part of the time of a get that must not hide how that changes.)
+    return (median - timesSynchronously(0.1, () => {}).median) * 1000;
+  },
+  slowest(map, seconds) {
+    return timesSynchronously(seconds, (i) => map.get(KEYS[i])).slowest;
+  },
+};
+
 const duration = Number(seconds);
 /** How long each is warmed up, in seconds: the first calls measure V8's compiler. */
 const warmUp = Math.min(0.5, duration / 2);
@@ -167,7 +211,7 @@ if (name in awaited) {
   measure = (seconds) => measures[what](opened, seconds);
 } else {
   const opened = map = await synchronous[name](address);
-  measure = (seconds) => measureSynchronous(opened, what, seconds);
+  measure = (seconds) => synchronousMeasures[what](opened, seconds);
 }
 await prepare(map);
 await measure(warmUp);

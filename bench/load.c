@@ -1,10 +1,12 @@
 /* The native load of the benchmark: commands to a host (or to whatever answers like one).
  *
- *   load zeromq|lane ENDPOINT get|set KEYS COMMANDS MESSAGES WINDOW [fill]
+ *   load zeromq|lane ENDPOINT get|set|fill|churn KEYS COMMANDS MESSAGES WINDOW [TABLE]
  *       A client that speaks memstore's native protocol (transport/message.ts) through a DEALER, or through a lane
  *       (transport/shared/lane.ts; Linux only): MESSAGES messages of COMMANDS commands each, WINDOW of them in
- *       flight, on random keys of 12 bytes among KEYS (with `fill`: on all, one after another), with values of 32
- *       bytes. It sets one entry and checks that it gets its value before the clock starts.
+ *       flight. Keys have 12 bytes, values 32: those of client.ts. `get` and `set` take random keys among KEYS,
+ *       `fill` sets all, one after another, and `churn` leaves them alone: it inserts others, and deletes each when
+ *       CHURNED more have been inserted. It sets one entry and checks that it gets its value, and prints `ready`,
+ *       before the clock starts.
  *   load req ENDPOINT SOCKETS REQUESTS
  *       SOCKETS legacy clients (REQ), each with one `get` in flight.
  *
@@ -53,23 +55,34 @@ static void report(double commands, double start, long wrong) {
   fflush(stdout);
 }
 
-/* Writes one command, ["get", "t", key] or ["set", "t", key, value], and answers where it ends. */
-static char *command(char *p, int set, long key) {
-  char text[16];
+static const char *table = "t";
+
+/* How many entries `churn` has in the table at a time. */
+enum { CHURNED = 10000 };
+/* The bytes of a command at most, but for the table's name. */
+enum { COMMAND = 64 };
+
+/* Writes one command, ["get" or "del", table, key] or ["set", table, key, value], and returns where it ends. */
+static char *command(char *p, const char *name, long key) {
+  const int set = name[0] == 's';
+  const size_t length = strlen(table);
+  char text[32];
   *p++ = set ? 0x94 : 0x93;
   *p++ = (char)0xa3;
-  memcpy(p, set ? "set" : "get", 3);
+  memcpy(p, name, 3);
   p += 3;
-  *p++ = (char)0xa1;
-  *p++ = 't';
+  *p++ = (char)(0xa0 | length);
+  memcpy(p, table, length);
+  p += length;
   *p++ = (char)0xac;
   snprintf(text, sizeof text, "%012ld", key);
   memcpy(p, text, 12);
   p += 12;
   if (set) {
-    *p++ = (char)0xc4;
+    *p++ = (char)0xd9;
     *p++ = 32;
-    memset(p, 'v', 32);
+    memcpy(p, text, 12);
+    memset(p + 12, 'v', 20);
     p += 32;
   }
   return p;
@@ -248,29 +261,39 @@ static const struct transport ZEROMQ = {dealer_send, dealer_receive}, LANE = {la
 
 /* Sets an entry and gets it: is it what was set? */
 static void check(struct transport through) {
-  char payload[128], *p = command(payload, 1, 0);
+  char payload[2 * (COMMAND + 32)], *p = command(payload, "set", 0);
   const char *value = p - 32, *reply;
   size_t size;
-  p = command(p, 0, 0);
+  p = command(p, "get", 0);
   through.send(payload, p - payload);
   reply = through.receive(&size);
   /* 0 and 1 for set; 0 and 34 bytes of a value for get. */
   if (size != 37 || memcmp(reply + 5, value, 32) != 0) fail("the value read is not the value set");
 }
 
-static int batch(char **arg, struct transport through, int fill) {
-  const int set = strcmp(arg[0], "set") == 0, commands = atoi(arg[2]), window = atoi(arg[4]);
+/* Writes the command of a number. */
+static char *numbered(char *p, const char *what, long keys, long number) {
+  if (strcmp(what, "fill") == 0) return command(p, "set", number % keys);
+  if (strcmp(what, "churn") != 0) return command(p, what, (long)(xorshift() % keys));
+  return number % 2 == 0 ? command(p, "set", keys + CHURNED + number / 2) : command(p, "del", keys + number / 2);
+}
+
+static int batch(char **arg, struct transport through) {
+  const char *what = arg[0];
+  const int commands = atoi(arg[2]), window = atoi(arg[4]);
   const long keys = atol(arg[1]), messages = atol(arg[3]);
-  const size_t expected = (size_t)commands * (set ? 2 : 35);
-  char *payload = malloc((size_t)commands * 64);
+  const size_t expected = (size_t)commands * (strcmp(what, "get") == 0 ? 35 : 2);
+  char *payload = malloc((size_t)commands * (COMMAND + strlen(table)));
   long sent = 0, received = 0, next = 0, wrong = 0;
   state ^= (uint64_t)(now() * 1e9);
   check(through);
+  puts("ready");
+  fflush(stdout);
   const double start = now();
   while (received < messages) {
     for (; sent < messages && sent - received < window; sent++) {
       char *p = payload;
-      for (int i = 0; i < commands; i++) p = command(p, set, fill ? next++ % keys : (long)(xorshift() % keys));
+      for (int i = 0; i < commands; i++) p = numbered(p, what, keys, next++);
       through.send(payload, p - payload);
     }
     size_t size;
@@ -286,7 +309,7 @@ static int req(char **arg) {
   const int count = atoi(arg[1]);
   const long requests = atol(arg[2]);
   char request[64], reply[256];
-  const size_t length = command(request, 0, 1) - request;
+  const size_t length = command(request, "get", 1) - request;
   void *context = zmq_ctx_new(), **sockets = malloc(sizeof(void *) * count);
   zmq_pollitem_t *items = calloc(count, sizeof *items);
   long received = 0;
@@ -317,7 +340,8 @@ int main(int count, char **arg) {
     const int through_lane = arg[1][0] == 'l';
     dealer_open(arg[2]);
     if (through_lane) lane_open();
-    failed = batch(arg + 3, through_lane ? LANE : ZEROMQ, count > 8);
+    if (count > 8 && strlen(arg[8]) < 32) table = arg[8];
+    failed = batch(arg + 3, through_lane ? LANE : ZEROMQ);
   }
   if (count == 5 && strcmp(arg[1], "req") == 0) failed = req(arg + 2);
   /* (Requests may still be in flight: nobody waits for their replies.) */

@@ -5,6 +5,7 @@
  */
 
 import type { Stats } from "../mod.ts";
+import { TABLE } from "./maps.ts";
 import type { Contestant, Sample } from "./measure.ts";
 import { deno, processorTime, run, Running } from "./processes.ts";
 
@@ -21,6 +22,23 @@ export async function statsOf(host: Running): Promise<Stats> {
 /** Commands a message of the native load, and how many messages it has in flight. */
 const COMMANDS = 64, WINDOW = 16;
 
+/** How many keys a client uses, unless it is told otherwise. */
+export const KEYS = 10_000;
+
+/** What the native load does: see {@link ./load.c}. */
+type Load = "get" | "set" | "fill" | "churn";
+
+/** The arguments of the native load. */
+function loadOf(
+  transport: "zeromq" | "lane",
+  host: Running,
+  what: Load,
+  keys: number,
+  messages: number,
+): string[] {
+  return [transport, `ipc://${host.address}`, what, ...[keys, COMMANDS, messages, WINDOW].map(String)];
+}
+
 /**
  * Has the native load ({@link ./load.c}) send commands on random keys.
  *
@@ -30,13 +48,11 @@ export async function nativeLoad(
   load: string,
   transport: "zeromq" | "lane",
   host: Running,
-  what: "get" | "set",
+  what: Load,
   keys: number,
   messages: number,
-  ...fill: "fill"[]
 ): Promise<[value: number, processorTime: number]> {
-  const sizes = [keys, COMMANDS, messages, WINDOW].map(String);
-  const printed = await run(load, [transport, `ipc://${host.address}`, what, ...sizes, ...fill]);
+  const printed = await run(load, loadOf(transport, host, what, keys, messages));
   const [value, used, wrong] = numbers(printed);
   if (wrong > 0) throw new Error(`${wrong} replies of ${messages} were wrong`);
   return [value, used];
@@ -44,7 +60,18 @@ export async function nativeLoad(
 
 /** Fills a host with entries of 12-byte keys and 32-byte values. */
 export async function fill(load: string, host: Running, entries: number): Promise<void> {
-  await nativeLoad(load, "zeromq", host, "set", entries, Math.ceil(entries / COMMANDS), "fill");
+  await nativeLoad(load, "zeromq", host, "fill", entries, Math.ceil(entries / COMMANDS));
+}
+
+/** Starts a native load that changes the clients' table without pause, through a lane, until the end of the block. */
+export function startWriter(
+  load: string,
+  host: Running,
+  what: "set" | "churn",
+  keys: number,
+): Promise<Running> {
+  const args = [...loadOf("lane", host, what, keys, Number.MAX_SAFE_INTEGER), TABLE];
+  return Running.start(load, args, host.address, ".");
 }
 
 /** Runs a load against a process, and measures how many processors each of the two used. */
@@ -85,21 +112,30 @@ export function numbers(text: string): number[] {
  * @param name The name of the map there.
  * @param server What it calls, or the path of the file that it reads and writes itself.
  * @param what What it measures.
+ * @param keys How many keys it uses.
  */
-export function clientOf(name: string, server: Running | string, what: string): Contestant {
+export function clientOf(name: string, server: Running | string, what: string, keys?: number): Contestant {
   return {
     name,
     async once(seconds) {
-      if (typeof server === "string") return { value: await measureClient(name, server, what, seconds) };
-      await using client = await startClient(name, server.address, what, seconds);
+      if (typeof server === "string") {
+        return { value: await measureClient(name, server, what, seconds, keys) };
+      }
+      await using client = await startClient(name, server.address, what, seconds, keys);
       return await loaded(server, () => result(client));
     },
   };
 }
 
 /** Starts a client process, which is ready when it has warmed up: see {@linkcode result}. */
-export function startClient(name: string, address: string, what: string, seconds: number): Promise<Running> {
-  const args = deno("bench/client.ts", name, address, what, `${seconds}`);
+export function startClient(
+  name: string,
+  address: string,
+  what: string,
+  seconds: number,
+  keys = KEYS,
+): Promise<Running> {
+  const args = deno("bench/client.ts", name, address, what, `${seconds}`, `${keys}`);
   return Running.start(Deno.execPath(), args, address, ".", "piped");
 }
 
@@ -117,7 +153,8 @@ export async function measureClient(
   address: string,
   what: string,
   seconds: number,
+  keys?: number,
 ): Promise<number> {
-  await using client = await startClient(name, address, what, seconds);
+  await using client = await startClient(name, address, what, seconds, keys);
   return (await result(client))[0];
 }

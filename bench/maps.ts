@@ -24,15 +24,32 @@ export interface SynchronousMap {
 }
 
 /** The table, or the hash of Redis. */
-const TABLE = "bench";
+export const TABLE = "bench";
+
+/**
+ * How a client of memstore may go: as it does by itself; reads in the host's memory, and all else through the lane; all
+ * through the lane; or all over the socket. What is measured goes the way that it is about, or is not measured.
+ */
+type Way = "any" | "direct" | "lane" | "socket";
+
+const options = (way: Way) => ({ lane: way !== "socket", directReads: way === "any" || way === "direct" });
 
 /** A client of memstore; the address of a host with keys is followed by the files of the client's and the host's key. */
-async function memstore(address: string, lane: boolean): Promise<AwaitedMap> {
+async function memstore(address: string, way: Way): Promise<AwaitedMap> {
   const { MemStoreClient } = await import("@memstore/memstore");
   const [endpoint, key, serverKey] = address.split(",");
-  const client = new MemStoreClient(endpoint, { timeout: 60_000, key, serverKey, lane });
-  if (lane && Deno.build.os === "linux" && !endpoint.startsWith("tcp:")) {
-    assert.notEqual((await client.stats()).lanes, 0, "The host gave no lane");
+  const client = new MemStoreClient(endpoint, { timeout: 60_000, key, serverKey, ...options(way) });
+  const before = await client.stats();
+  if (way !== "socket" && Deno.build.os === "linux" && !endpoint.startsWith("tcp:")) {
+    assert.notEqual(before.lanes, 0, "The host gave no lane");
+  }
+  if (way === "direct") {
+    // (The first read asks the host where its memory is.)
+    for (let i = 0; i < 2; i++) {
+      await client.get(TABLE, "");
+      await client.ping();
+    }
+    assert.notEqual((await client.stats()).direct_reads, before.direct_reads, NOT_DIRECT);
   }
   return {
     get: (key) => client.get(TABLE, key),
@@ -40,6 +57,25 @@ async function memstore(address: string, lane: boolean): Promise<AwaitedMap> {
     close: () => client.close(),
   };
 }
+
+/** A store that is attached. */
+async function attached(endpoint: string, way: "direct" | "lane"): Promise<SynchronousMap> {
+  const { attach } = await import("@memstore/memstore");
+  const shared = await attach(endpoint, options(way));
+  const before = shared.stats();
+  if (way === "direct") {
+    // (The first read asks the host where its memory is.)
+    for (let i = 0; i < 2; i++) shared.get(TABLE, "");
+    assert.notEqual(shared.stats().direct_reads, before.direct_reads, NOT_DIRECT);
+  }
+  return {
+    get: (key) => shared.get(TABLE, key),
+    set: (key, value) => shared.set(TABLE, key, value),
+    close: () => shared[Symbol.dispose](),
+  };
+}
+
+const NOT_DIRECT = "Reads are not direct";
 
 /** What the versions of node-redis have in common. */
 interface NodeRedis {
@@ -82,8 +118,10 @@ async function ioredis(path: string, enableAutoPipelining: boolean): Promise<Awa
 
 /** By name; the address is an endpoint, the path of Redis' socket, the nodes of a cluster, or the path of a file. */
 export const awaited: Record<string, (address: string) => Promise<AwaitedMap>> = {
-  "memstore": (address) => memstore(address, true),
-  "memstore over ZeroMQ": (address) => memstore(address, false),
+  "memstore": (address) => memstore(address, "any"),
+  "memstore, direct reads": (address) => memstore(address, "direct"),
+  "memstore through the lane": (address) => memstore(address, "lane"),
+  "memstore over ZeroMQ": (address) => memstore(address, "socket"),
   async "node-redis 5"(path) {
     const { createClient } = await import("redis5");
     return await nodeRedis(createClient({ socket: { path, tls: false } }));
@@ -107,15 +145,8 @@ export const awaited: Record<string, (address: string) => Promise<AwaitedMap>> =
 
 /** By name; the address is an endpoint, or the path of a file. */
 export const synchronous: Record<string, (address: string) => Promise<SynchronousMap>> = {
-  async "memstore attach()"(endpoint) {
-    const { attach } = await import("@memstore/memstore");
-    const shared = await attach(endpoint);
-    return {
-      get: (key) => shared.get(TABLE, key),
-      set: (key, value) => shared.set(TABLE, key, value),
-      close: () => shared[Symbol.dispose](),
-    };
-  },
+  "memstore attach(), direct reads": (endpoint) => attached(endpoint, "direct"),
+  "memstore attach() through the lane": (endpoint) => attached(endpoint, "lane"),
   async "node:sqlite"(path) {
     const { DatabaseSync } = await import("node:sqlite");
     const database = new DatabaseSync(path);

@@ -8,6 +8,7 @@ import type { Measure, Size } from "./measure.ts";
 import { atOnce } from "./measures/at_once.ts";
 import { batches } from "./measures/batches.ts";
 import { cluster } from "./measures/cluster.ts";
+import { direct } from "./measures/direct.ts";
 import { encrypted } from "./measures/encrypted.ts";
 import { growth } from "./measures/growth.ts";
 import { besideHostiles } from "./measures/hostiles.ts";
@@ -15,6 +16,7 @@ import { idle } from "./measures/idle.ts";
 import { legacy } from "./measures/legacy.ts";
 import { entriesOf, memory } from "./measures/memory.ts";
 import { oneAfterAnother } from "./measures/one_after_another.ts";
+import { sharedHeap } from "./measures/shared_heap.ts";
 import { slowest } from "./measures/slowest.ts";
 import { synchronous } from "./measures/synchronous.ts";
 import { together } from "./measures/together.ts";
@@ -32,7 +34,9 @@ export async function* measures(directory: string, tools: Tools, size: Size): As
     for (const what of ["get", "set"] as const) yield batches(what, host, redis, filled, tools, size);
   }
   yield* oneAfterAnother(host, redis, directory, tools, stack);
-  yield* synchronous(host, tools);
+  yield* synchronous(directory, host, redis, tools, size);
+  if (tools.direct) yield* direct(directory, host, tools.load);
+  if (tools.direct && tools.load) yield* sharedHeap(directory, tools.load, size);
   yield atOnce(host, redis);
   yield* together(host, redis);
   yield idle(host);

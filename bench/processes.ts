@@ -140,6 +140,8 @@ export interface Tools {
   lmdb?: boolean;
   /** Whether the native load can go through a lane. */
   lane?: boolean;
+  /** Whether clients can read the host's memory. */
+  direct?: boolean;
   /** Where peers that keep files keep them: in memory, where the system has a directory for that. */
   files: string;
   /** What is missing, and what it needs. */
@@ -196,6 +198,8 @@ export async function findTools(directory: string, files: string): Promise<Tools
   });
   tools.lane = Deno.build.os === "linux";
   if (!tools.lane) tools.missing.push("the lane from the native load (needs Linux)");
+  tools.direct = tools.lane && Deno.build.arch === "x86_64";
+  if (!tools.direct) tools.missing.push("direct reads (need Linux on x86-64)");
   return tools;
 }
 
@@ -204,17 +208,28 @@ export async function memoryOf(pid: number): Promise<number> {
   return Number(await run("ps", ["-o", "rss=", "-p", `${pid}`])) * 1024;
 }
 
+/** Seconds of processor time that a process has used; on Linux only. */
+export async function processTime(pid: number): Promise<number> {
+  // (Deno itself reads nothing of /proc without all permissions.)
+  return secondsOf(await run("cat", [`/proc/${pid}/stat`])).seconds;
+}
+
 /** Seconds of processor time that a process has used, by the names of its threads; on Linux only. */
 export async function processorTime(pid: number): Promise<Map<string, number>> {
   const times = new Map<string, number>();
-  // (Deno itself reads nothing of /proc without all permissions.)
   const threads = await run("sh", ["-c", `cat /proc/${pid}/task/*/stat`]).catch(() => "");
   for (const line of threads.split("\n")) {
-    const [, thread, fields] = /^\d+ \((.*)\) (.*)$/.exec(line) ?? [];
-    if (fields === undefined) continue;
-    const [user, system] = fields.split(" ").slice(11, 13).map(Number);
-    // (The kernel counts in hundredths of a second.)
-    times.set(thread, (times.get(thread) ?? 0) + (user + system) / 100);
+    if (line === "") continue;
+    const { name, seconds } = secondsOf(line);
+    times.set(name, (times.get(name) ?? 0) + seconds);
   }
   return times;
+}
+
+/** What a line of /proc tells of a process or thread: its name, and how much processor time it has used. */
+function secondsOf(line: string): { name: string; seconds: number } {
+  const [, name, fields] = /^\d+ \((.*)\) (.*)$/.exec(line)!;
+  const [user, system] = fields.split(" ").slice(11, 13).map(Number);
+  // (The kernel counts in hundredths of a second.)
+  return { name, seconds: (user + system) / 100 };
 }

@@ -133,6 +133,8 @@ function figure(value: number): string {
 }
 
 const BAR = 340, LEFT = 560, ROW = 26;
+/** The ratio at which a bar ends, though its figure says more: the others can be seen beside it. */
+const LONGEST = 20;
 
 /** The ratios as a chart in SVG, readable on light and on dark pages. */
 export function chart({ results }: Report): string {
@@ -141,13 +143,15 @@ export function chart({ results }: Report): string {
       ratio === undefined ? [] : [{ label: `${name}: ${ours} / ${peer}`, ratio, goal, reached }]
     )
   );
-  const most = Math.max(1, ...rows.map(({ ratio, goal }) => Math.max(ratio, goal ? goalValue(goal) : 1)));
-  const x = (ratio: number) => (LEFT + BAR * ratio / most).toFixed(1);
+  const largest = Math.max(1, ...rows.map(({ ratio, goal }) => Math.max(ratio, goal ? goalValue(goal) : 1)));
+  const most = Math.min(largest, LONGEST);
+  const length = (ratio: number) => BAR * Math.min(ratio / most, 1);
+  const x = (ratio: number) => (LEFT + length(ratio)).toFixed(1);
   const bars = rows.map(({ label, ratio, goal, reached }, i) => {
     const y = 30 + i * ROW, end = goal && x(goalValue(goal));
     const mark = end ? `<line x1="${end}" x2="${end}" y1="${y - 3}" y2="${y + 17}" class="goal"/>` : "";
     return `  <text x="${LEFT - 8}" y="${y + 12}" text-anchor="end">${escape(label)}</text>
-  <rect x="${LEFT}" y="${y}" width="${(BAR * ratio / most).toFixed(1)}" height="14" class="${
+  <rect x="${LEFT}" y="${y}" width="${length(ratio).toFixed(1)}" height="14" class="${
       reached === false ? "short" : "bar"
     }"/>
   ${mark}<text x="${Number(x(ratio)) + 6}" y="${y + 12}">${ratio.toFixed(2)} ×</text>`;
@@ -157,7 +161,7 @@ export function chart({ results }: Report): string {
     LEFT + BAR + 70
   }" height="${height}" font-family="sans-serif" font-size="11">
   <style>text { fill: #777 } .bar { fill: #2a9d6f } .short { fill: #d08c2a } .goal { stroke: #777; stroke-width: 2 }</style>
-  <text x="${LEFT}" y="16">memstore relative to the best of the peers (the line is the goal)</text>
+  <text x="${LEFT}" y="16">memstore relative to the best of the peers (the line is the goal; bars end at ${LONGEST} ×)</text>
 ${bars.join("\n")}
 </svg>
 `;

@@ -41,8 +41,10 @@ const splitting = new Int32Array(2 << MAX_BITS);
 /** The slots of the page that is being walked through, in the order of their hashes. */
 const walking = new Float64Array(1 << MAX_BITS);
 
-/** The bits of a page, of which word 1 is given. (Few, whatever it holds: for those who read while it is written.) */
+/** The bits of a page, of which word 1 is given. */
 export const bitsOf = (word: number): number => word & 15;
+/** The slots of a page less one. (No more than a page has, whatever it holds: for those who read while it is written.) */
+const maskOf = (word: number): number => ((1 << bitsOf(word)) - 1) & ((1 << MAX_BITS) - 1);
 /** How many bits of their hashes its entries share. */
 export const depthOf = (word: number): number => word >>> 8 & 255;
 /** How many entries it holds. */
@@ -82,7 +84,7 @@ export function nextSlot(words: Int32Array, p: number, h: number, slot: number):
 
 /** The first slot with this hash from slot number `i` on, before any that is free; 0 if there is none. */
 function probe(words: Int32Array, p: number, h: number, i: number): number {
-  const first = p + PAGE_HEAD, mask = (1 << bitsOf(words[p + 1])) - 1;
+  const first = p + PAGE_HEAD, mask = maskOf(words[p + 1]);
   // (A page is never full; the bound is for those who read while it is written.)
   for (let left = mask; left >= 0; left--, i++) {
     const slot = first + 2 * (i & mask);
@@ -96,7 +98,7 @@ function probe(words: Int32Array, p: number, h: number, i: number): number {
 export function slotOfKey(segments: Segments, page: number, h: number, key: Span): number {
   // (The loop of probe() and the comparison of the key, written out: every lookup goes through them.)
   const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
-  const mask = (1 << bitsOf(slots[first - PAGE_HEAD + 1])) - 1;
+  const mask = maskOf(slots[first - PAGE_HEAD + 1]);
   const { bytes, from, to } = key, length = to - from;
   const home = h & mask;
   let i = home;
@@ -199,7 +201,7 @@ export function walkPage(
   cursor: number,
   visit: (address: number) => boolean,
 ): number {
-  const first = p + PAGE_HEAD, slots = 1 << bitsOf(words[p + 1]);
+  const first = p + PAGE_HEAD, slots = maskOf(words[p + 1]) + 1;
   // Each hash and its slot, as one number.
   let count = 0;
   for (let i = 0; i < slots; i++) {

@@ -27,6 +27,7 @@ import {
   HEAD_BYTES,
   HEAD_MAGIC,
   HEAD_TOKEN,
+  HEAD_TOKEN_BYTES,
   HEAD_VERSION,
   IN_USE,
   NAMES,
@@ -53,12 +54,17 @@ export const BUSY = -2;
 
 /** Larger values are not read here, in bytes. */
 export const MAX_VALUE: number = 1 << 24;
+/** The number of a thread is below this. The bits from this on say that it has ended, or that another one waits. */
+const MAX_THREAD: number = 2 ** 30;
 /** The memory that a view of a segment reaches, in bytes: a block may go beyond its segment. */
 const VIEW_BYTES = SEGMENT + MAX_VALUE + (1 << 17);
 /** How often a read is tried. */
 const TRIES = 24;
 /** How often a read of many entries is tried. */
 const LONG_TRIES = 3;
+
+/** The head of memory that is not mapped any more: no thread writes it. */
+const NO_HEAD = new Int32Array(HEAD_BYTES / 4);
 
 /** The kinds of tables that have names. */
 export type Kind = "tables" | "sets";
@@ -101,7 +107,7 @@ export class MemoryReader implements Segments {
   /** How reads went: how many there were, how often one was tried again, and how many were {@linkcode BUSY}. */
   readonly counts: Float64Array;
   readonly #buffer: ArrayBuffer;
-  readonly #head: Int32Array;
+  #head: Int32Array;
   readonly #owner: number;
   readonly #k0: number;
   readonly #k1: number;
@@ -120,7 +126,7 @@ export class MemoryReader implements Segments {
     const head = new Int32Array(buffer, 0, HEAD_BYTES / 4);
     const own = new Uint8Array(buffer, HEAD_TOKEN, token.length);
     if (
-      head[0] !== HEAD_MAGIC || head[1] !== HEAD_VERSION || own.length === 0 ||
+      head[0] !== HEAD_MAGIC || head[1] !== HEAD_VERSION || own.length !== HEAD_TOKEN_BYTES ||
       own.some((byte, i) => byte !== token[i])
     ) {
       throw new Error("Cannot read the memory: it is another");
@@ -128,17 +134,25 @@ export class MemoryReader implements Segments {
     this.#buffer = buffer;
     this.counts = counts;
     this.#head = head;
-    this.#owner = head[OWNER_THREAD];
+    const owner = head[OWNER_THREAD];
+    this.#owner = owner < MAX_THREAD ? owner : 0;
+    this.#scanned.limit = 2 * MAX_VALUE;
     this.#k0 = head[HASH_SECRET];
     this.#k1 = head[HASH_SECRET + 1];
     this.#cursorSecret = head.slice(CURSOR_SECRET, CURSOR_SECRET + 2);
     this.#look();
   }
 
+  /** Reads nothing more: the memory is about to be unmapped. All that is asked for is {@linkcode BUSY}. */
+  close(): void {
+    this.#head = NO_HEAD;
+    this.words.length = this.bytes.length = 0;
+  }
+
   /** Whether the memory is still that of the data, and the thread that writes it lives. */
   get usable(): boolean {
     const head = this.#head;
-    return Atomics.load(head, STATE) === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner !== 0;
+    return Atomics.load(head, STATE) === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner > 0;
   }
 
   /** The table or set of a name, whose canonical bytes are given. It need not exist. */
@@ -165,6 +179,8 @@ export class MemoryReader implements Segments {
       try {
         const descriptor = table.structure === structure ? table.descriptor : this.#find(table, structure);
         const page = descriptor === 0 ? 0 : pageOf(this, descriptor, h);
+        // (The directory is larger than what can be read of it.)
+        if (page === undefined) break;
         const at = pageSequence(page), sequence = Atomics.load(head, at);
         if (sequence & 1) continue;
         const slot = page === 0 ? 0 : slotOfKey(this, page, h, key);
@@ -345,6 +361,7 @@ export class MemoryReader implements Segments {
       } else {
         do {
           const page = pageOf(this, descriptor, next), at = pageSequence(page);
+          if (page === undefined) return undefined;
           const sequence = Atomics.load(head, at);
           if (sequence & 1) return undefined;
           relied.push(STRUCTURE, structure, at, sequence);

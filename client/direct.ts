@@ -17,13 +17,16 @@ import { encode, Reader } from "../msgpack/codec.ts";
 import { Key, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import { skip, Writer } from "../msgpack/msgpack.ts";
 import type { MemoryOffer } from "../transport/shared/offer.ts";
-import { loadSharedMemory, SharedView } from "../transport/shared/memory.ts";
+import { SharedView } from "../transport/shared/range.ts";
+import { loadSharedMemoryIfGranted } from "../transport/shared/system.ts";
 
 /** In place of a reply: the host must be asked. */
 export const ASK: unique symbol = Symbol("ask the host");
 
 /** The bytes of the memory of any heap: as many as have addresses. */
 const MEMORY_BYTES = 2 ** 35;
+/** How often it is looked whether the memory is still the host's, in milliseconds: while it is mapped, it takes room. */
+const WATCH_MS = 1000;
 /** How many tables are remembered. */
 const MAX_TABLES = 1024;
 /** As `scan` has them: entries of a page if nothing is asked for, the most, and bytes. */
@@ -36,6 +39,8 @@ const MAX_KEYS = 10_000;
 const RETRY_MS = 100;
 /** How often reads of several keys are tried. */
 const MANY_TRIES = 4;
+/** How many bytes the values of several keys may have: what the host refuses must not be read here. */
+const MANY_BYTES = 2 ** 24;
 
 const commands = ["get", "exists", "in_set", "get_many", "size", "set_size", "scan", "scan_set"] as const;
 /** The commands that can be carried out here. */
@@ -46,6 +51,8 @@ const names: ReadonlySet<string> = new Set(commands);
 export class DirectReads {
   #view: SharedView | undefined;
   #reader: MemoryReader | undefined;
+  /** Looks whether the memory is still the host's, also while nobody reads. */
+  #watch: ReturnType<typeof setInterval> | undefined;
   /** Whether the host should be asked where its memory is, … */
   #wanted: boolean;
   /** … and from when on, in the time of `performance.now()`. */
@@ -87,10 +94,12 @@ export class DirectReads {
     const { pid, fd, token } = (offer ?? {}) as Partial<MemoryOffer>;
     this.#wanted = false;
     const valid = Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array;
-    if (!valid || !loadSharedMemory()) return;
+    if (!valid || !loadSharedMemoryIfGranted()) return;
     try {
       this.#view = new SharedView(pid!, fd!, MEMORY_BYTES);
       this.#reader = new MemoryReader(this.#view.buffer, token!, figures);
+      const watch = this.#watch = setInterval(() => this.#reader?.usable || this.forget(), WATCH_MS);
+      Deno.unrefTimer(watch);
     } catch {
       // (Another user's host, one in another container, or what a restore has just replaced.)
       this.#unmap();
@@ -147,8 +156,8 @@ export class DirectReads {
     const table = this.#table(reader, "tables", name);
     if (!table || !this.#aim(reader, key)) return ASK;
     const length = reader.get(table, this.#key);
-    if (length >= 0) return new Reader(reader.value).value();
-    return length === MISSING ? null : this.#ask();
+    if (length < 0) return length === MISSING ? null : this.#ask();
+    return valueOrAsk(reader.value);
   }
 
   #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
@@ -170,13 +179,16 @@ export class DirectReads {
     // (Other values for missing keys change on their way to the host and back.)
     const plain = missing === null || typeof missing === "string";
     if (!table || !plain || !Array.isArray(keys) || keys.length > MAX_KEYS) return ASK;
+    let bytes = 0;
     const found = reader.together(MANY_TRIES, () => {
       const values = [];
       for (const key of keys) {
         if (!this.#aim(reader, key)) return undefined;
         const length = reader.get(table, this.#key);
-        if (length === BUSY) return undefined;
-        values.push(length === MISSING ? missing : new Reader(reader.value).value());
+        if (length === BUSY || (bytes += Math.max(length, 0)) > MANY_BYTES) return undefined;
+        const value = length === MISSING ? missing : valueOrAsk(reader.value);
+        if (value === ASK) return undefined;
+        values.push(value);
       }
       return values;
     });
@@ -194,14 +206,18 @@ export class DirectReads {
     const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
     const page = reader.scan(table, cursor as number, values, most, scanned);
     if (!page) return this.#ask();
-    const items = new Reader(scanned.bytes);
-    if (!values) return [page.next, Array.from({ length: page.entries }, () => items.value())];
-    const entries = new Map<unknown, unknown>();
-    for (let i = 0; i < page.entries; i++) {
-      const key = items.value();
-      entries.set(key, items.value());
+    try {
+      const items = new Reader(scanned.written);
+      if (!values) return [page.next, Array.from({ length: page.entries }, () => items.value())];
+      const entries = new Map<unknown, unknown>();
+      for (let i = 0; i < page.entries; i++) {
+        const key = items.value();
+        entries.set(key, items.value());
+      }
+      return [page.next, entries];
+    } catch {
+      return ASK;
     }
-    return [page.next, entries];
   }
 
   /** The host must be asked. If that is because the memory is not its data any more, it is unmapped. */
@@ -236,28 +252,45 @@ export class DirectReads {
   #aim(reader: MemoryReader, value: unknown): boolean {
     const written = this.#written, key = this.#key;
     written.reset();
-    this.#encoding = true;
-    try {
-      encode(value, written, 1);
-    } finally {
-      this.#encoding = false;
-    }
-    // (A getter may have closed the client.)
-    if (this.#reader !== reader) return false;
-    if (typeof value === "object" && !isShallow(written)) return false;
+    if (typeof value !== "object") encode(value, written, 1);
+    else if (!this.#encode(value)) return false;
     key.aim(written.bytes, 0, written.length);
     if (key.to - key.from > MAX_KEY_BYTES) return false;
     key.hash = reader.hash(key);
-    return true;
+    // (A getter may have closed the client.)
+    return this.#reader === reader;
+  }
+
+  /** Encodes an object, whose getters may read. Whether it is nested no deeper than a key may be. */
+  #encode(value: object | null): boolean {
+    this.#encoding = true;
+    try {
+      encode(value, this.#written, 1);
+      return isShallow(this.#written);
+    } finally {
+      this.#encoding = false;
+    }
   }
 
   #unmap(): void {
+    clearInterval(this.#watch);
+    this.#watch = undefined;
+    this.#reader?.close();
     this.#reader = undefined;
     this.#view?.[Symbol.dispose]();
     this.#view = undefined;
     this.#last = this.#lastName = this.#lastKind = undefined;
     this.#tables.tables.clear();
     this.#tables.sets.clear();
+  }
+}
+
+/** The value that bytes begin with. If they are no MessagePack, the host says so. */
+function valueOrAsk(bytes: Uint8Array): unknown {
+  try {
+    return new Reader(bytes).value();
+  } catch {
+    return ASK;
   }
 }
 

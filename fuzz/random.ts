@@ -200,3 +200,20 @@ export function mutated(original: Uint8Array, random: Random): Uint8Array<ArrayB
   }
   return bytes;
 }
+
+/** A word in place of another one: a bit is changed, or it is a number, an address or a length that nobody expects. */
+export function anyWord(random: Random, word: number): number {
+  switch (random.below(5)) {
+    case 0:
+      return word ^ 1 << random.below(32);
+    case 1:
+      return random.pick([0, 1, -1, 255, 2 ** 24, 2 ** 31 - 1, -(2 ** 31), 1 << 28, 1 << 29, 1 << 30]);
+    case 2:
+      // (An address in one of the first segments.)
+      return random.below(6) << 17 | random.below(2 ** 17);
+    case 3:
+      return word + random.below(17) - 8 | 0;
+    default:
+      return random.below(2 ** 32) | 0;
+  }
+}

@@ -12,6 +12,7 @@
  * | `fronts` | commands of four clients, through four fronts of a Redis cluster | the replies of Maps and Sets |
  * | `connections` | bytes of a connection to a host | the host still replies |
  * | `lanes` | the memory of lanes, while the host reads it | the host still replies, and right |
+ * | `reader` | the memory of a host, while clients read it | a read ends, in bounds, with a value or not |
  *
  * @module
  */
@@ -40,6 +41,7 @@ import { contentsOf } from "../tests/stores.ts";
 import { fronts } from "./fronts.ts";
 import { connections, lanes, neighbours, work } from "./hosts.ts";
 import { Model, Refused } from "./model.ts";
+import { reader } from "./reader.ts";
 import type { Target } from "./target.ts";
 import { anyPayload, anyValue, mutated, type Random } from "./random.ts";
 
@@ -56,6 +58,7 @@ export const targets: Record<string, () => Promise<Target>> = {
   neighbours,
   work,
   fronts,
+  reader,
 };
 
 function plain(run: (random: Random) => void): Promise<Target> {

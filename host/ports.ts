@@ -10,7 +10,7 @@ import { ZapHandler } from "../auth/zap.ts";
 import { address } from "../transport/endpoint.ts";
 import type { Limits } from "../transport/limits.ts";
 import type { MemoryOffer } from "../transport/shared/offer.ts";
-import { loadSharedMemory } from "../transport/shared/memory.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 import { LanePort } from "../transport/shared/port.ts";
 import type { Port, Sender } from "../transport/transport.ts";
 import { Context } from "../transport/zeromq/context.ts";

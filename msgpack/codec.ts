@@ -230,6 +230,11 @@ export class Reader {
     const first = this.#bytes[this.at];
     if (first < 0x80) return this.at += 1, first;
     if (first >= 0xe0) return this.at += 1, first - 0x100;
+    if (first < 0xc0) {
+      this.at += 1;
+      if (first >= 0xa0) return this.#str(first & 31);
+      return first < 0x90 ? this.#objectOrMap(first & 15) : this.#array(first & 15);
+    }
     if (first >= 0xc0 && first <= 0xd3) {
       const scalar = this.#scalar(first);
       if (scalar !== undefined) return scalar;
@@ -348,18 +353,44 @@ export class Reader {
   }
 
   #objectOrMap(length: number): unknown {
-    const keys: unknown[] = [], values: unknown[] = [];
+    const object: Record<string, unknown> = {}, keys: string[] = [];
+    let map: Map<unknown, unknown> | undefined;
     this.#enter();
-    for (let i = 0; i < length; i++) keys.push(this.value()), values.push(this.value());
+    for (let i = 0; i < length; i++) {
+      const key = this.#name() ?? this.value();
+      // (An object may have its keys in another order.)
+      if (typeof key !== "string") map ??= new Map(keys.map((each) => [each, object[each]]));
+      if (map) map.set(key, this.value());
+      else {
+        keys.push(key as string);
+        if (key !== "__proto__") object[key as string] = this.value();
+        // Assigning this one would set the prototype.
+        else Object.defineProperty(object, key, { value: this.value(), ...PLAIN });
+      }
+    }
     this.#depth--;
-    if (!keys.every((key) => typeof key === "string")) return new Map(keys.map((key, i) => [key, values[i]]));
-    const object: Record<string, unknown> = {};
-    keys.forEach((key, i) => {
-      if (key !== "__proto__") object[key] = values[i];
-      // Assigning this one would set the prototype.
-      else Object.defineProperty(object, key, { value: values[i], ...PLAIN });
-    });
-    return object;
+    return map ?? object;
+  }
+
+  /**
+   * Reads the next item if it is a short string that was read as a name before: names of properties come again and again,
+   * and to make a string takes longer than to compare its bytes.
+   */
+  #name(): string | undefined {
+    const bytes = this.#bytes, at = this.at, first = bytes[at], length = first & 31;
+    if (first < 0xa1 || first >= 0xc0 || at + length >= bytes.length) return undefined;
+    const end = at + length, slot = (bytes[at + 1] * 7 + bytes[end] * 31 + length) & (NAMES - 1);
+    const known = nameBytes[slot];
+    if (known !== undefined && known.length === length + 1) {
+      let i = 0;
+      while (i <= length && known[i] === bytes[at + i]) i++;
+      if (i > length) return this.at = end + 1, names[slot];
+    }
+    this.at = at + 1;
+    const name = this.#str(length);
+    if (typeof name !== "string") return this.at = at, undefined;
+    nameBytes[slot] = bytes.slice(at, end + 1);
+    return names[slot] = name;
   }
 
   #extension(type: number, length: number): Extension | Date {
@@ -379,6 +410,12 @@ export class Reader {
     return new Extension(type, data);
   }
 }
+
+/** How many names of properties are remembered: a power of 2. */
+const NAMES = 256;
+/** The names, and their bytes with their heads. */
+const names: string[] = [];
+const nameBytes: (Uint8Array | undefined)[] = new Array(NAMES).fill(undefined);
 
 /** Bytes of c0 (nil) to d3 (int 64), or 0 where it is no scalar. */
 const SCALAR_SIZES = [1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 5, 9, 2, 3, 5, 9, 2, 3, 5, 9];

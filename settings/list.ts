@@ -162,7 +162,7 @@ export const table = {
   privateMemory: setting(flag, {
     default: false,
     help:
-      "Keeps the data in memory of the host alone. Else processes of its user map it, and read it without asking (Linux).",
+      "Keeps the data in memory that no other process can map: each read then asks the host (Linux on x86-64).",
     flag: "--private-memory",
     env: "MEMSTORE_PRIVATE_MEMORY",
   }),

@@ -25,6 +25,8 @@ export interface RemoteOptions {
   serverKey?: string;
   /** Whether to ask the host for a lane. */
   lane: boolean;
+  /** Whether to read the host's memory; left out: where there may be a lane. */
+  directReads?: boolean;
   /** The settings file. */
   config?: string;
   /** Print replies on one line. */
@@ -42,11 +44,12 @@ const IN_PAGES: Readonly<Record<string, string>> = { all: "scan", keys: "scan", 
 
 /** A client for the host that the options name. */
 export function connect(options: RemoteOptions): MemStoreClient {
-  const { endpoint, key, serverKey, lane, timeout = TIMEOUT_MS, wait = 0 } = options;
+  const { endpoint, key, serverKey, lane, directReads, timeout = TIMEOUT_MS, wait = 0 } = options;
   return new MemStoreClient(endpoint, {
     key,
     serverKey,
     lane,
+    directReads,
     timeout: wait + timeout,
     connectTimeout: wait,
   });

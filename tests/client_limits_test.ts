@@ -164,7 +164,7 @@ Deno.test("a host that says nothing useful of its limits has the usual ones", as
 
 Deno.test("replies that come in several messages find their calls", async () => {
   await using host = await ScriptedHost.start(
-    (commands) => commands.map(([name, , key]) => [0, name === "hello" ? {} : key]),
+    (commands) => commands.map(([name, , key]) => [0, name === "hello" ? {} : key ?? null]),
     3,
   );
   await using client = new MemStoreClient(host.endpoint);

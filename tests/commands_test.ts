@@ -366,7 +366,8 @@ test("a scan's reply is of bounded size, and a table is iterated in many message
       assert.equal(each.length, value.length);
     }
     assert.deepEqual(keys.sort((a, b) => a - b), Array.from({ length: 40 }, (_, i) => i));
-    assert.ok((await client.stats()).messages - before > 9);
+    // (Where the client reads the memory itself, nothing is sent.)
+    if (engine.name !== "memory") assert.ok((await client.stats()).messages - before > 9);
     const nest = (depth: number): unknown => depth === 0 ? 1 : [nest(depth - 1)];
     await client.set("deep", "k", nest(511));
     for await (const [, value] of client.table("deep")) assert.deepEqual(value, nest(511));

@@ -39,7 +39,7 @@ async function inAnotherProcess(script: string): Promise<string> {
 }
 
 Deno.test("another process has other hashes and other cursors", async () => {
-  const of = (file: string) => JSON.stringify(new URL(`../engine/memory/${file}`, import.meta.url).href);
+  const of = (file: string) => JSON.stringify(new URL(`../blocks/${file}`, import.meta.url).href);
   const bytes = new Uint8Array(8);
   const script = `
     import { toClient } from ${of("cursor.ts")};

@@ -13,7 +13,8 @@
  * the state takes all slots back to the versions of `saved`: meanwhile the epoch is odd, and nobody writes.
  */
 
-import { loadSharedMemory, SharedMemory } from "../transport/shared/memory.ts";
+import { SharedMemory } from "../transport/shared/memory.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 
 /** Kinds of versions: the slot is empty, it has a value, it has one that expires soon; and what nobody may ever see. */
 export const ABSENT = 0, PRESENT = 1, EXPIRING = 2, POISON = 15;

@@ -23,7 +23,8 @@ import {
 } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { Key } from "../msgpack/key.ts";
-import { loadSharedMemory, SharedView } from "../transport/shared/memory.ts";
+import { SharedView } from "../transport/shared/range.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 import { Ledger, READY } from "./direct_ledger.ts";
 import { Host, TempDir } from "./host.ts";
 

@@ -1,6 +1,6 @@
 /**
- * One suite, several engines: a test of commands runs against the memory of the host, a single Redis server, and a
- * cluster of three. What an engine does not promise is named where the test is, with the reason.
+ * One suite, several engines: a test of commands runs against the memory of the host (which clients read themselves, or
+ * which is private, so that they ask), a single Redis server, and a cluster of three. What an engine does not promise is named where the test is, with the reason.
  *
  * A file's tests share one server and one cluster, which are started when the first test needs them. Each test has a
  * prefix of its own, so it begins with nothing.
@@ -21,9 +21,9 @@ export interface Engine {
   host(): Promise<Host>;
 }
 
-type EngineName = "memory" | "redis" | "cluster";
+type EngineName = "memory" | "private" | "redis" | "cluster";
 
-const SUFFIX = { memory: "", redis: " (Redis)", cluster: " (Redis Cluster)" };
+const SUFFIX = { memory: "", private: " (private memory)", redis: " (Redis)", cluster: " (Redis Cluster)" };
 
 /**
  * Makes the function that registers a test for each engine. Its last argument says what is missing on this machine, if
@@ -43,9 +43,10 @@ export function engines(
   return (name, fn, missing) => {
     const notPromised = excluded.get(name);
     excluded.delete(name);
-    for (const engine of ["memory", "redis", "cluster"] as const) {
-      if (engine !== "memory" && notPromised !== undefined) continue;
-      const why = missing ?? (engine === "memory" ? undefined : withoutRedis);
+    for (const engine of ["memory", "private", "redis", "cluster"] as const) {
+      const isRedis = engine === "redis" || engine === "cluster";
+      if (isRedis && notPromised !== undefined) continue;
+      const why = missing ?? (isRedis ? withoutRedis : undefined);
       Deno.test({
         name: name + SUFFIX[engine] + (why === undefined ? "" : ` [ignored: ${why}]`),
         ignore: why !== undefined,
@@ -59,6 +60,10 @@ let prefixes = 0;
 
 async function open(name: EngineName): Promise<Engine> {
   if (name === "memory") return { name, options: {}, host: () => Host.start() };
+  if (name === "private") {
+    const host = () => Host.startWith({ flags: ["--private-memory"] });
+    return { name, options: { privateMemory: true }, host };
+  }
   const { url } = await shared[name]();
   const prefix = `test-${prefixes++}`;
   return {

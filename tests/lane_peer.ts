@@ -7,7 +7,8 @@
 
 import { encoded, Reader } from "../msgpack/codec.ts";
 import { LANE_BYTES, RING_BYTES } from "../transport/shared/lane.ts";
-import { loadSharedMemory, type Part, SharedMemory } from "../transport/shared/memory.ts";
+import { type Part, SharedMemory } from "../transport/shared/memory.ts";
+import { loadSharedMemory } from "../transport/shared/system.ts";
 import { Peer } from "./host.ts";
 
 const HEADER_BYTES = LANE_BYTES - 2 * RING_BYTES;

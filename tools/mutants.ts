@@ -28,7 +28,7 @@ const LIMIT_MS = 60_000;
 /** Where an area's code is, and which tests are to see its faults, fast ones first. */
 const AREAS: Record<string, { code: string[]; tests: string[] }> = {
   engine: {
-    code: ["engine/key.ts", "engine/memory/*.ts"],
+    code: ["msgpack/key.ts", "blocks/*.ts", "engine/memory/*.ts"],
     tests: ["table", "heap", "transaction", "catalog", "key", "cursor", "memory", "dispatch", "commands"],
   },
   commands: {
@@ -219,7 +219,7 @@ const NAMED: Fault[] = [
   },
   {
     area: "engine",
-    file: "engine/memory/entry.ts",
+    file: "blocks/entry.ts",
     text: "expiryOf(words, w) <= Date.now()",
     instead: "expiryOf(words, w) < Date.now()",
     tests: ["catalog"],
@@ -240,14 +240,14 @@ const NAMED: Fault[] = [
   },
   {
     area: "engine",
-    file: "engine/memory/hash.ts",
+    file: "blocks/hash.ts",
     text: "crypto.getRandomValues(new Int32Array(2))",
     instead: "new Int32Array(2)",
     tests: ["table", "cursor"],
   },
   {
     area: "engine",
-    file: "engine/memory/cursor.ts",
+    file: "blocks/cursor.ts",
     text: "crypto.getRandomValues(new Int32Array(2))",
     instead: "new Int32Array(2)",
     tests: ["table", "cursor"],

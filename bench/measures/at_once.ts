@@ -17,7 +17,7 @@ export function atOnce(host: Running, redis: Running | undefined): Measure {
     better: "more",
     comparisons: [{ atLeast: 3 }],
     contestants: list(
-      clientOf("memstore", host, "many"),
+      clientOf("memstore through the lane", host, "many"),
       ...peers.map((name) => redis && clientOf(name, redis, "many")),
     ),
   };

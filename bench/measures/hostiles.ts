@@ -8,6 +8,8 @@ import { ask, measureClient, statsOf } from "../load.ts";
 import type { Measure } from "../measure.ts";
 import { deno, Running, startHost } from "../processes.ts";
 
+const LANE = "memstore through the lane";
+
 /** Measures the median get over ipc beside hostile clients, in that without them. */
 export function* besideHostiles(directory: string): Generator<Measure> {
   const HOSTILE = ["deaf", "noise", "babble", "silent", "huge"].map((kind) => `${kind}=20`);
@@ -19,13 +21,13 @@ export function* besideHostiles(directory: string): Generator<Measure> {
       better: "less",
       value: 2,
       contestants: [{
-        name: "memstore",
+        name: LANE,
         async once(seconds) {
           await using host = await startHost(directory, `hostile${round++}`, "tcp://127.0.0.1:*");
           const table = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [i, "v".repeat(1000)]));
           await ask("cli.ts", "-e", host.address, "set_many", "t", JSON.stringify(table));
           const { endpoints } = await statsOf(host);
-          const median = () => measureClient("memstore", host.address, "median", seconds * 4);
+          const median = () => measureClient(LANE, host.address, "median", seconds * 4);
           const before = await median();
           const args = deno("tests/hostiles.ts", endpoints[i], ...HOSTILE);
           await using _hostiles = await Running.start(Deno.execPath(), args, "", directory);

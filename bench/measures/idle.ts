@@ -18,7 +18,7 @@ export function idle(host: Running): Measure {
     unit: "µs",
     better: "less",
     comparisons: [{ atLeast: 0.9 }],
-    contestants: ["memstore", "memstore over ZeroMQ"].map((name) => {
+    contestants: ["memstore through the lane", "memstore over ZeroMQ"].map((name) => {
       const client = clientOf(name, host, "idle");
       return { name, once: (seconds) => client.once(seconds * LONGER) };
     }),

@@ -8,6 +8,8 @@ import { clientOf, loaded, numbers } from "../load.ts";
 import { type Comparison, list, type Measure } from "../measure.ts";
 import { run, Running, type Tools } from "../processes.ts";
 
+const DIRECT = "memstore, direct reads";
+const LANE = "memstore through the lane";
 const OVER_ZEROMQ = "memstore over ZeroMQ";
 const REDIS = ["node-redis 5", "node-redis 6", "ioredis"];
 const MANAGER = "multiprocessing.Manager";
@@ -18,7 +20,7 @@ export async function* oneAfterAnother(
   host: Running,
   redis: Running | undefined,
   directory: string,
-  { zeromq, python, files }: Tools,
+  { zeromq, python, files, direct }: Tools,
   stack: AsyncDisposableStack,
 ): AsyncGenerator<Measure> {
   const address = `ipc://${directory}/node.sock`;
@@ -26,10 +28,11 @@ export async function* oneAfterAnother(
     stack.use(await Running.start("node", ["zeromq.mjs", "serve", address], address, zeromq));
   for (const what of ["get", "set"] as const) {
     const comparisons: Comparison[] = [
-      { against: REDIS, atLeast: 10 },
-      { against: [MANAGER], atLeast: 6 },
-      { against: ["Deno KV"] },
+      { ours: LANE, against: REDIS, atLeast: 10 },
+      { ours: LANE, against: [MANAGER], atLeast: 6 },
+      { ours: LANE, against: ["Deno KV"] },
     ];
+    if (what === "get") comparisons.push({ ours: DIRECT, against: REDIS, atLeast: 50 });
     // The reply to a set is shorter than what zeromq.js echoes.
     const echoes = what === "get" && echo;
     if (echoes) comparisons.push({ ours: OVER_ZEROMQ, against: [ZEROMQ_JS], atLeast: 1 });
@@ -39,7 +42,8 @@ export async function* oneAfterAnother(
       better: "less",
       comparisons,
       contestants: list(
-        clientOf("memstore", host, what),
+        what === "get" && direct && clientOf(DIRECT, host, what),
+        clientOf(LANE, host, what),
         clientOf(OVER_ZEROMQ, host, what),
         ...REDIS.map((name) => redis && clientOf(name, redis, what)),
         clientOf("Deno KV", `${files}/kv.sqlite`, what),

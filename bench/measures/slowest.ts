@@ -8,6 +8,8 @@ import { fill, result, startClient } from "../load.ts";
 import { list, type Measure, type Sample, type Size } from "../measure.ts";
 import { run, type Running, startHost, startRedis } from "../processes.ts";
 
+const LANE = "memstore through the lane";
+
 /** Measures how long inserts hold up another client. */
 export function slowest(directory: string, load: string, redis: boolean, { entries }: Size): Measure {
   let round = 0;
@@ -25,10 +27,10 @@ export function slowest(directory: string, load: string, redis: boolean, { entri
     rounds: 5,
     contestants: list(
       {
-        name: "memstore",
+        name: LANE,
         async once() {
           await using host = await startHost(directory, `slowest${round++}`);
-          return await during(host, "memstore", () => fill(load, host, entries));
+          return await during(host, LANE, () => fill(load, host, entries));
         },
       },
       redis && {

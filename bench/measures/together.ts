@@ -36,7 +36,7 @@ export function* together(host: Running, redis: Running | undefined): Generator<
       },
     });
     return list(
-      contestant("memstore", host),
+      contestant("memstore through the lane", host),
       ...["node-redis 5", "node-redis 6"].map((name) => redis && contestant(name, redis)),
     );
   };

@@ -25,7 +25,8 @@ import {
   SEGMENT_COUNT,
   STATE,
 } from "../../blocks/head.ts";
-import { loadSharedMemory, SharedRange } from "../../transport/shared/memory.ts";
+import { SharedRange } from "../../transport/shared/range.ts";
+import { loadSharedMemoryIfGranted } from "../../transport/shared/system.ts";
 import type { MemoryOffer } from "../../transport/shared/offer.ts";
 import { type Allocator, ownMemory, SEGMENTS } from "./extents.ts";
 
@@ -37,7 +38,7 @@ const KEEPS_ORDER = Deno.build.arch === "x86_64";
 
 /** Memory that others may read; that of this process alone where they cannot. */
 export function sharedMemory(): Allocator {
-  if (!KEEPS_ORDER || !loadSharedMemory()) return ownMemory;
+  if (!KEEPS_ORDER || !loadSharedMemoryIfGranted()) return ownMemory;
   try {
     return new SharedSegments();
   } catch {

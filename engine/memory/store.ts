@@ -75,6 +75,7 @@ export class Store {
   /** {@linkcode Store.close} at once, or when the last snapshot has been read. */
   closeNow(): void {
     const { heap } = this;
+    heap.retire();
     if (heap.frozen) heap.onThaw = () => heap.close();
     else heap.close();
   }

@@ -9,7 +9,7 @@ import type { Connector, Transport } from "../transport.ts";
 import { type ZeroMqConnector, ZeroMqTransport } from "../zeromq/dealer.ts";
 import { AT_CONNECTION, Lane } from "./lane.ts";
 import type { MemoryOffer } from "./offer.ts";
-import { loadSharedMemory } from "./memory.ts";
+import { loadSharedMemory } from "./system.ts";
 import { NAP_MS, Waiter } from "./waiter.ts";
 
 /** How long the state of the connection is believed without asking for it again, in milliseconds. */

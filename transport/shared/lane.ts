@@ -51,7 +51,8 @@
 
 import type { MemoryOffer } from "./offer.ts";
 import { FIGURES } from "../transport.ts";
-import { type Part, SharedMemory, wakeAt, type Word } from "./memory.ts";
+import { wakeAt, type Word } from "./futex.ts";
+import { type Part, SharedMemory } from "./memory.ts";
 
 const MAGIC = 0x4c4d534d;
 const VERSION = 1;

@@ -19,7 +19,7 @@
  */
 
 import { AT_WORD, type Lane } from "./lane.ts";
-import { MAX_WORDS, sleepAt, yieldProcessor } from "./memory.ts";
+import { MAX_WORDS, sleepAt, yieldProcessor } from "./futex.ts";
 
 /** How often an end looks before anything else. */
 const LOOKS = 30;

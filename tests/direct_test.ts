@@ -773,9 +773,8 @@ test("between any two steps of a change, a reader finds what was or what will be
         store.transaction(() => {
           many.forEach((i) => i % 2 ? set(i, n) : del(i));
           after = kept;
-          throw new Error("no");
-        })
-      );
+          throw new Error("taken back");
+        }), /^Error: taken back$/);
     } else if (what < 98) {
       using _snapshot = store.snapshot();
       for (const i of many) after.set(i, n), changed = [i], set(i, n), before = new Map(after);

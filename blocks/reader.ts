@@ -271,6 +271,8 @@ export class MemoryReader implements Segments {
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
     const outer = this.#relied, until = this.#until;
     for (let i = 0; i < tries; i++) {
+      // (What runs may have unmapped the memory.)
+      if (this.#head.length === 0) return undefined;
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
       this.#until = Infinity;

@@ -37,6 +37,8 @@ const PAGE_BYTES = 2 ** 20;
 const WHOLE = { entries: 2048, bytes: PAGE_BYTES };
 /** How many keys are looked up at once. */
 const MAX_KEYS = 10_000;
+/** When memory is asked for again that could not be mapped, in milliseconds: a restore may have replaced it meanwhile. */
+const RETRY_MS = 100;
 /** How often reads of several keys are tried. */
 const MANY_TRIES = 4;
 /** How many bytes the values of several keys may have: what the host refuses must not be read here. */
@@ -70,8 +72,10 @@ export class DirectReads {
   #watch: ReturnType<typeof setInterval> | undefined;
   /** The one that notes what reads rely on. */
   #noting: MemoryReader | undefined;
-  /** Whether the host should be asked where its memory is. */
+  /** Whether the host should be asked where its memory is, … */
   #wanted: boolean;
+  /** … and from when on, in the time of `performance.now()`. */
+  #wantedAt = 0;
   readonly #tables: Record<Kind, Map<string, KnownTable>> = { tables: new Map(), sets: new Map() };
   /** The table that was read last, and its name. */
   #last: KnownTable | undefined;
@@ -90,7 +94,8 @@ export class DirectReads {
 
   /** Whether the host should be asked where its memory is, for such a command. */
   wantedFor(command: string): boolean {
-    return this.#wanted && names.has(command);
+    return this.#wanted && names.has(command) &&
+      (this.#wantedAt === 0 || performance.now() >= this.#wantedAt);
   }
 
   /** Whether the host should be asked where its memory is, to read from it. */
@@ -105,7 +110,7 @@ export class DirectReads {
 
   /**
    * Takes what the host replied to the question where its memory is. If that cannot be mapped, the host is asked for each
-   * read until {@linkcode DirectReads.forget}.
+   * read, and after a while where its memory is; if it has none that could be, not before {@linkcode DirectReads.forget}.
    *
    * @param figures Where reads are counted.
    */
@@ -120,8 +125,10 @@ export class DirectReads {
       const watch = this.#watch = setInterval(() => this.#reader?.usable || this.forget(), WATCH_MS);
       Deno.unrefTimer(watch);
     } catch {
-      // (Another user's host, or one in another container.)
+      // (Another user's host, one in another container, or what a restore has just replaced.)
       this.#unmap();
+      this.#wanted = true;
+      this.#wantedAt = performance.now() + RETRY_MS;
     }
   }
 
@@ -143,6 +150,7 @@ export class DirectReads {
   forget(): void {
     this.#unmap();
     this.#wanted = true;
+    this.#wantedAt = 0;
   }
 
   /** Unmaps the memory, for good. */

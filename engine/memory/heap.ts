@@ -325,6 +325,8 @@ export class Heap implements Segments {
    * takes the system 100 ms: where nobody may wait so long, other work is done in between.)
    */
   closeNext(): boolean {
+    // (Before the first is gone: readers believe what they read there until they are told.)
+    this.retire();
     return this.#extents.closeNext();
   }
 

@@ -56,6 +56,11 @@ export const BUSY = -2;
 export const MAX_VALUE: number = 1 << 24;
 /** The number of a thread is below this. The bits from this on say that it has ended, or that another one waits. */
 const MAX_THREAD: number = 2 ** 30;
+/**
+ * Before more bytes are copied, the sequence is looked at once more: a length that is not whole would take memory, and where
+ * it leads into a hole, that of the process that has the data.
+ */
+const LARGE = 1 << 12;
 /** The memory that a view of a segment reaches, in bytes: a block may go beyond its segment. */
 const VIEW_BYTES = SEGMENT + MAX_VALUE + (1 << 17);
 /** How often a read is tried. */
@@ -196,7 +201,9 @@ export class MemoryReader implements Segments {
         const at = pageSequence(page), sequence = Atomics.load(head, at);
         if (sequence & 1) continue;
         const slot = page === 0 ? 0 : slotOfKey(this, page, h, key);
-        const length = slot === 0 ? MISSING : this.#copy(this.words[page >>> UNIT_BITS][slot + 1]);
+        const length = slot === 0
+          ? MISSING
+          : this.#copy(this.words[page >>> UNIT_BITS][slot + 1], at, sequence);
         if (Atomics.load(head, at) !== sequence || Atomics.load(head, STRUCTURE) !== structure) continue;
         if (length === BUSY || !this.usable) break;
         if (this.#relied) this.#rely(table, structure, at, sequence);
@@ -332,8 +339,13 @@ export class MemoryReader implements Segments {
     return found;
   }
 
-  /** Copies the value of an entry. Returns its length; {@linkcode MISSING} if it has expired. */
-  #copy(entry: number): number {
+  /**
+   * Copies the value of an entry. Returns its length; {@linkcode MISSING} if it has expired.
+   *
+   * @param at The sequence of its page, …
+   * @param sequence … and what it was before.
+   */
+  #copy(entry: number, at: number, sequence: number): number {
     const words = this.words[entry >>> UNIT_BITS], w = wordAt(entry);
     if (words[w] & EXPIRES) {
       const expiry = this.expiry = expiryOf(words, w);
@@ -345,6 +357,7 @@ export class MemoryReader implements Segments {
     const bytes = this.bytes[entry >>> UNIT_BITS];
     const from = keyFrom(words, w) + keyLengthOf(words, w), length = valueLengthOf(words, w);
     if (!(length <= MAX_VALUE) || from + length > bytes.length) return BUSY;
+    if (length > LARGE && Atomics.load(this.#head, at) !== sequence) return BUSY;
     if (length > this.value.length) this.value = new Uint8Array(length * 2);
     copyBytes(bytes, from, this.value, 0, length);
     return length;
@@ -361,7 +374,7 @@ export class MemoryReader implements Segments {
     scanned.reset();
     const structure = Atomics.load(head, STRUCTURE);
     if (structure & 1) return undefined;
-    let entries = 0, visited = 0;
+    let entries = 0, visited = 0, at = STRUCTURE, sequence = structure;
     const visit = (address: number) => {
       const words = this.words[address >>> UNIT_BITS], w = wordAt(address);
       visited++;
@@ -372,6 +385,9 @@ export class MemoryReader implements Segments {
         const length = keyLengthOf(words, w) + (values ? valueLengthOf(words, w) : 0);
         if (!(length <= MAX_VALUE) || from + length > bytes.length) {
           throw new RangeError("Cannot copy: too long");
+        }
+        if (length > LARGE && Atomics.load(head, at) !== sequence) {
+          throw new RangeError("Cannot copy: too late");
         }
         scanned.copy(bytes, from, from + length);
         entries++;
@@ -386,9 +402,10 @@ export class MemoryReader implements Segments {
         next = 0;
       } else {
         do {
-          const page = pageOf(this, descriptor, next), at = pageSequence(page);
+          const page = pageOf(this, descriptor, next);
           if (page === undefined) return undefined;
-          const sequence = Atomics.load(head, at);
+          at = pageSequence(page);
+          sequence = Atomics.load(head, at);
           if (sequence & 1) return undefined;
           relied.push(STRUCTURE, structure, at, sequence);
           next = page === 0 ? 0 : walkPage(this.words[page >>> UNIT_BITS], wordAt(page), next, visit);

@@ -721,9 +721,6 @@ test("between any two steps of a change, a reader finds what was or what will be
   const steps = [
     "beginPage",
     "endPage",
-    "changedPage",
-    "beginTable",
-    "endTable",
     "beginAll",
     "endAll",
   ] as const;

@@ -112,9 +112,14 @@ export class BlockingCalls {
       "memory",
       new Reader(this.#ask(what, this.#encode("memory", []), false, timeout)),
     );
-    if (!(offer instanceof MemStoreError)) this.#direct.use(offer, this.#session.figures);
+    if (!(offer instanceof MemStoreError)) this.#use(offer);
     // (If it does not know the command, it is not asked again.)
-    else if (offer.code === "UNKNOWN_COMMAND") this.#direct.use(undefined, undefined);
+    else if (offer.code === "UNKNOWN_COMMAND") this.#use(undefined);
+  }
+
+  #use(offer: unknown): void {
+    const { figures, limits } = this.#session;
+    this.#direct.use(offer, figures, limits.message);
   }
 
   /** Has the host make a call. */

@@ -39,6 +39,8 @@ const WHOLE = { entries: 2048, bytes: PAGE_BYTES };
 const MAX_KEYS = 10_000;
 /** When memory is asked for again that could not be mapped, in milliseconds: a restore may have replaced it meanwhile. */
 const RETRY_MS = 100;
+/** More bytes than the head of a reply has. */
+const HEAD_BYTES = 32;
 /** How often reads of several keys are tried. */
 const MANY_TRIES = 4;
 /** How many bytes the values of several keys may have: what the host refuses must not be read here. */
@@ -76,6 +78,7 @@ export class DirectReads {
   #wanted: boolean;
   /** … and from when on, in the time of `performance.now()`. */
   #wantedAt = 0;
+  #maxReply = Infinity;
   readonly #tables: Record<Kind, Map<string, KnownTable>> = { tables: new Map(), sets: new Map() };
   /** The table that was read last, and its name. */
   #last: KnownTable | undefined;
@@ -113,10 +116,12 @@ export class DirectReads {
    * read, and after a while where its memory is; if it has none that could be, not before {@linkcode DirectReads.forget}.
    *
    * @param figures Where reads are counted.
+   * @param maxReply How many bytes a reply may have: the host refuses longer ones.
    */
-  use(offer: unknown, figures: Float64Array | undefined): void {
+  use(offer: unknown, figures: Float64Array | undefined, maxReply = Infinity): void {
     const { pid, fd, token } = (offer ?? {}) as Partial<MemoryOffer>;
     this.#wanted = false;
+    this.#maxReply = maxReply;
     const valid = Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array;
     if (!valid || !loadSharedMemoryIfGranted()) return;
     try {
@@ -207,7 +212,7 @@ export class DirectReads {
     if (!table || !this.#aim(reader, key)) return ASK;
     const length = reader.get(table, this.#key);
     if (length < 0) return length === MISSING ? null : this.#ask();
-    return valueOrAsk(reader.value);
+    return length <= this.#maxReply ? valueOrAsk(reader.value) : ASK;
   }
 
   #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
@@ -239,13 +244,14 @@ export class DirectReads {
     const plain = missing === null || typeof missing === "string";
     if (!table || !plain || !Array.isArray(keys) || keys.length > MAX_KEYS) return ASK;
     let bytes = 0;
+    const most = Math.min(MANY_BYTES, this.#maxReply);
     const found = reader.together(MANY_TRIES, () => {
       const values = [];
       for (const key of keys) {
         // (In an array, undefined is nil.)
         if (!this.#aim(reader, key ?? null)) return undefined;
         const length = reader.get(table, this.#key);
-        if (length === BUSY || (bytes += Math.max(length, 0)) > MANY_BYTES) return undefined;
+        if (length === BUSY || (bytes += 1 + Math.max(length, 0)) > most) return undefined;
         const value = length === MISSING ? missing : valueOrAsk(reader.value);
         if (value === ASK) return undefined;
         values.push(value);
@@ -283,8 +289,10 @@ export class DirectReads {
 
   /** Reads a page of a table. */
   #page(reader: MemoryReader, table: KnownTable, cursor: number, values: boolean, most: typeof WHOLE) {
-    this.#scanned.reset();
-    return reader.scan(table, cursor, values, most, this.#scanned);
+    const scanned = this.#scanned;
+    scanned.reset();
+    const page = reader.scan(table, cursor, values, most, scanned);
+    return scanned.length + HEAD_BYTES <= this.#maxReply ? page : undefined;
   }
 
   /** So many keys that were read. */

@@ -121,7 +121,8 @@ export class Multiplexer {
     this.#asking = true;
     const use = (offer: unknown) => {
       this.#asking = false;
-      if (!this.#closed) this.#direct.use(offer, this.#session.figures);
+      const { figures, limits } = this.#session;
+      if (!this.#closed) this.#direct.use(offer, figures, limits.message);
     };
     this.call("memory", [], false, timeout, undefined, undefined).then(use, (error) => {
       // (A host that does not know the command; else the next read asks again.)

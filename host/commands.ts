@@ -44,8 +44,11 @@ export interface HostServices {
  * @param handlers The engine's.
  */
 export function hostCommands(host: HostServices, handlers: Engine["handlers"]): HostCommand[] {
-  const all: Engine["handlers"] = { ...handlers, ...hostHandlers(host) };
-  return commands.map((command) => ({ ...command, run: all[command.name] }));
+  const own: Engine["handlers"] = hostHandlers(host);
+  return commands.map((command) => {
+    const { name } = command, aboutHost = Object.hasOwn(own, name);
+    return { ...command, aboutHost, run: aboutHost ? own[name] : handlers[name] };
+  });
 }
 
 /** The handlers of commands about a host, by the commands' names. */

@@ -37,6 +37,8 @@ import { Slice } from "./slice.ts";
 
 /** A command that a host has: what it is, and what carries it out. */
 export interface HostCommand extends Command {
+  /** It is about the host, and asks for no data. */
+  readonly aboutHost?: boolean;
   /** A {@linkcode Handler}. (A method: those of an engine take a call with the data of that engine.) */
   run(call: Call): void | Steps | Promise<WriteReply>;
 }

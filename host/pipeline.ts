@@ -144,7 +144,7 @@ export class PipelinedExecution<Data> implements Execution {
   /** How much of the flow a command takes: one that is about more than a key asks everywhere. */
   #costOf(command: HostCommand | undefined): number {
     // (What a custom command sends has room of its own. If it had some, too, those that wait for it could take all.)
-    if (!command || command.slow) return 0;
+    if (!command || command.slow || command.aboutHost) return 0;
     return command.finds ? 1 : this.#remote.everywhere;
   }
 

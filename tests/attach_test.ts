@@ -103,7 +103,8 @@ both("a host that dies is noticed, and one that comes back is found", async (hos
   using shared = await attached();
   shared.set("t", "k", 1);
   Deno.kill(host.pid, "SIGKILL");
-  assert.equal(codeOf(() => shared.get("t", "k")), "DISCONNECTED");
+  // (Whether the call finds the host gone or loses it on its way.)
+  assert.match(codeOf(() => shared.get("t", "k"))!, /^(DISCONNECTED|UNAVAILABLE)$/);
   assert.equal(codeOf(() => shared.get("t", "k", { timeout: 100 })), "TIMEOUT");
   await host.status;
   await using again = await Host.start(host.endpoint);

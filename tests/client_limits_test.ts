@@ -101,7 +101,7 @@ Deno.test("replies that are longer together than a message may be reach their ca
   const { client } = both;
   const value = "x".repeat(1000);
   await Promise.all(Array.from({ length: 100 }, (_, i) => client.set("t", i, value + i)));
-  await using fresh = new MemStoreClient(client.endpoint, { directReads: false });
+  await using fresh = new MemStoreClient(client.endpoint);
   const reads = Array.from({ length: 100 }, (_, i) => fresh.get("t", i));
   // What is called behind them runs behind them.
   const writes = Array.from({ length: 100 }, (_, i) => fresh.set("t", i, "new"));

@@ -98,7 +98,9 @@ function probe(words: Int32Array, p: number, h: number, i: number): number {
 export function slotOfKey(segments: Segments, page: number, h: number, key: Span): number {
   // (The loop of probe() and the comparison of the key, written out: every lookup goes through them.)
   const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
-  const mask = maskOf(slots[first - PAGE_HEAD + 1]);
+  const word = slots[first - PAGE_HEAD + 1];
+  // (Most pages of a large table have the most slots. The processor guesses so, and does not wait for the head of the page.)
+  const mask = (word & 15) === MAX_BITS ? (1 << MAX_BITS) - 1 : maskOf(word);
   const { bytes, from, to } = key, length = to - from;
   const home = h & mask;
   let i = home;

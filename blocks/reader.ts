@@ -99,6 +99,16 @@ export class KnownTable implements Span {
   }
 }
 
+/** On what a read of one entry relied: while the sequences are these, it would find the same. */
+export interface Reliance {
+  /** The sequence of the structure. */
+  readonly structure: number;
+  /** The index of the sequence of the page, … */
+  readonly at: number;
+  /** … and the sequence. */
+  readonly sequence: number;
+}
+
 /** What is counted: reads that found what they looked for, or that it is missing; … */
 const READS = 0;
 /** … how often one was tried again; … */
@@ -107,13 +117,17 @@ const RETRIES = 1;
 const FALLBACKS = 2;
 
 /** Reads the memory of one heap. */
-export class MemoryReader implements Segments {
+export class MemoryReader implements Segments, Reliance {
   readonly bytes: Uint8Array[] = [];
   readonly words: Int32Array[] = [];
   /** The value that was read last. */
   value: Uint8Array = new Uint8Array(256);
   /** When its entry expires, in milliseconds since 1970; 0 for never. */
   expiry = 0;
+  /** On what the last {@linkcode MemoryReader.get} relied; a structure of -1 if that does not say all. */
+  structure = -1;
+  at = 0;
+  sequence = 0;
   /** How reads went: how many there were, how often one was tried again, and how many were {@linkcode BUSY}. */
   readonly counts: Float64Array;
   readonly #buffer: ArrayBuffer;
@@ -164,7 +178,7 @@ export class MemoryReader implements Segments {
   /** Whether the memory is still that of the data, and the thread that writes it lives. */
   get usable(): boolean {
     const head = this.#head;
-    return Atomics.load(head, STATE) === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner > 0;
+    return head[STATE] === IN_USE && head[OWNER_THREAD] === this.#owner && this.#owner > 0;
   }
 
   /** The table or set of a name, whose canonical bytes are given. It need not exist. */
@@ -191,23 +205,28 @@ export class MemoryReader implements Segments {
     const head = this.#head, h = key.hash!;
     for (let tries = 0; tries < TRIES; tries++) {
       if (tries > 0) this.#pause(tries);
-      const structure = Atomics.load(head, STRUCTURE);
+      const structure = head[STRUCTURE];
       if (structure & 1) continue;
       try {
         const descriptor = table.structure === structure ? table.descriptor : this.#find(table, structure);
         const page = descriptor === 0 ? 0 : pageOf(this, descriptor, h);
         // (The directory is larger than what can be read of it.)
         if (page === undefined) break;
-        const at = pageSequence(page), sequence = Atomics.load(head, at);
+        const at = pageSequence(page), sequence = head[at];
         if (sequence & 1) continue;
         const slot = page === 0 ? 0 : slotOfKey(this, page, h, key);
         const length = slot === 0
           ? MISSING
           : this.#copy(this.words[page >>> UNIT_BITS][slot + 1], at, sequence);
-        if (Atomics.load(head, at) !== sequence || Atomics.load(head, STRUCTURE) !== structure) continue;
+        if (Atomics.load(head, at) !== sequence || head[STRUCTURE] !== structure) continue;
         if (length === BUSY || !this.usable) break;
         if (this.#relied) this.#rely(table, structure, at, sequence);
         this.counts[READS]++;
+        if (slot === 0) this.expiry = 0;
+        // (A table that is made now changes neither of them.)
+        this.structure = descriptor === 0 ? -1 : structure;
+        this.at = at;
+        this.sequence = sequence;
         return length;
       } catch {
         this.#look();
@@ -215,6 +234,15 @@ export class MemoryReader implements Segments {
     }
     this.counts[FALLBACKS]++;
     return BUSY;
+  }
+
+  /** Whether {@linkcode MemoryReader.get} would find in a table what it found when it relied on this. */
+  holds(table: KnownTable, { structure, at, sequence }: Reliance): boolean {
+    const head = this.#head;
+    if (Atomics.load(head, STRUCTURE) !== structure || head[at] !== sequence || !this.usable) return false;
+    if (this.#relied) this.#rely(table, structure, at, sequence);
+    this.counts[READS]++;
+    return true;
   }
 
   /**
@@ -226,15 +254,15 @@ export class MemoryReader implements Segments {
     const head = this.#head;
     for (let tries = 0; tries < TRIES; tries++) {
       if (tries > 0) this.#pause(tries);
-      const structure = Atomics.load(head, STRUCTURE);
+      const structure = head[STRUCTURE];
       if (structure & 1) continue;
       try {
         const descriptor = this.#find(table, structure), at = tableSequence(descriptor);
-        const sequence = Atomics.load(head, at);
+        const sequence = head[at];
         if (sequence & 1) continue;
         const size = descriptor === 0 ? 0 : stateOf(this, descriptor, SIZE);
         const expiring = descriptor === 0 ? 0 : stateOf(this, descriptor, EXPIRING);
-        if (Atomics.load(head, at) !== sequence || Atomics.load(head, STRUCTURE) !== structure) continue;
+        if (Atomics.load(head, at) !== sequence || head[STRUCTURE] !== structure) continue;
         // (Some of them may have expired.)
         if (expiring > 0 || !this.usable) break;
         if (this.#relied) this.#rely(table, structure, at, sequence);

@@ -95,6 +95,7 @@ export function encode(value: unknown, to: Writer, depth = 0): void {
   }
   switch (typeof value) {
     case "string":
+      if (to.ascii(value)) return;
       if (!value.isWellFormed()) refuse("a string with half of a surrogate pair", JSON.stringify(value));
       return to.str(value);
     case "number":

@@ -389,18 +389,20 @@ export class Writer {
   }
 
   str(value: string): void {
-    if (value.length <= SHORT && this.#ascii(value)) return;
+    if (this.ascii(value)) return;
     const bytes = utf8.encode(value);
     this.strHead(bytes.length);
     this.raw(bytes);
   }
 
-  /** Writes a string if all of it is ASCII, as nearly all short ones are; otherwise nothing. */
-  #ascii(value: string): boolean {
-    const start = this.length;
-    this.strHead(value.length);
-    const at = this.reserve(value.length), bytes = this.bytes;
-    for (let i = 0; i < value.length; i++) {
+  /** Writes a string if it is short and all of it is ASCII, as nearly all short ones are; otherwise nothing. */
+  ascii(value: string): boolean {
+    const start = this.length, { length } = value;
+    if (length > SHORT) return false;
+    if (length < 32) this.byte(0xa0 | length);
+    else this.strHead(length);
+    const at = this.reserve(length), bytes = this.bytes;
+    for (let i = 0; i < length; i++) {
       const code = value.charCodeAt(i);
       if (code >= 0x80) return this.length = start, false;
       bytes[at + i] = code;

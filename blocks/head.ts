@@ -33,9 +33,9 @@
  *
  * **Order.** On x86-64 the processor keeps the order of stores, and that of loads; and V8 does not move one access to a
  * typed array past another. So a writer makes a sequence odd, changes the data, and makes it even, and readers see these in
- * this order. Readers load sequences with `Atomics`, and writers make them odd with `Atomics`, which V8 moves nothing past;
- * all else are plain accesses: an atomic store takes 9 ns. arm64 keeps neither order for plain accesses, so there the
- * memory is not shared.
+ * this order. Between what must not be moved, either end loads a sequence with `Atomics`: V8 moves nothing past that, and it
+ * is a plain load of the processor. All else are plain accesses. (An atomic store would wait for all stores before it: that
+ * takes a tenth of a large host's speed.) arm64 keeps neither order for plain accesses, so there the memory is not shared.
  *
  * **Owner.** It is a robust mutex of the C library (`pthread_mutexattr_setrobust(3)`), which the thread that writes holds
  * as long as it lives. When it ends, however it ends, the system replaces its number: readers see it with the next load.

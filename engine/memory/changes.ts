@@ -35,7 +35,6 @@ export class Changes {
   beginPage(page: number, descriptor: number): void {
     const head = this.#head;
     if (head === undefined) return;
-    // (The store that comes after this one is the one that nothing is moved past.)
     if (descriptor !== 0) head[tableSequence(descriptor)]++;
     begin(head, pageSequence(page));
   }
@@ -69,7 +68,9 @@ export class Changes {
   }
 }
 
-/** Makes a sequence odd. */
+/** Makes a sequence odd. Nothing that is stored later is seen before that. */
 function begin(head: Int32Array, sequence: number): void {
-  Atomics.store(head, sequence, head[sequence] + 1);
+  head[sequence]++;
+  // (To store it with `Atomics` would wait for all stores before it, which may be far away in memory.)
+  Atomics.load(head, sequence);
 }

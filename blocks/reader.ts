@@ -61,6 +61,10 @@ const MAX_THREAD: number = 2 ** 30;
  * it leads into a hole, that of the process that has the data.
  */
 const LARGE = 1 << 12;
+/** A buffer of more bytes is given back when the next value needs less. */
+const KEPT_BUFFER = 1 << 20;
+/** The time by which entries expire: the host's, whatever a program makes of its `Date`. */
+const systemTime = Date.now;
 /** The memory that a view of a segment reaches, in bytes: a block may go beyond its segment. */
 const VIEW_BYTES = SEGMENT + MAX_VALUE + (1 << 17);
 /** How often a read is tried. */
@@ -133,6 +137,7 @@ export class MemoryReader implements Segments, Reliance {
   readonly #buffer: ArrayBuffer;
   #head: Int32Array;
   readonly #owner: number;
+  readonly #now: () => number;
   readonly #k0: number;
   readonly #k1: number;
   readonly #cursorSecret: Int32Array;
@@ -146,9 +151,16 @@ export class MemoryReader implements Segments, Reliance {
    * @param buffer The memory as it is mapped.
    * @param token The one that it must hold.
    * @param counts Where to count how reads go: three numbers, see {@linkcode MemoryReader.counts}.
+   * @param now Returns the time, in milliseconds since 1970.
    * @throws {Error} if it is not the memory of a heap of that token.
    */
-  constructor(buffer: ArrayBuffer, token: Uint8Array, counts: Float64Array = new Float64Array(3)) {
+  constructor(
+    buffer: ArrayBuffer,
+    token: Uint8Array,
+    counts: Float64Array = new Float64Array(3),
+    now: () => number = systemTime,
+  ) {
+    this.#now = now;
     const head = new Int32Array(buffer, 0, HEAD_BYTES / 4);
     const own = new Uint8Array(buffer, HEAD_TOKEN, token.length);
     if (
@@ -199,9 +211,10 @@ export class MemoryReader implements Segments, Reliance {
   /**
    * Copies the value of a key, which has its hash, to {@linkcode MemoryReader.value}.
    *
+   * @param copies Whether to copy it, or only to find it.
    * @returns The bytes of the value; or {@linkcode MISSING}, or {@linkcode BUSY}.
    */
-  get(table: KnownTable, key: Span): number {
+  get(table: KnownTable, key: Span, copies = true): number {
     const head = this.#head, h = key.hash!;
     for (let tries = 0; tries < TRIES; tries++) {
       if (tries > 0) this.#pause(tries);
@@ -217,7 +230,7 @@ export class MemoryReader implements Segments, Reliance {
         const slot = page === 0 ? 0 : slotOfKey(this, page, h, key);
         const length = slot === 0
           ? MISSING
-          : this.#copy(this.words[page >>> UNIT_BITS][slot + 1], at, sequence);
+          : this.#copy(this.words[page >>> UNIT_BITS][slot + 1], at, sequence, copies);
         if (Atomics.load(head, at) !== sequence || head[STRUCTURE] !== structure) continue;
         if (length === BUSY || !this.usable) break;
         if (this.#relied) this.#rely(table, structure, at, sequence);
@@ -306,8 +319,6 @@ export class MemoryReader implements Segments, Reliance {
   together<Result>(tries: number, run: () => Result | undefined): Result | undefined {
     const outer = this.#relied, until = this.#until;
     for (let i = 0; i < tries; i++) {
-      // (What runs may have unmapped the memory.)
-      if (this.#head.length === 0) return undefined;
       if (i > 0) this.#pause(i);
       const relied: number[] = this.#relied = [];
       this.#until = Infinity;
@@ -342,7 +353,7 @@ export class MemoryReader implements Segments, Reliance {
     for (let i = 0; i < relied.length; i += 2) {
       if (Atomics.load(this.#head, relied[i]) !== relied[i + 1]) return false;
     }
-    return Date.now() < this.#until && this.usable;
+    return this.#now() < this.#until && this.usable;
   }
 
   /** Notes what a read relied on. */
@@ -372,21 +383,26 @@ export class MemoryReader implements Segments, Reliance {
    *
    * @param at The sequence of its page, …
    * @param sequence … and what it was before.
+   * @param copies Whether to copy it, or only to look whether it is there.
    */
-  #copy(entry: number, at: number, sequence: number): number {
+  #copy(entry: number, at: number, sequence: number, copies: boolean): number {
     const words = this.words[entry >>> UNIT_BITS], w = wordAt(entry);
     if (words[w] & EXPIRES) {
       const expiry = this.expiry = expiryOf(words, w);
-      if (expiry <= Date.now()) return MISSING;
+      if (expiry <= this.#now()) return MISSING;
       if (expiry < this.#until) this.#until = expiry;
     } else {
       this.expiry = 0;
     }
+    if (!copies) return 0;
     const bytes = this.bytes[entry >>> UNIT_BITS];
     const from = keyFrom(words, w) + keyLengthOf(words, w), length = valueLengthOf(words, w);
     if (!(length <= MAX_VALUE) || from + length > bytes.length) return BUSY;
     if (length > LARGE && Atomics.load(this.#head, at) !== sequence) return BUSY;
-    if (length > this.value.length) this.value = new Uint8Array(length * 2);
+    const { value } = this;
+    if (length > value.length || value.length > KEPT_BUFFER && length <= KEPT_BUFFER) {
+      this.value = new Uint8Array(length > KEPT_BUFFER ? length : Math.max(256, length * 2));
+    }
     copyBytes(bytes, from, this.value, 0, length);
     return length;
   }
@@ -398,7 +414,7 @@ export class MemoryReader implements Segments, Reliance {
     values: boolean,
     most: { entries: number; bytes: number },
   ): { entries: number; next: number } | undefined {
-    const head = this.#head, now = Date.now(), relied = this.#relied!, scanned = this.#scanned;
+    const head = this.#head, time = this.#now(), relied = this.#relied!, scanned = this.#scanned;
     scanned.reset();
     const structure = Atomics.load(head, STRUCTURE);
     if (structure & 1) return undefined;
@@ -407,7 +423,7 @@ export class MemoryReader implements Segments, Reliance {
       const words = this.words[address >>> UNIT_BITS], w = wordAt(address);
       visited++;
       const expiry = words[w] & EXPIRES ? expiryOf(words, w) : Infinity;
-      if (expiry > now) {
+      if (expiry > time) {
         if (expiry < this.#until) this.#until = expiry;
         const bytes = this.bytes[address >>> UNIT_BITS], from = keyFrom(words, w);
         const length = keyLengthOf(words, w) + (values ? valueLengthOf(words, w) : 0);

@@ -34,7 +34,7 @@ class Reader:
                 value = self._copy(name, key)
             except (Busy, IndexError, ValueError):
                 value = Busy
-            if self.words[STATE] != 0 or self.words[OWNER] != self.owner or self.owner == 0:
+            if self.words[STATE] != 0 or self.words[OWNER] != self.owner or not 0 < self.owner < 1 << 30:
                 raise Gone("the host has ended, or its data is in another memory")
             if value is not Busy:
                 return None if value is None else msgpack.unpackb(value, strict_map_key=False)

@@ -322,7 +322,8 @@ export class Replay {
 
   /** A reader of one of the memories. */
   reader(memory: number): MemoryReader {
-    return new MemoryReader(this.#memories[memory], this.#log.memories[memory].token);
+    const { token } = this.#log.memories[memory];
+    return new MemoryReader(this.#memories[memory], token, undefined, () => Date.now());
   }
 
   /**

@@ -247,15 +247,15 @@ export class DirectReads {
   #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
     const table = this.#table(reader, kind, name);
     if (!table || !this.#aim(reader, key)) return ASK;
-    const length = reader.get(table, this.#key);
-    return length === BUSY ? this.#ask() : length !== MISSING;
+    const found = reader.get(table, this.#key, false);
+    return found === BUSY ? this.#ask() : found !== MISSING;
   }
 
   #ttl(reader: MemoryReader, name: unknown, key: unknown): unknown {
     const table = this.#table(reader, "tables", name);
     if (!table || !this.#aim(reader, key)) return ASK;
-    const length = reader.get(table, this.#key), { expiry } = reader;
-    if (length < 0) return length === MISSING ? null : this.#ask();
+    const found = reader.get(table, this.#key, false), { expiry } = reader;
+    if (found < 0) return found === MISSING ? null : this.#ask();
     return expiry === 0 ? Infinity : Math.max(0, expiry - Date.now()) / 1000;
   }
 

@@ -217,7 +217,9 @@ export class DirectReads {
   #get(reader: MemoryReader, name: unknown, key: unknown): unknown {
     const table = this.#table(reader, "tables", name);
     if (!table) return ASK;
-    const recent = typeof key === "string" || typeof key === "number" ? this.#recentOf(table) : undefined;
+    // (A table whose name is no string is not remembered.)
+    const findable = typeof name === "string" && (typeof key === "string" || typeof key === "number");
+    const recent = findable ? this.#recentOf(table) : undefined;
     const kept = recent?.find(key as RecentKey);
     if (kept !== undefined && reader.holds(table, kept)) return recent!.use(kept);
     if (!this.#aim(reader, key)) return ASK;
@@ -225,7 +227,8 @@ export class DirectReads {
     if (length === BUSY) return this.#ask();
     if (length > this.#maxReply) return ASK;
     const value = length === MISSING ? null : valueOrAsk(reader.value);
-    if (recent !== undefined && length <= KEPT_BYTES && reader.expiry === 0 && reader.structure >= 0) {
+    const bytes = this.#key.to - this.#key.from + length;
+    if (recent !== undefined && bytes <= KEPT_BYTES && reader.expiry === 0 && reader.structure !== -1) {
       recent.keep(key as RecentKey, value, reader);
     }
     return value;

@@ -4,7 +4,7 @@
  * could be out of date: each use is a read of the host's memory, of two words.
  *
  * Only strings, numbers, booleans and nil are kept, and that there is none: what a caller could change is made anew each time.
- * Entries that expire are not kept.
+ * Neither entries that expire nor long ones are kept.
  *
  * Where keys are hardly ever read again, or what was read has mostly changed, keeping values costs more than it saves. So
  * when {@linkcode MOST} have been kept, it is looked how often one was used; if that is less, the next {@linkcode PAUSE} reads
@@ -15,11 +15,11 @@
 
 import type { Reliance } from "../blocks/reader.ts";
 
-/** How many values are kept. */
-const MOST = 1 << 14;
+/** How many values of a table are kept at most. */
+export const MOST: number = 1 << 14;
 /** How many reads keep none where that does not pay. */
-const PAUSE = 1 << 20;
-/** The most bytes of a value that is kept. */
+export const PAUSE: number = 1 << 20;
+/** The most bytes of a key and its value that are kept, as they are encoded. */
 export const KEPT_BYTES = 128;
 
 /** A key that can be found again: strings and numbers are, by their value. */
@@ -56,9 +56,9 @@ export class RecentValues {
     if (this.#pause > 0 || typeof value === "object" && value !== null || typeof value === "symbol") return;
     if (++this.#kept > MOST) {
       if (this.#used < this.#kept) this.#pause = PAUSE;
-      if (this.#pause > 0 || this.#values.size >= MOST) this.#values.clear();
       this.#kept = this.#used = 0;
     }
+    if (this.#pause > 0 || this.#values.size >= MOST) this.#values.clear();
     this.#values.set(key, { value, structure, at, sequence });
   }
 }

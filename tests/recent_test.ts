@@ -1,20 +1,20 @@
 /** Values that a client read a short time ago and uses again: which they are, and that none is out of date. */
 
 import assert from "node:assert/strict";
-import type { KnownTable } from "../blocks/reader.ts";
-import { MemoryReader } from "../blocks/reader.ts";
+import { KnownTable, MemoryReader } from "../blocks/reader.ts";
 import { KEPT_BYTES, MOST, PAUSE, type RecentKey, RecentValues } from "../client/recent.ts";
 import { attach, MemStoreClient, MemStoreError, type SharedStore } from "../mod.ts";
 import { SharedMemory } from "../transport/shared/memory.ts";
 import { loadSharedMemory } from "../transport/shared/system.ts";
 import { Host, TempDir } from "./host.ts";
 
+const table = new KnownTable(new Uint8Array(1), 0, "tables");
 const relied = { structure: 2, at: 4096, sequence: 6 };
 
 /** Reads a key as a client does, whose values always hold. Returns whether it was kept. */
-function read(values: RecentValues, key: RecentKey, value: unknown = key): boolean {
-  const kept = values.find(key);
-  if (kept === undefined) values.keep(key, value, relied);
+function read(values: RecentValues, key: RecentKey, value: unknown = key, of = table): boolean {
+  const kept = values.find(of, key);
+  if (kept === undefined) values.keep(of, key, value, relied);
   else assert.equal(values.use(kept), value);
   return kept !== undefined;
 }
@@ -22,22 +22,22 @@ function read(values: RecentValues, key: RecentKey, value: unknown = key): boole
 Deno.test("strings, numbers, booleans, nil and integers of 64 bits are kept, and what they relied on; nothing else", () => {
   const values = new RecentValues();
   for (const value of ["text", "", 0, -1.5, NaN, true, false, null, 2n ** 60n]) {
-    values.keep("k", value, relied);
-    assert.deepEqual(values.find("k"), { value, ...relied });
+    values.keep(table, "k", value, relied);
+    assert.deepEqual(values.find(table, "k"), { value, ...relied });
   }
   for (const [i, value] of [[], {}, new Uint8Array(1), new Date(), new Map(), Symbol()].entries()) {
-    values.keep(i, value, relied);
-    assert.equal(values.find(i), undefined);
+    values.keep(table, i, value, relied);
+    assert.equal(values.find(table, i), undefined);
   }
 });
 
 Deno.test("keys are found by their value and type", () => {
   const values = new RecentValues();
   const keys = [1, "1", "", 0, 1.5, NaN, Infinity, "k".repeat(100)];
-  for (const key of keys) values.keep(key, `${typeof key} ${key}`, relied);
-  for (const key of keys) assert.equal(values.find(key)?.value, `${typeof key} ${key}`);
-  assert.equal(values.find(-0)?.value, "number 0");
-  assert.equal(values.find("NaN"), undefined);
+  for (const key of keys) values.keep(table, key, `${typeof key} ${key}`, relied);
+  for (const key of keys) assert.equal(values.find(table, key)?.value, `${typeof key} ${key}`);
+  assert.equal(values.find(table, -0)?.value, "number 0");
+  assert.equal(values.find(table, "NaN"), undefined);
 });
 
 Deno.test("values that are used stay kept, however many reads there are", () => {
@@ -52,7 +52,7 @@ Deno.test("values that change are kept anew, as long as they are used as often a
   let used = 0;
   for (let i = 0; i < 5 * MOST; i++) {
     const key = i % 100;
-    values.keep(key, i, relied);
+    values.keep(table, key, i, relied);
     for (let j = 0; j < 2; j++) if (read(values, key, i)) used++;
   }
   assert.equal(used, 10 * MOST);
@@ -66,8 +66,8 @@ Deno.test("where kept values are used too rarely, none is kept for a while; afte
   assert.equal(read(values, 0), true);
   read(values, key++);
   for (let i = 0; i < PAUSE; i++) {
-    assert.equal(values.find(i % 100), undefined);
-    values.keep(i % 100, i, relied);
+    assert.equal(values.find(table, i % 100), undefined);
+    values.keep(table, i % 100, i, relied);
   }
   assert.equal(read(values, 7), false);
   assert.equal(read(values, 7), true);
@@ -77,17 +77,36 @@ Deno.test("no more values are kept than there may be, also of keys that are read
   const values = new RecentValues();
   const size = (keys: number) => {
     let kept = 0;
-    for (let key = 0; key < keys; key++) if (values.find(key)) kept++;
+    for (let key = 0; key < keys; key++) if (values.find(table, key)) kept++;
     return kept;
   };
   // (A value that is kept anew counts, and takes no more room.)
-  for (let i = 0; i < 100; i++) values.keep(0, 0, relied);
+  for (let i = 0; i < 100; i++) values.keep(table, 0, 0, relied);
   let largest = 0;
   for (let key = 0; key < 4 * MOST; key++) {
     for (let i = 0; i < 3; i++) read(values, key);
     if (key % 4096 === 4090) largest = Math.max(largest, size(key + 1));
   }
   assert.ok(largest > MOST / 2 && largest <= MOST, `${largest}`);
+});
+
+Deno.test("tables have their own values, and share the room for them", () => {
+  const values = new RecentValues();
+  const tables = Array.from({ length: 64 }, (_, i) => new KnownTable(new Uint8Array([i]), i, "tables"));
+  const keys = MOST / tables.length;
+  for (let round = 0; round < 8; round++) {
+    for (let key = 0; key < keys; key++) {
+      for (const [i, each] of tables.entries()) {
+        assert.equal(read(values, key, `${i} ${key}`, each), round > 0);
+      }
+    }
+  }
+  // (There is no more room: all others go.)
+  assert.equal(read(values, "one more"), false);
+  for (const each of tables) assert.equal(values.find(each, 0), undefined);
+  assert.equal(read(values, "one more"), true);
+  values.clear();
+  assert.equal(read(values, "one more"), false);
 });
 
 /** A test of what is only there where reads can be direct. */
@@ -477,7 +496,9 @@ test("tables do not get the values of others, however many there are; those of o
     await writer.send(...names.map((name, i) => ["set", name, "k", `${i} ${round}`]));
     for (const count of [40, 3, 16, 17]) {
       for (let again = 0; again < 3; again++) {
+        const before = lookups.count;
         for (let i = 0; i < count; i++) assert.equal(client.get(names[i], "k"), `${i} ${round}`);
+        if (again > 0) assert.equal(lookups.count, before);
       }
     }
     client.push(names[0], "k");

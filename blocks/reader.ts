@@ -38,7 +38,6 @@ import {
   STRUCTURE,
   tableSequence,
 } from "./head.ts";
-
 import { fromClient, toClient } from "./cursor.ts";
 import { EXPIRING, SIZE, stateOf } from "./descriptor.ts";
 import { pageOf } from "./directory.ts";

@@ -3,8 +3,8 @@
  * mapped ({@link ../blocks/reader.ts}). What cannot be answered here is left to the host, which knows all commands.
  *
  * ```text
- * command ─► name and key, canonical ─► MemoryReader ─► reply
- *                                           └─ BUSY ─► ASK: the host replies
+ * command ─► RecentValues ─► name and key, canonical ─► MemoryReader ─► reply
+ *                 └─ kept, and unchanged: reply              └─ BUSY ─► ASK: the host replies
  * ```
  *
  * A reply is what the host would reply, with the same checks of arguments: those that it would refuse are left to it.

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { KnownTable, MemoryReader } from "../blocks/reader.ts";
 import { KEPT_BYTES, MOST, PAUSE, type RecentKey, RecentValues } from "../client/recent.ts";
-import { attach, MemStoreClient, MemStoreError, type SharedStore } from "../mod.ts";
+import { attach, MemStoreClient, type MemStoreError, type SharedStore } from "../mod.ts";
 import { SharedMemory } from "../transport/shared/memory.ts";
 import { loadSharedMemory } from "../transport/shared/system.ts";
 import { Host, TempDir } from "./host.ts";
@@ -178,7 +178,7 @@ class Writer implements AsyncDisposable {
 
   /** The next line that it prints. */
   async line(): Promise<string> {
-    for (let end; (end = this.#text.indexOf("\n")) < 0;) {
+    while (!this.#text.includes("\n")) {
       const { value, done } = await this.#lines.read();
       if (done) throw new Error("The writer has ended");
       this.#text += value;

@@ -21,8 +21,8 @@
  *
  * ```text
  * sequence                            changes with
- * structure                           which tables there are, where descriptors, directories and pages are, which
- *                                     page holds which hashes; once for a whole transaction
+ * structure                           which tables are dropped or replaced; where descriptors, directories and pages
+ *                                     are, which page holds which hashes; once for a whole transaction
  * pages[address of the page & 4095]   the slots of the page, and the entries that they lead to
  * tables[address of its descriptor    how many entries the table has, and how many of them expire: together with the
  *        & 1023]                      page whose entry comes, goes or begins to expire
@@ -31,11 +31,12 @@
  * Several pages may share a sequence: then a reader reads again where it need not. Blocks are given back, and written again,
  * only after a change after which nothing leads to them.
  *
- * **Order.** On x86-64 the processor keeps the order of stores, and that of loads; and V8 does not move one access to a
- * typed array past another. So a writer makes a sequence odd, changes the data, and makes it even, and readers see these in
- * this order. Between what must not be moved, either end loads a sequence with `Atomics`: V8 moves nothing past that, and it
- * is a plain load of the processor. All else are plain accesses. (An atomic store would wait for all stores before it: that
- * takes a tenth of a large host's speed.) arm64 keeps neither order for plain accesses, so there the memory is not shared.
+ * **Order.** A writer makes a sequence odd, changes the data, and makes it even; readers must see this in this order, and
+ * read in theirs. On x86-64 the processor keeps the order of stores, and that of loads. The compiler, V8, does not move one
+ * access to a typed array past another, and nothing past an `Atomics.load`, which is a plain load of the processor. The
+ * writer makes one when it has made a sequence odd, the reader when it looks whether a sequence has changed. All else are
+ * plain accesses. (An atomic store would wait for all stores before it: that takes a tenth of a large host's speed.) arm64
+ * keeps neither order for plain accesses, so there the memory is not shared.
  *
  * **Owner.** It is a robust mutex of the C library (`pthread_mutexattr_setrobust(3)`), which the thread that writes holds
  * as long as it lives. When it ends, however it ends, the system replaces its number: readers see it with the next load.

@@ -38,7 +38,6 @@ import {
   STRUCTURE,
   tableSequence,
 } from "./head.ts";
-
 import { fromClient, toClient } from "./cursor.ts";
 import { EXPIRING, SIZE, stateOf } from "./descriptor.ts";
 import { pageOf } from "./directory.ts";
@@ -325,7 +324,7 @@ export class MemoryReader implements Segments, Reliance {
       let result, held = false;
       try {
         result = run();
-        held = result !== undefined && this.#hold(relied);
+        held = result !== undefined && this.#unchanged(relied);
       } finally {
         this.#relied = outer;
         this.#until = held ? Math.min(until, this.#until) : until;
@@ -346,10 +345,11 @@ export class MemoryReader implements Segments, Reliance {
   end(): boolean {
     const relied = this.#relied ?? [];
     this.#relied = undefined;
-    return this.#hold(relied);
+    return this.#unchanged(relied);
   }
 
-  #hold(relied: readonly number[]): boolean {
+  /** Whether all that reads relied on is as it was, at this moment. */
+  #unchanged(relied: readonly number[]): boolean {
     for (let i = 0; i < relied.length; i += 2) {
       if (Atomics.load(this.#head, relied[i]) !== relied[i + 1]) return false;
     }

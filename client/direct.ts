@@ -3,8 +3,8 @@
  * mapped ({@link ../blocks/reader.ts}). What cannot be answered here is left to the host, which knows all commands.
  *
  * ```text
- * command ─► name and key, canonical ─► MemoryReader ─► reply
- *                                           └─ BUSY ─► ASK: the host replies
+ * command ─► RecentValues ─► name and key, canonical ─► MemoryReader ─► reply
+ *                 └─ kept, and unchanged: reply              └─ BUSY ─► ASK: the host replies
  * ```
  *
  * A reply is what the host would reply, with the same checks of arguments: those that it would refuse are left to it.
@@ -16,7 +16,7 @@ import { BUSY, type Kind, type KnownTable, MemoryReader, MISSING } from "../bloc
 import { encode, Reader } from "../msgpack/codec.ts";
 import { Key, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import { skip, Writer } from "../msgpack/msgpack.ts";
-import { KEPT_BYTES, type RecentKey, RecentValues } from "./recent.ts";
+import { KEPT_BYTES, RecentValues } from "./recent.ts";
 import type { MemoryOffer } from "../transport/shared/offer.ts";
 import { SharedView } from "../transport/shared/range.ts";
 import { loadSharedMemoryIfGranted } from "../transport/shared/system.ts";
@@ -30,8 +30,6 @@ const MEMORY_BYTES = 2 ** 35;
 const WATCH_MS = 1000;
 /** How many tables are remembered. */
 const MAX_TABLES = 1024;
-/** Of how many tables values are kept. */
-const MAX_RECENT_TABLES = 16;
 /** As `scan` has them: entries of a page if nothing is asked for, the most, and bytes. */
 const PAGE_ENTRIES = 1000;
 const MAX_PAGE_ENTRIES = 10_000;
@@ -87,10 +85,7 @@ export class DirectReads {
   #last: KnownTable | undefined;
   #lastName: unknown;
   #lastKind: Kind | undefined;
-  /** Values that were read a short time ago, by their tables; the table of which some were read last, and those. */
-  readonly #recents = new Map<KnownTable, RecentValues>();
-  #recentTable: KnownTable | undefined;
-  #recent: RecentValues | undefined;
+  readonly #recent = new RecentValues();
   readonly #written = new Writer(256);
   readonly #scanned = new Writer(1 << 12);
   readonly #key = new Key();
@@ -217,31 +212,20 @@ export class DirectReads {
   #get(reader: MemoryReader, name: unknown, key: unknown): unknown {
     const table = this.#table(reader, "tables", name);
     if (!table) return ASK;
-    const recent = typeof key === "string" || typeof key === "number" ? this.#recentOf(table) : undefined;
-    const kept = recent?.find(key as RecentKey);
-    if (kept !== undefined && reader.holds(table, kept)) return recent!.use(kept);
+    // (A table whose name is no string is not remembered.)
+    const findable = typeof name === "string" && (typeof key === "string" || typeof key === "number");
+    const recent = findable ? this.#recent.find(table, key) : undefined;
+    if (recent !== undefined && reader.holds(table, recent)) return this.#recent.use(recent);
     if (!this.#aim(reader, key)) return ASK;
     const length = reader.get(table, this.#key);
     if (length === BUSY) return this.#ask();
     if (length > this.#maxReply) return ASK;
     const value = length === MISSING ? null : valueOrAsk(reader.value);
-    if (recent !== undefined && length <= KEPT_BYTES && reader.expiry === 0 && reader.structure >= 0) {
-      recent.keep(key as RecentKey, value, reader);
+    const bytes = this.#key.to - this.#key.from + length;
+    if (findable && bytes <= KEPT_BYTES && reader.expiry === 0 && reader.structure !== -1) {
+      this.#recent.keep(table, key, value, reader);
     }
     return value;
-  }
-
-  /** The values of a table that were read a short time ago. */
-  #recentOf(table: KnownTable): RecentValues {
-    if (table === this.#recentTable) return this.#recent!;
-    const all = this.#recents;
-    let recent = all.get(table);
-    if (!recent) {
-      if (all.size === MAX_RECENT_TABLES) all.clear();
-      all.set(table, recent = new RecentValues());
-    }
-    this.#recentTable = table;
-    return this.#recent = recent;
   }
 
   #has(reader: MemoryReader, kind: Kind, name: unknown, key: unknown): unknown {
@@ -403,8 +387,7 @@ export class DirectReads {
     this.#view?.[Symbol.dispose]();
     this.#view = undefined;
     this.#last = this.#lastName = this.#lastKind = undefined;
-    this.#recentTable = this.#recent = undefined;
-    this.#recents.clear();
+    this.#recent.clear();
     this.#tables.tables.clear();
     this.#tables.sets.clear();
   }

@@ -4,11 +4,13 @@
  * @module
  */
 
-import { clientOf, KEYS, result, startClient, startWriter } from "../load.ts";
+import { clientOf, result, startClient, startWriter } from "../load.ts";
 import type { Contestant, Measure, Sample } from "../measure.ts";
 import { processTime, type Running, startHost } from "../processes.ts";
 
 const READER = "memstore attach(), direct reads";
+/** How many keys are read: more than a client keeps the values of, so that each get looks one up in the host's memory. */
+const KEYS = 100_000;
 /** How long the readers read before the host's time is taken, in seconds; and how often as long as other measures take. */
 const BEFORE = 0.2, LONGER = 4;
 
@@ -41,7 +43,7 @@ export async function* direct(directory: string, host: Running, load?: string): 
 /** Gets a second of so many readers together. */
 async function together(readers: number, host: Running, seconds: number): Promise<Sample> {
   await using stack = new AsyncDisposableStack();
-  const start = async () => stack.use(await startClient(READER, host.address, "together", seconds));
+  const start = async () => stack.use(await startClient(READER, host.address, "together", seconds, KEYS));
   const clients = await Promise.all(Array.from({ length: readers }, start));
   const results = await Promise.all(clients.map(result));
   return { value: results.reduce((sum, [rate]) => sum + rate, 0) };
@@ -52,7 +54,7 @@ async function used(readers: number, host: Running, seconds: number): Promise<Sa
   await using stack = new AsyncDisposableStack();
   // (They read a little longer, so that neither their beginning nor their end is measured.)
   const start = async () =>
-    stack.use(await startClient(READER, host.address, "together", seconds + 5 * BEFORE));
+    stack.use(await startClient(READER, host.address, "together", seconds + 5 * BEFORE, KEYS));
   const clients = await Promise.all(Array.from({ length: readers }, start));
   const results = Promise.all(clients.map(result));
   const value = async () => {
@@ -79,10 +81,10 @@ async function* besideWriter(directory: string, load: string): AsyncGenerator<Me
         name: "beside the writer",
         async once(seconds) {
           await using _writer = await startWriter(load, host, what, KEYS);
-          return await clientOf(READER, host, figure).once(seconds);
+          return await clientOf(READER, host, figure, KEYS).once(seconds);
         },
       },
-      { name: "without", once: (seconds) => clientOf(READER, host, figure).once(seconds) },
+      { name: "without", once: (seconds) => clientOf(READER, host, figure, KEYS).once(seconds) },
     ];
     const besides = `direct get beside a writer that ${does} at full speed`;
     yield {

@@ -33,12 +33,8 @@ export interface Allocator {
   allocate(segment: number, bytes: number): ArrayBuffer;
   /** Gives the memory of an extent back to the system. Nothing in this process reads it any more. */
   release(segment: number, buffer: ArrayBuffer): void;
-  /**
-   * Memory for another heap.
-   *
-   * @param shared Whether other processes may read it too, if they may read this.
-   */
-  another(shared: boolean): Allocator;
+  /** Memory for another heap, which other processes may read if they may read this. */
+  another(): Allocator;
   /** Tells those who read the memory from other processes that they may read no more. */
   retire(): void;
   /** Gives back what is not part of an extent. */

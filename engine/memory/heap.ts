@@ -147,10 +147,10 @@ export class Heap implements Segments {
   /**
    * An empty heap of the same limit, which counts for itself.
    *
-   * @param shared Whether other processes may read it, if they may read this one.
+   * @param allocator What it takes its memory from. Left out, other processes may read it if they may read this one.
    */
-  sibling(shared: boolean): Heap {
-    const heap = new Heap(this.#allocator.another(shared));
+  sibling(allocator: Allocator = this.#allocator.another()): Heap {
+    const heap = new Heap(allocator);
     heap.#limit = this.#limit;
     return heap;
   }

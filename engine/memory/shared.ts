@@ -89,8 +89,8 @@ export class SharedSegments implements Allocator {
     this.#range.giveBack(segment * SEGMENT, buffer);
   }
 
-  another(shared: boolean): Allocator {
-    return shared ? sharedMemory() : ownMemory;
+  another(): Allocator {
+    return sharedMemory();
   }
 
   retire(): void {

@@ -58,7 +58,7 @@ export class Store {
 
   /** An empty store of the same memory. It may take as much as this one, beside it. */
   sibling(): Store {
-    return new Store(this.heap.sibling(true));
+    return new Store(this.heap.sibling());
   }
 
   /**

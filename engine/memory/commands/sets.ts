@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ownMemory } from "../extents.ts";
 import type { Heap } from "../heap.ts";
 import { Entry } from "../../../blocks/entry.ts";
 import type { Span } from "../../../msgpack/key.ts";
@@ -139,7 +140,7 @@ class Union implements Disposable {
   constructor(call: Call, replied: boolean) {
     this.#call = call;
     this.#replied = replied;
-    this.#heap = call.store.heap.sibling(false);
+    this.#heap = call.store.heap.sibling(ownMemory);
     this.members = TableRegistry.of(this.#heap).make(0);
   }
 

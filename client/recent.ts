@@ -1,7 +1,8 @@
 /**
  * Values that were read a short time ago: as long as the sequences on which the read relied are what they were
  * ({@link ../blocks/head.ts}), the value is what it was, and need not be looked up, copied or decoded. It is no cache that
- * could be out of date: each use is a read of the host's memory, of a few words.
+ * could be out of date: each use is a read of the host's memory, of a few words. (A sequence is the same again after two
+ * thousand million changes of one page.)
  *
  * Only strings, numbers, booleans and nil are kept, and that there is none: what a caller could change is made anew each time.
  * Neither entries that expire nor long ones are kept.

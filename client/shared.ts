@@ -32,8 +32,9 @@ export interface SyncStoreOptions extends SyncCallOptions {
 }
 
 /**
- * The data of a host, as if it were in this process: made by {@linkcode attach}. Each call blocks the thread until the
- * host has replied, which takes some microseconds on the same machine.
+ * The data of a host, as if it were in this process: made by {@linkcode attach}. Reads look into the
+ * host's memory where they can; any other call blocks the thread until the host has replied, which takes some microseconds
+ * on the same machine.
  *
  * A method throws a {@linkcode MemStoreError} if the host refuses the command or does not reply in time, as the
  * methods of a {@linkcode MemStoreClient} reject. If the connection is lost, the next call connects again.

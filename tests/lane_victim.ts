@@ -8,7 +8,10 @@
 import { MemStoreClient } from "../client.ts";
 
 const [endpoint, idle] = Deno.args;
-const clients = Array.from({ length: 3 }, () => new MemStoreClient(endpoint, { timeout: 60_000 }));
+const clients = Array.from(
+  { length: 3 },
+  () => new MemStoreClient(endpoint, { directReads: false, timeout: 60_000 }),
+);
 await Promise.all(clients.map((client) => client.ping()));
 console.log("connected");
 if (idle) await new Promise((resolve) => setTimeout(resolve, 3_600_000));

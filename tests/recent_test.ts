@@ -417,7 +417,7 @@ test("a value is not used after its entry has moved to another page and is chang
   await using writer = new Writer(host.endpoint);
   using lookups = new Lookups();
   await ready(client);
-  const values = Array.from({ length: 1100 }, (_, i) => i);
+  const values = Array.from({ length: 700 }, (_, i) => i);
   assert.ok(await writer.sendEach(values.slice(0, 400).map((i) => ["set", "t", i, i])));
   let reads = 0;
   for (let count = 400; count < values.length; count++) {

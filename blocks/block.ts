@@ -42,6 +42,8 @@ export interface Segments {
 export const SEGMENT: number = 1 << 20;
 /** The units of 8 bytes in a segment, as a number of bits: `address >>> UNIT_BITS` is the segment. */
 export const UNIT_BITS = 17;
+/** The bytes of all segments that have addresses. */
+export const RANGE_BYTES: number = 2 ** (32 - UNIT_BITS) * SEGMENT;
 /** The bits of an address that say where in its segment a block begins, in units of 8 bytes. */
 export const UNIT_MASK: number = (1 << UNIT_BITS) - 1;
 

@@ -100,7 +100,7 @@ export function slotOfKey(segments: Segments, page: number, h: number, key: Span
   const slots = segments.words[page >>> UNIT_BITS], first = wordAt(page) + PAGE_HEAD;
   const word = slots[first - PAGE_HEAD + 1];
   // (Most pages of a large table have the most slots. The processor guesses so, and does not wait for the head of the page.)
-  const mask = (word & 15) === MAX_BITS ? (1 << MAX_BITS) - 1 : maskOf(word);
+  const mask = bitsOf(word) === MAX_BITS ? (1 << MAX_BITS) - 1 : maskOf(word);
   const { bytes, from, to } = key, length = to - from;
   const home = h & mask;
   let i = home;

@@ -10,7 +10,7 @@
  *
  * Until the sequences are found unchanged, whatever was read may be anything: a number that was never an address, a length
  * of gigabytes. So nothing is believed: an address beyond the memory that is mapped finds no segment, which throws, and
- * is caught; what lies beyond a segment is `undefined`; a page has 2^15 slots at most, whatever it says; a value is copied
+ * is caught; what lies beyond a segment is `undefined`; a page has 256 slots at most, whatever it says; a value is copied
  * if it lies in what is mapped, and decoded after that.
  *
  * What is read so is the state of one moment: that in which the sequences were read again.

@@ -12,10 +12,12 @@
  * @module
  */
 
+import { RANGE_BYTES } from "../blocks/block.ts";
 import { BUSY, type Kind, type KnownTable, MemoryReader, MISSING } from "../blocks/reader.ts";
+import { MAX_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES } from "../commands/pages.ts";
 import { encode, Reader } from "../msgpack/codec.ts";
-import { Key, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
-import { skip, Writer } from "../msgpack/msgpack.ts";
+import { isShallow, Key, MAX_KEY_BYTES } from "../msgpack/key.ts";
+import { Writer } from "../msgpack/msgpack.ts";
 import { KEPT_BYTES, RecentValues } from "./recent.ts";
 import type { MemoryOffer } from "../transport/shared/offer.ts";
 import { SharedView } from "../transport/shared/range.ts";
@@ -24,16 +26,10 @@ import { loadSharedMemoryIfGranted } from "../transport/shared/system.ts";
 /** In place of a reply: the host must be asked. */
 export const ASK: unique symbol = Symbol("ask the host");
 
-/** The bytes of the memory of any heap: as many as have addresses. */
-const MEMORY_BYTES = 2 ** 35;
 /** How often it is looked whether the memory is still the host's, in milliseconds: while it is mapped, it takes room. */
 const WATCH_MS = 1000;
 /** How many tables are remembered. */
 const MAX_TABLES = 1024;
-/** As `scan` has them: entries of a page if nothing is asked for, the most, and bytes. */
-const PAGE_ENTRIES = 1000;
-const MAX_PAGE_ENTRIES = 10_000;
-const PAGE_BYTES = 2 ** 20;
 /** Larger tables are not read here as a whole: as many entries and bytes as a page may have. */
 const WHOLE = { entries: 2048, bytes: PAGE_BYTES };
 /** How many keys are looked up at once. */
@@ -127,7 +123,7 @@ export class DirectReads {
     const valid = Number.isInteger(pid) && Number.isInteger(fd) && token instanceof Uint8Array;
     if (!valid || !loadSharedMemoryIfGranted()) return;
     try {
-      this.#view = new SharedView(pid!, fd!, MEMORY_BYTES);
+      this.#view = new SharedView(pid!, fd!, RANGE_BYTES);
       this.#reader = new MemoryReader(this.#view.buffer, token!, figures);
       const watch = this.#watch = setInterval(() => this.#reader?.usable || this.forget(), WATCH_MS);
       Deno.unrefTimer(watch);
@@ -196,14 +192,14 @@ export class DirectReads {
       case "scan_set":
         return count === 2 || count === 3 ? this.#scan(reader, "sets", args) : ASK;
       case "keys":
-        return count === 1 ? this.#keys(reader, this.#table(reader, "tables", args[0])) : ASK;
+        return count === 1 ? this.#whole(reader, this.#table(reader, "tables", args[0]), false) : ASK;
       case "all":
-        return count === 1 ? this.#all(reader, this.#table(reader, "tables", args[0])) : ASK;
+        return count === 1 ? this.#whole(reader, this.#table(reader, "tables", args[0]), true) : ASK;
       case "list_set":
-        return count === 1 ? this.#keys(reader, this.#table(reader, "sets", args[0])) : ASK;
+        return count === 1 ? this.#whole(reader, this.#table(reader, "sets", args[0]), false) : ASK;
       case "tables":
       case "sets":
-        return count === 0 ? this.#keys(reader, reader.names(name as Kind)) : ASK;
+        return count === 0 ? this.#whole(reader, reader.names(name as Kind), false) : ASK;
       default:
         return ASK;
     }
@@ -284,20 +280,14 @@ export class DirectReads {
     const most = { entries: Math.min(count as number, MAX_PAGE_ENTRIES), bytes: PAGE_BYTES };
     const page = this.#page(reader, table, cursor as number, values, most);
     if (!page) return this.#ask();
-    const items = values ? this.#scannedEntries(page.entries) : this.#scannedKeys(page.entries);
+    const items = this.#scannedItems(page.entries, values);
     return items === ASK ? ASK : [page.next, items];
   }
 
-  /** The keys of a table that is small. */
-  #keys(reader: MemoryReader, table: KnownTable | undefined): unknown {
-    const page = table && this.#page(reader, table, 0, false, WHOLE);
-    return page?.next === 0 ? this.#scannedKeys(page.entries) : this.#ask();
-  }
-
-  /** The entries of a table that is small. */
-  #all(reader: MemoryReader, table: KnownTable | undefined): unknown {
-    const page = table && this.#page(reader, table, 0, true, WHOLE);
-    return page?.next === 0 ? this.#scannedEntries(page.entries) : this.#ask();
+  /** The keys of a table that is small, or its entries. */
+  #whole(reader: MemoryReader, table: KnownTable | undefined, values: boolean): unknown {
+    const page = table && this.#page(reader, table, 0, values, WHOLE);
+    return page?.next === 0 ? this.#scannedItems(page.entries, values) : this.#ask();
   }
 
   /** Reads a page of a table. */
@@ -308,23 +298,21 @@ export class DirectReads {
     return scanned.length + HEAD_BYTES <= this.#maxReply ? page : undefined;
   }
 
-  /** So many keys that were read. */
-  #scannedKeys(length: number): unknown[] | typeof ASK {
+  /** So many keys that were read, or entries. */
+  #scannedItems(length: number, values: boolean): unknown[] | Map<unknown, unknown> | typeof ASK {
     const items = new Reader(this.#scanned.written);
-    return orAsk(() => Array.from({ length }, () => items.value()));
-  }
-
-  /** So many keys and values that were read. */
-  #scannedEntries(length: number): Map<unknown, unknown> | typeof ASK {
-    const items = new Reader(this.#scanned.written);
-    return orAsk(() => {
+    // (If the bytes are no MessagePack, the host says so.)
+    try {
+      if (!values) return Array.from({ length }, () => items.value());
       const entries = new Map<unknown, unknown>();
       for (let i = 0; i < length; i++) {
         const key = items.value();
         entries.set(key, items.value());
       }
       return entries;
-    });
+    } catch {
+      return ASK;
+    }
   }
 
   /** The host must be asked. If that is because the memory is not its data any more, it is unmapped. */
@@ -372,8 +360,9 @@ export class DirectReads {
   #encode(value: object | null): boolean {
     this.#encoding = true;
     try {
-      encode(value, this.#written, 1);
-      return isShallow(this.#written);
+      const written = this.#written;
+      encode(value, written, 1);
+      return written.length <= MAX_KEY_BYTES && isShallow(written.bytes, 0);
     } finally {
       this.#encoding = false;
     }
@@ -393,31 +382,11 @@ export class DirectReads {
   }
 }
 
-/** What a function decodes. If the bytes are no MessagePack, the host says so. */
-function orAsk<Result>(decode: () => Result): Result | typeof ASK {
-  try {
-    return decode();
-  } catch {
-    return ASK;
-  }
-}
-
-/** The value that bytes begin with. */
+/** The value that bytes begin with. If they are no MessagePack, the host says so. */
 function valueOrAsk(bytes: Uint8Array): unknown {
   try {
     return new Reader(bytes).value();
   } catch {
     return ASK;
-  }
-}
-
-/** Whether a value is nested no deeper than a key may be. */
-function isShallow({ bytes, length }: Writer): boolean {
-  if (length > MAX_KEY_BYTES) return false;
-  try {
-    skip(bytes, 0, MAX_KEY_DEPTH);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import { type Arg, type Command, MAX_SECONDS, usage } from "../commands/describe.ts";
-import { MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
+import { isShallow, MAX_KEY_BYTES, MAX_KEY_DEPTH } from "../msgpack/key.ts";
 import { numberAt } from "../engine/memory/commands/number.ts";
 import { head, skip } from "../msgpack/msgpack.ts";
 
@@ -74,19 +74,10 @@ function keyError(payload: Uint8Array, at: number, end: number): string | undefi
   if (end - at > MAX_KEY_BYTES) {
     return `is too long: a key, a name or a member has ${MAX_KEY_BYTES} bytes at most: received ${end - at}`;
   }
-  return isKey(payload, at) ? undefined : TOO_DEEP;
+  return isShallow(payload, at) ? undefined : TOO_DEEP;
 }
 
 const TOO_DEEP = `is nested too deep: a key, a name or a member has ${MAX_KEY_DEPTH} levels at most`;
-
-function isKey(payload: Uint8Array, at: number): boolean {
-  try {
-    skip(payload, at, MAX_KEY_DEPTH);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** The same for an array of keys, or a map of them. */
 function itemsError(

@@ -28,6 +28,16 @@ export const MAX_KEY_BYTES: number = 65_536;
 /** How deep a key may be nested: making maps canonical costs their bytes once for each level. */
 export const MAX_KEY_DEPTH = 16;
 
+/** Whether the item at `at` is nested no deeper than a key may be. */
+export function isShallow(bytes: Uint8Array, at: number): boolean {
+  try {
+    skip(bytes, at, MAX_KEY_DEPTH);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The bytes of a canonical key, wherever they are. */
 export interface Span {
   bytes: Uint8Array;

@@ -13,7 +13,8 @@ import { PAGE_HEAD } from "../blocks/page.ts";
 import { BUSY, MAX_VALUE, MemoryReader, MISSING } from "../blocks/reader.ts";
 import { ASK, DirectReads } from "../client/direct.ts";
 import { Heap } from "../engine/memory/heap.ts";
-import { RANGE_BYTES, SharedSegments } from "../engine/memory/shared.ts";
+import { RANGE_BYTES } from "../blocks/block.ts";
+import { SharedSegments } from "../engine/memory/shared.ts";
 import { Store } from "../engine/memory/store.ts";
 import { MemStore, MemStoreClient } from "../mod.ts";
 import { encoded, Reader } from "../msgpack/codec.ts";
@@ -79,9 +80,8 @@ async function run(
 
 const IMPORTS = `
 import { MemStore, MemStoreClient } from "@memstore/memstore";
-import { RANGE_BYTES, SharedSegments, sharedMemory } from "${
-  import.meta.resolve("../engine/memory/shared.ts")
-}";
+import { RANGE_BYTES } from "${import.meta.resolve("../blocks/block.ts")}";
+import { SharedSegments, sharedMemory } from "${import.meta.resolve("../engine/memory/shared.ts")}";
 import { SharedView } from "${import.meta.resolve("../transport/shared/range.ts")}";
 import { loadSharedMemory } from "${import.meta.resolve("../transport/shared/system.ts")}";
 `;

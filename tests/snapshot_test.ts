@@ -12,7 +12,7 @@ import {
 } from "../mod.ts";
 import { encoded } from "../msgpack/codec.ts";
 import { MemoryReader } from "../blocks/reader.ts";
-import { RANGE_BYTES } from "../engine/memory/shared.ts";
+import { RANGE_BYTES } from "../blocks/block.ts";
 import { SharedView } from "../transport/shared/range.ts";
 import { latin1, Writer } from "../msgpack/msgpack.ts";
 import { Host, LocalHost } from "./host.ts";

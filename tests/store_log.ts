@@ -19,7 +19,8 @@ import { MemoryReader } from "../blocks/reader.ts";
 import { SEGMENT } from "../blocks/block.ts";
 import { HEAD_OWNER, HEAD_TOKEN, HEAD_TOKEN_BYTES, SEGMENT_COUNT, STRUCTURE } from "../blocks/head.ts";
 import type { Allocator } from "../engine/memory/extents.ts";
-import { RANGE_BYTES, SharedSegments } from "../engine/memory/shared.ts";
+import { RANGE_BYTES } from "../blocks/block.ts";
+import { SharedSegments } from "../engine/memory/shared.ts";
 import { SharedView } from "../transport/shared/range.ts";
 
 type View = Int32Array | Uint8Array;

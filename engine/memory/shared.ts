@@ -9,7 +9,7 @@
  * @module
  */
 
-import { SEGMENT } from "../../blocks/block.ts";
+import { RANGE_BYTES, SEGMENT } from "../../blocks/block.ts";
 import { cursorSecret } from "../../blocks/cursor.ts";
 import { hashSecret } from "../../blocks/hash.ts";
 import {
@@ -28,10 +28,7 @@ import {
 import { SharedRange } from "../../transport/shared/range.ts";
 import { loadSharedMemoryIfGranted } from "../../transport/shared/system.ts";
 import type { MemoryOffer } from "../../transport/shared/offer.ts";
-import { type Allocator, ownMemory, SEGMENTS } from "./extents.ts";
-
-/** The bytes of the file. */
-export const RANGE_BYTES: number = SEGMENTS * SEGMENT;
+import { type Allocator, ownMemory } from "./extents.ts";
 
 /** Whether the order of memory accesses, on which readers rely, is kept here. */
 const KEEPS_ORDER = Deno.build.arch === "x86_64";

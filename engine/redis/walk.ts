@@ -10,6 +10,7 @@
  */
 
 import type { Buffer } from "node:buffer";
+import { MAX_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES } from "../../commands/pages.ts";
 import type { WriteReply } from "../call.ts";
 import { type Call, type Database, valueIn } from "./database.ts";
 import { Gathering } from "./items.ts";
@@ -17,12 +18,6 @@ import { type Collection, type Kind, nameOf, valueOf } from "./layout.ts";
 import type { Reply } from "./node.ts";
 import { TABLE_KEYS } from "./scripts.ts";
 
-/** `scan` and `scan_set` end a page after this many bytes, whatever was asked for, … */
-const PAGE_BYTES = 2 ** 20;
-/** … or this many entries, … */
-const MAX_PAGE_ENTRIES = 10_000;
-/** … or this many, if nothing was asked for. */
-const PAGE_ENTRIES = 1000;
 /** How many values are asked for at a time. */
 const VALUES = 64;
 

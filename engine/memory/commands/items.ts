@@ -10,6 +10,7 @@
  * @module
  */
 
+import { MAX_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES } from "../../../commands/pages.ts";
 import { head, skip } from "../../../msgpack/msgpack.ts";
 import { fromClient, toClient } from "../../../blocks/cursor.ts";
 import { Key } from "../../../msgpack/key.ts";
@@ -23,12 +24,6 @@ import type { Call, Steps } from "./call.ts";
 
 /** A command visits this many entries at once: a fraction of a millisecond. */
 const AT_ONCE = 2048;
-/** `scan` and `scan_set` end a page after this many bytes, whatever was asked for, … */
-const PAGE_BYTES = 2 ** 20;
-/** … or this many entries, … */
-const MAX_PAGE_ENTRIES = 10_000;
-/** … or this many, if nothing was asked for. */
-const PAGE_ENTRIES = 1000;
 
 /** Tables that a command goes through, as they are at one moment. */
 export class Reading implements Disposable {
